@@ -1,0 +1,15 @@
+module github.com/sessionfilestore/filestore
+
+go 1.25.0
+
+ignore (
+	./example/express/node_modules
+	./interop/node_modules
+)
+
+require (
+	github.com/fsnotify/fsnotify v1.10.1
+	github.com/gofrs/flock v0.13.1
+)
+
+require golang.org/x/sys v0.47.0 // indirect

@@ -1,0 +1,133 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// Op is what happened to a session.
+type Op int
+
+const (
+	Changed   Op = iota + 1 // made or written
+	Destroyed               // removed, by Destroy, a reaper or anybody
+)
+
+func (op Op) String() string {
+	switch op {
+	case Changed:
+		return "changed"
+	case Destroyed:
+		return "destroyed"
+	}
+	return "unknown"
+}
+
+// An Event says that a session may have changed. It is a hint: look before you
+// act on it.
+type Event struct {
+	Op Op
+	ID string
+}
+
+// Watch yields changes of sessions, by any process, from when the loop starts
+// until ctx is done, which ends it without an error, or the Store is closed. One
+// change may give several events, and several changes one. Under load the
+// system drops events: an error that errors.Is fsnotify.ErrEventOverflow then
+// says that some are missing, and Watch goes on. After any other error it ends,
+// as when the directory is removed or replaced.
+func (s *Store) Watch(ctx context.Context) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		if err := s.watch(ctx, yield); err != nil {
+			yield(Event{}, wrap("watch", "", err))
+		}
+	}
+}
+
+var errReplacedDir = errors.New("the directory was removed or replaced")
+
+// watch returns nil when there is nothing more to yield.
+func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error {
+	if err := s.enter(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	s.leave() // Close does not wait for a loop that waits; it ends it
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if err := w.Add(s.path); err != nil {
+		return err
+	}
+	// The watch is on the directory's inode and goes silent when another one
+	// takes its name.
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for {
+		if !s.inPlace() {
+			return errReplacedDir
+		}
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-s.done.Done():
+				return ErrClosed
+			case <-look.C:
+				waiting = false
+			case err, ok := <-w.Errors:
+				switch {
+				case !ok:
+					return errReplacedDir
+				case !errors.Is(err, fsnotify.ErrEventOverflow):
+					return err
+				case !yield(Event{}, wrap("watch", "", err)):
+					return nil
+				}
+			case ev, ok := <-w.Events:
+				if !ok {
+					return errReplacedDir
+				}
+				if ev.Name == s.path {
+					waiting = false
+				} else if e, ok := s.event(ev); ok && !yield(e, nil) {
+					return nil
+				}
+			}
+		}
+	}
+}
+
+// event translates what concerns a session file.
+func (s *Store) event(ev fsnotify.Event) (Event, bool) {
+	id, ok := s.id(filepath.Base(ev.Name))
+	switch {
+	case !ok:
+		return Event{}, false
+	case ev.Has(fsnotify.Create), ev.Has(fsnotify.Write):
+		return Event{Changed, id}, true
+	case ev.Has(fsnotify.Remove), ev.Has(fsnotify.Rename):
+		return Event{Destroyed, id}, true
+	}
+	return Event{}, false
+}
+
+// inPlace reports whether the directory's name still leads to the opened one.
+func (s *Store) inPlace() bool {
+	here, err := s.dir.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(s.path)
+	return err == nil && os.SameFile(here, there)
+}
