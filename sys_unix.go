@@ -16,8 +16,7 @@ const openFlags = syscall.O_NONBLOCK
 // lockFlags open a lock file: never made, never followed, never waited for.
 const lockFlags = os.O_RDONLY | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
-// links returns the number of names that f has, and whether it belongs to us or
-// to root. To root every file is its own.
+// links returns the number of names that f has, and whether it is ours or root's; to root all are.
 func links(_ *os.File, fi fs.FileInfo) (n uint64, mine bool, err error) {
 	st := fi.Sys().(*syscall.Stat_t)
 	me := os.Geteuid()

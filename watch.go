@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -29,19 +30,16 @@ func (op Op) String() string {
 	return "unknown"
 }
 
-// An Event says that a session may have changed. It is a hint: look before you
-// act on it.
+// An Event says that a session may have changed. It is a hint: look before you act on it.
 type Event struct {
 	Op Op
 	ID string
 }
 
-// Watch yields changes of sessions, by any process, from when the loop starts
-// until ctx is done, which ends it without an error, or the Store is closed. One
-// change may give several events, and several changes one. Under load the
-// system drops events: an error that errors.Is fsnotify.ErrEventOverflow then
-// says that some are missing, and Watch goes on. After any other error it ends,
-// as when the directory is removed or replaced.
+// Watch yields changes of sessions, by any process, from when the loop starts until ctx is done,
+// which ends it without an error. One change may give several events, and several changes one. Under
+// load the system drops events: Watch then yields an error that is fsnotify.ErrEventOverflow and goes
+// on. After any other error it ends: when the Store is closed, when the directory is replaced.
 func (s *Store) Watch(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if err := s.watch(ctx, yield); err != nil {
@@ -52,15 +50,12 @@ func (s *Store) Watch(ctx context.Context) iter.Seq2[Event, error] {
 
 var errReplacedDir = errors.New("the directory was removed or replaced")
 
-// watch returns nil when there is nothing more to yield.
+// watch returns nil when there is nothing more to yield. It has not entered: Close does not wait for
+// a loop that may wait for ever, but ends it.
 func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error {
-	if err := s.enter(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+	if s.done.Err() != nil {
+		return ErrClosed
 	}
-	s.leave() // Close does not wait for a loop that waits; it ends it
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return err
@@ -69,13 +64,12 @@ func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error 
 	if err := w.Add(s.path); err != nil {
 		return err
 	}
-	// The watch is on the directory's inode and goes silent when another one
-	// takes its name.
+	// The watch is on the directory's inode and goes silent when another one takes its name.
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	for {
 		if !s.inPlace() {
-			return errReplacedDir
+			return cmp.Or(s.interrupted(ctx), errReplacedDir)
 		}
 		for waiting := true; waiting; {
 			select {
@@ -85,24 +79,18 @@ func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error 
 				return ErrClosed
 			case <-look.C:
 				waiting = false
-			case err, ok := <-w.Errors:
-				switch {
-				case !ok:
-					return errReplacedDir
-				case !errors.Is(err, fsnotify.ErrEventOverflow):
+			case err := <-w.Errors:
+				if !errors.Is(err, fsnotify.ErrEventOverflow) {
 					return err
-				case !yield(Event{}, wrap("watch", "", err)):
+				}
+				if !yield(Event{}, wrap("watch", "", err)) {
 					return nil
 				}
-			case ev, ok := <-w.Events:
-				if !ok {
-					return errReplacedDir
-				}
-				if ev.Name == s.path {
-					waiting = false
-				} else if e, ok := s.event(ev); ok && !yield(e, nil) {
+			case ev := <-w.Events:
+				if e, ok := s.event(ev); ok && !yield(e, nil) {
 					return nil
 				}
+				waiting = ev.Name != s.path
 			}
 		}
 	}
@@ -112,12 +100,10 @@ func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error 
 func (s *Store) event(ev fsnotify.Event) (Event, bool) {
 	id, ok := s.id(filepath.Base(ev.Name))
 	switch {
-	case !ok:
-		return Event{}, false
 	case ev.Has(fsnotify.Create), ev.Has(fsnotify.Write):
-		return Event{Changed, id}, true
+		return Event{Changed, id}, ok
 	case ev.Has(fsnotify.Remove), ev.Has(fsnotify.Rename):
-		return Event{Destroyed, id}, true
+		return Event{Destroyed, id}, ok
 	}
 	return Event{}, false
 }
@@ -125,9 +111,6 @@ func (s *Store) event(ev fsnotify.Event) (Event, bool) {
 // inPlace reports whether the directory's name still leads to the opened one.
 func (s *Store) inPlace() bool {
 	here, err := s.dir.Stat()
-	if err != nil {
-		return false
-	}
-	there, err := os.Lstat(s.path)
-	return err == nil && os.SameFile(here, there)
+	there, thereErr := os.Lstat(s.path)
+	return err == nil && thereErr == nil && os.SameFile(here, there)
 }

@@ -1,0 +1,960 @@
+package filestore_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// Other processes are this test binary again: a worker is named by an
+// environment variable and gets the directory and its arguments.
+var workers = map[string]func(dir string, args []string){}
+
+const workerVar = "FILESTORE_TEST_WORKER"
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	if name := os.Getenv(workerVar); name != "" {
+		workers[name](os.Args[1], os.Args[2:])
+		return
+	}
+	goroutines, fds := runtime.NumGoroutine(), openFiles()
+	code := m.Run()
+	if code == 0 && !slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
+		if err := leaks(goroutines, fds); err != nil {
+			fmt.Fprintln(os.Stderr, "FAIL:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// leaks reports goroutines and descriptors that outlive all tests.
+func leaks(goroutines, fds int) error {
+	var err error
+	for range 100 {
+		err = nil
+		if n := runtime.NumGoroutine(); n > goroutines {
+			buf := make([]byte, 1<<20)
+			err = fmt.Errorf("%d goroutines at the end, %d at the start\n%s", n, goroutines, buf[:runtime.Stack(buf, true)])
+		}
+		if n := openFiles(); n > fds+2 { // the runtime's poller
+			err = fmt.Errorf("%d open files at the end, %d at the start", n, fds)
+		}
+		if err == nil {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return err
+}
+
+func openFiles() int {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	return len(entries)
+}
+
+func worker(t testing.TB, name, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], append([]string{dir}, args...)...)
+	cmd.Env = append(os.Environ(), workerVar+"="+name)
+	cmd.Stderr = os.Stderr
+	t.Cleanup(func() {
+		if cmd.Process != nil && cmd.ProcessState == nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	})
+	return cmd
+}
+
+// must is for workers, which have no testing.T.
+func must(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "worker:", err)
+		os.Exit(1)
+	}
+}
+
+// skip leaves a test out with a line that says why, and fails where CI promises
+// that nothing is missing.
+func skip(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal("with CI=true nothing may be skipped: " + why)
+	}
+	t.Skip(why)
+}
+
+var ctx = context.Background()
+
+// quick leaves the flushes out, which most tests do not need.
+func quick() *filestore.Options {
+	return &filestore.Options{NoSync: true, ReapInterval: -1}
+}
+
+// open opens a store whose end checks what every test must leave: no temporary
+// file, and 64 lock files.
+func open(t testing.TB, dir string, opts *filestore.Options) *filestore.Store {
+	t.Helper()
+	s, err := filestore.Open(dir, opts)
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		checkDir(t, dir)
+	})
+	return s
+}
+
+func checkDir(t testing.TB, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // the test has removed it
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), "~") {
+			t.Errorf("temporary file left: %s", e.Name())
+		}
+	}
+	locks, err := os.ReadDir(filepath.Join(dir, ".locks"))
+	if err == nil && len(locks) != 64 {
+		t.Errorf("%d lock files, want 64", len(locks))
+	}
+}
+
+// session makes one from pairs of key and value.
+func session(t testing.TB, pairs ...any) *filestore.Session {
+	t.Helper()
+	s := new(filestore.Session)
+	for i := 0; i < len(pairs); i += 2 {
+		if err := s.Put(pairs[i].(string), pairs[i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func set(t testing.TB, s *filestore.Store, id string, pairs ...any) {
+	t.Helper()
+	if err := s.Set(ctx, id, session(t, pairs...)); err != nil {
+		t.Fatalf("Set: %v", err)
+	}
+}
+
+func get(t testing.TB, s *filestore.Store, id string) *filestore.Session {
+	t.Helper()
+	sess, err := s.Get(ctx, id)
+	if err != nil {
+		t.Fatalf("Get(%q): %v", id, err)
+	}
+	return sess
+}
+
+func value(t testing.TB, s *filestore.Session, key string) string {
+	t.Helper()
+	v, err := filestore.Value[any](s, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(v)
+}
+
+func wantErr(t testing.TB, call string, err error, want ...error) {
+	t.Helper()
+	for _, w := range want {
+		if !errors.Is(err, w) {
+			t.Errorf("%s = %v, want %v", call, err, w)
+		}
+	}
+}
+
+func write(t testing.TB, dir, name, data string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t testing.TB, dir, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// doc is a session file with lastAccess as JSON.
+func doc(lastAccess any, members string) string {
+	return fmt.Sprintf(`{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"}%s,"__lastAccess":%v}`, members, lastAccess)
+}
+
+func nowMs() int64 { return time.Now().UnixMilli() }
+
+// A yard is a parent directory with a store in it and files around it that
+// nothing may touch. check compares all of it with how it was.
+type yard struct {
+	t      testing.TB
+	parent string
+	dir    string
+	s      *filestore.Store
+	before map[string]string
+}
+
+const healthy = "healthy_0123456789"
+
+func newYard(t testing.TB, opts *filestore.Options) *yard {
+	t.Helper()
+	if opts == nil {
+		opts = quick()
+	}
+	y := &yard{t: t, parent: t.TempDir()}
+	y.dir = filepath.Join(y.parent, "sessions")
+	write(t, y.parent, "outside.json", doc(nowMs(), `,"user":"outside"`))
+	write(t, y.parent, "passwd", "root:x:0:0")
+	y.s = open(t, y.dir, opts)
+	set(t, y.s, healthy, "user", "anna")
+	return y
+}
+
+// mark remembers the present state as the one to keep.
+func (y *yard) mark() { y.before = y.manifest() }
+
+// check fails the test for any change since mark, but to the allowed names in
+// the store's directory, and if the healthy session does not read right.
+func (y *yard) check(allowed ...string) {
+	y.t.Helper()
+	after := y.manifest()
+	for name := range merge(y.before, after) {
+		if slices.Contains(allowed, strings.TrimPrefix(name, "sessions/")) {
+			continue
+		}
+		if y.before[name] != after[name] {
+			y.t.Errorf("%q was %q, is %q", name, y.before[name], after[name])
+		}
+	}
+	if got := value(y.t, get(y.t, y.s, healthy), "user"); got != "anna" {
+		y.t.Errorf("the healthy session's user = %q", got)
+	}
+}
+
+func merge(a, b map[string]string) map[string]string {
+	all := make(map[string]string)
+	for k := range a {
+		all[k] = ""
+	}
+	for k := range b {
+		all[k] = ""
+	}
+	return all
+}
+
+func (y *yard) manifest() map[string]string {
+	y.t.Helper()
+	m := make(map[string]string)
+	err := filepath.WalkDir(y.parent, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(y.parent, path)
+		fi, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		line := fi.Mode().String()
+		if !fi.IsDir() {
+			line += inode(fi)
+		}
+		if fi.Mode().IsRegular() && fi.Size() < 1<<20 {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			line += fmt.Sprintf(" %x", sha256.Sum256(data))
+		}
+		m[rel] = line
+		return nil
+	})
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	return m
+}
+
+// ops are the operations on one session.
+func ops(s *filestore.Store) map[string]func(id string) error {
+	return map[string]func(id string) error{
+		"Get":     func(id string) error { _, err := s.Get(ctx, id); return err },
+		"Set":     func(id string) error { return s.Set(ctx, id, new(filestore.Session)) },
+		"Create":  func(id string) error { return s.Create(ctx, id, new(filestore.Session)) },
+		"Touch":   func(id string) error { return s.Touch(ctx, id, nil) },
+		"Update":  func(id string) error { return s.Update(ctx, id, func(*filestore.Session) error { return nil }) },
+		"Destroy": func(id string) error { return s.Destroy(ctx, id) },
+	}
+}
+
+func TestSetGetDestroy(t *testing.T) {
+	for name, opts := range map[string]*filestore.Options{"durable": nil, "NoSync": quick()} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "a", "sessions")
+			s := open(t, dir, opts)
+			_, err := s.Get(ctx, "id")
+			wantErr(t, "Get of none", err, filestore.ErrNotFound, fs.ErrNotExist)
+
+			before := time.Now().Truncate(time.Millisecond)
+			in := session(t, "user", "anna <&>", "n", 1)
+			in.Cookie = filestore.Cookie{OriginalMaxAge: time.Hour, Path: "/", HTTPOnly: true, SameSite: "lax"}
+			if err := s.Set(ctx, "id", in); err != nil {
+				t.Fatal(err)
+			}
+			if !in.LastAccess.IsZero() {
+				t.Error("Set changed its argument")
+			}
+			out := get(t, s, "id")
+			if out.Cookie != in.Cookie || value(t, out, "user") != "anna <&>" || len(out.Values) != 2 {
+				t.Errorf("Get = %+v, want %+v", out, in)
+			}
+			if out.LastAccess.Before(before) || out.LastAccess.After(time.Now()) {
+				t.Errorf("LastAccess = %v, want now", out.LastAccess)
+			}
+			fi, err := os.Stat(filepath.Join(dir, "id.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := out.ExpiresAt(time.Hour); !fi.ModTime().Equal(want) {
+				t.Errorf("mtime = %v, want the expiry %v", fi.ModTime(), want)
+			}
+			if runtime.GOOS != "windows" && fi.Mode() != 0o600 {
+				t.Errorf("mode = %v, want 0600", fi.Mode())
+			}
+			if err := s.Destroy(ctx, "id"); err != nil {
+				t.Fatal(err)
+			}
+			_, err = s.Get(ctx, "id")
+			wantErr(t, "Get after Destroy", err, filestore.ErrNotFound)
+			if err := s.Destroy(ctx, "id"); err != nil {
+				t.Errorf("second Destroy = %v", err)
+			}
+		})
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	s := open(t, t.TempDir(), quick())
+	err := s.Update(ctx, "id", func(*filestore.Session) error { t.Error("fn called"); return nil })
+	wantErr(t, "Update of none", err, filestore.ErrNotFound)
+	set(t, s, "id", "n", 1)
+	mine := errors.New("mine")
+	if err := s.Update(ctx, "id", func(sess *filestore.Session) error { sess.Put("n", 2); return mine }); err != mine {
+		t.Errorf("Update = %v, want fn's error itself", err)
+	}
+	if got := value(t, get(t, s, "id"), "n"); got != "1" {
+		t.Errorf("n = %s after a refused Update", got)
+	}
+	func() { // a panic frees the lock
+		defer func() { recover() }()
+		s.Update(ctx, "id", func(*filestore.Session) error { panic("fn") })
+	}()
+	if err := s.Update(ctx, "id", func(sess *filestore.Session) error { return sess.Put("n", 3) }); err != nil {
+		t.Fatal(err)
+	}
+	if got := value(t, get(t, s, "id"), "n"); got != "3" {
+		t.Errorf("n = %s, want 3", got)
+	}
+}
+
+func TestCreate(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	if err := s.Create(ctx, "id", session(t, "n", 1)); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, "Create of a live id", s.Create(ctx, "id", session(t, "n", 2)), fs.ErrExist)
+	if got := value(t, get(t, s, "id"), "n"); got != "1" {
+		t.Errorf("n = %s, want 1", got)
+	}
+	write(t, dir, "corrupt.json", "{")
+	wantErr(t, "Create over a corrupt file", s.Create(ctx, "corrupt", session(t)), fs.ErrExist)
+	write(t, dir, "old.json", doc(1, ""))
+	if err := s.Create(ctx, "old", session(t)); err != nil {
+		t.Errorf("Create over an expired session = %v", err)
+	}
+	var wg sync.WaitGroup
+	won := make(chan int, 32)
+	for i := range 32 {
+		wg.Go(func() {
+			if s.Create(ctx, "race", session(t, "n", i)) == nil {
+				won <- i
+			}
+		})
+	}
+	wg.Wait()
+	if len(won) != 1 {
+		t.Fatalf("%d of 32 created the same id", len(won))
+	}
+	if got, want := value(t, get(t, s, "race"), "n"), fmt.Sprint(<-won); got != want {
+		t.Errorf("n = %s, want the winner's %s", got, want)
+	}
+}
+
+func TestTouch(t *testing.T) {
+	dir := t.TempDir()
+	opts := quick()
+	opts.TouchAfter = time.Minute
+	s := open(t, dir, opts)
+	ms := nowMs()
+	fresh, stale := doc(ms-1000, `,"n":1`), doc(ms-61_000, `,"n":1,"big":12345678901234567890,"e":1.0`)
+	write(t, dir, "fresh.json", fresh)
+	write(t, dir, "stale.json", stale)
+	if err := s.Touch(ctx, "fresh", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := readFile(t, dir, "fresh.json"); got != fresh {
+		t.Errorf("Touch rewrote a session accessed a second ago: %s", got)
+	}
+	if err := s.Touch(ctx, "stale", nil); err != nil {
+		t.Fatal(err)
+	}
+	sess := get(t, s, "stale")
+	if time.Since(sess.LastAccess) > time.Minute/2 {
+		t.Errorf("LastAccess = %v, want now", sess.LastAccess)
+	}
+	if got, want := readFile(t, dir, "stale.json"), strings.Replace(stale, fmt.Sprint(ms-61_000), fmt.Sprint(sess.LastAccess.UnixMilli()), 1); got != want {
+		t.Errorf("Touch changed more than the last access:\n got %s\nwant %s", got, want)
+	}
+	// A change of the cookie is written at once; a running Expires is none.
+	c := filestore.Cookie{HTTPOnly: true, Path: "/", OriginalMaxAge: time.Hour, Expires: time.Now().Add(time.Hour)}
+	if err := s.Touch(ctx, "fresh", &c); err != nil {
+		t.Fatal(err)
+	}
+	written := readFile(t, dir, "fresh.json")
+	if got := get(t, s, "fresh"); got.Cookie.OriginalMaxAge != time.Hour || value(t, got, "n") != "1" {
+		t.Errorf("after Touch with a cookie: %+v", got)
+	}
+	c.Expires = c.Expires.Add(time.Second)
+	if err := s.Touch(ctx, "fresh", &c); err != nil {
+		t.Fatal(err)
+	}
+	if got := readFile(t, dir, "fresh.json"); got != written {
+		t.Error("Touch wrote for a running Expires")
+	}
+	wantErr(t, "Touch of none", s.Touch(ctx, "none", &c), filestore.ErrNotFound)
+	write(t, dir, "old.json", doc(ms-3_700_000, ""))
+	wantErr(t, "Touch of an expired session", s.Touch(ctx, "old", &c), filestore.ErrExpired, filestore.ErrNotFound)
+	if got := readFile(t, dir, "old.json"); got != doc(ms-3_700_000, "") {
+		t.Errorf("Touch wrote an expired session: %s", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "none.json")); err == nil {
+		t.Error("Touch made a session")
+	}
+
+	always := quick()
+	always.TouchAfter = -1
+	s2 := open(t, dir, always)
+	mtime := func() time.Time {
+		fi, err := os.Stat(filepath.Join(dir, "fresh.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi.ModTime()
+	}
+	was := mtime()
+	time.Sleep(5 * time.Millisecond)
+	if err := s2.Touch(ctx, "fresh", nil); err != nil {
+		t.Fatal(err)
+	}
+	if !mtime().After(was) {
+		t.Error("Touch with TouchAfter < 0 did not write")
+	}
+}
+
+func TestErrors(t *testing.T) {
+	for _, tt := range []struct{ err, is error }{
+		{filestore.ErrNotFound, fs.ErrNotExist},
+		{filestore.ErrExpired, filestore.ErrNotFound},
+		{filestore.ErrExpired, fs.ErrNotExist},
+		{filestore.ErrInvalidID, filestore.ErrNotFound},
+		{filestore.ErrClosed, fs.ErrClosed},
+	} {
+		if !errors.Is(tt.err, tt.is) {
+			t.Errorf("%v is not %v", tt.err, tt.is)
+		}
+	}
+	if errors.Is(filestore.ErrNotFound, filestore.ErrExpired) || errors.Is(filestore.ErrCorrupt, filestore.ErrNotFound) {
+		t.Error("relations hold that must not")
+	}
+	// The text has no id, no path, no data.
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	const id = "secretID_0123456789abcdefghijkl"
+	write(t, dir, id+".json", `{"cookie":{},"password":"hunter2"`)
+	os.Mkdir(filepath.Join(dir, id+"X.json"), 0o700)
+	write(t, dir, id+"X.json/f", "")
+	for name, op := range ops(s) {
+		for _, id := range []string{id, id + "X"} {
+			err := op(id)
+			if err == nil {
+				continue // Set and Destroy of the corrupt one
+			}
+			var e *filestore.Error
+			if !errors.As(err, &e) || len(e.ID) != 8 || !strings.EqualFold(e.Op, name) {
+				t.Errorf("%s = %#v, want an *Error of it with an ID of 8 digits", name, err)
+			}
+			for _, leak := range []string{id[:6], "hunter2", dir} {
+				if strings.Contains(err.Error(), leak) {
+					t.Errorf("%s: %q leaks %q", name, err, leak)
+				}
+			}
+		}
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "file", "")
+	for name, tt := range map[string]struct {
+		dir  string
+		opts filestore.Options
+	}{
+		"empty name":         {"", filestore.Options{}},
+		"a file":             {filepath.Join(dir, "file"), filestore.Options{}},
+		"below a file":       {filepath.Join(dir, "file", "x"), filestore.Options{}},
+		"LockTimeout":        {dir, filestore.Options{LockTimeout: -1}},
+		"MaxSize":            {dir, filestore.Options{MaxSize: -1}},
+		"extension no dot":   {dir, filestore.Options{Extension: "json"}},
+		"extension dot":      {dir, filestore.Options{Extension: "."}},
+		"extension slash":    {dir, filestore.Options{Extension: "./x"}},
+		"mode unreadable":    {dir, filestore.Options{Mode: 0o200}},
+		"mode with type":     {dir, filestore.Options{Mode: fs.ModeSetuid | 0o600}},
+		"extension with NUL": {dir, filestore.Options{Extension: ".a\x00"}},
+	} {
+		if s, err := filestore.Open(tt.dir, &tt.opts); err == nil {
+			s.Close()
+			t.Errorf("Open with %s succeeded", name)
+		}
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("a refused Open left %d entries, want 1", len(entries))
+	}
+}
+
+func TestExtension(t *testing.T) {
+	dir := t.TempDir()
+	a := open(t, dir, &filestore.Options{NoSync: true, ReapInterval: -1, Extension: ".sess"})
+	b := open(t, dir, quick())
+	set(t, a, "id", "n", 1)
+	set(t, b, "id", "n", 2)
+	if value(t, get(t, a, "id"), "n") != "1" || value(t, get(t, b, "id"), "n") != "2" {
+		t.Error("two extensions share sessions")
+	}
+	if err := a.Clear(ctx); err != nil {
+		t.Fatal(err)
+	}
+	get(t, b, "id")
+	readFile(t, dir, "id.json")
+	if n, err := a.Len(ctx); n != 0 || err != nil {
+		t.Errorf("Len = %d, %v", n, err)
+	}
+}
+
+// H7: the modes hold whatever the umask is.
+func TestUmask(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		return // has no umask
+	}
+	for _, umask := range []string{"0000", "0777", "0022"} {
+		parent := t.TempDir()
+		cmd := worker(t, "umask", filepath.Join(parent, "sessions"), umask)
+		if out, err := cmd.Output(); err != nil {
+			t.Fatalf("umask %s: %v %s", umask, err, out)
+		}
+		dir := filepath.Join(parent, "sessions")
+		for name, want := range map[string]fs.FileMode{".": 0o700, "id.json": 0o600, "wide.sess": 0o640, ".locks": 0o700, ".locks/00": 0o600, ".locks/3f": 0o600} {
+			fi, err := os.Stat(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fi.Mode().Perm(); got != want {
+				t.Errorf("umask %s: %s has mode %v, want %v", umask, name, got, want)
+			}
+		}
+	}
+}
+
+func init() {
+	workers["umask"] = func(dir string, args []string) {
+		mask, err := strconv.ParseInt(args[0], 8, 32)
+		must(err)
+		setUmask(int(mask))
+		for ext, o := range map[string]filestore.Options{"id": {}, "wide": {Mode: 0o640, Extension: ".sess"}} {
+			s, err := filestore.Open(dir, &o)
+			must(err)
+			must(s.Set(ctx, ext, new(filestore.Session)))
+			must(s.Close())
+		}
+	}
+}
+
+func TestClose(t *testing.T) {
+	dir := t.TempDir()
+	s, err := filestore.Open(dir, quick())
+	if err != nil {
+		t.Fatal(err)
+	}
+	set(t, s, "id")
+	// E14: Close beside every operation; whatever has begun ends well or with ErrClosed.
+	var wg sync.WaitGroup
+	for name, op := range ops(s) {
+		wg.Go(func() {
+			for {
+				if err := op("id"); errors.Is(err, filestore.ErrClosed) {
+					return
+				} else if err != nil && !errors.Is(err, filestore.ErrNotFound) && !errors.Is(err, fs.ErrExist) {
+					t.Errorf("%s beside Close = %v", name, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for {
+			if _, err := s.Reap(ctx); errors.Is(err, filestore.ErrClosed) {
+				return
+			} else if err != nil {
+				t.Errorf("Reap beside Close = %v", err)
+				return
+			}
+		}
+	})
+	watching := make(chan error, 1)
+	wg.Go(func() {
+		for _, err := range s.Watch(ctx) {
+			if err != nil {
+				watching <- err
+			}
+		}
+	})
+	time.Sleep(20 * time.Millisecond)
+	for range 3 {
+		wg.Go(func() {
+			if err := s.Close(); err != nil {
+				t.Errorf("Close = %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	wantErr(t, "Watch at Close", <-watching, filestore.ErrClosed)
+	checkDir(t, dir)
+
+	for name, op := range ops(s) {
+		wantErr(t, name+" after Close", op("id"), filestore.ErrClosed, fs.ErrClosed)
+	}
+	_, err = s.Len(ctx)
+	wantErr(t, "Len after Close", err, filestore.ErrClosed)
+	wantErr(t, "Clear after Close", s.Clear(ctx), filestore.ErrClosed)
+	_, err = s.Reap(ctx)
+	wantErr(t, "Reap after Close", err, filestore.ErrClosed)
+	for _, err := range s.Watch(ctx) {
+		wantErr(t, "Watch after Close", err, filestore.ErrClosed)
+	}
+}
+
+// Close waits for what is under way, but not for a loop over the sessions.
+func TestCloseDoesNotWaitForLoops(t *testing.T) {
+	s := open(t, t.TempDir(), quick())
+	set(t, s, "a")
+	set(t, s, "b")
+	n := 0
+	var last error
+	for _, err := range s.All(ctx) {
+		n++
+		last = err
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != 2 || !errors.Is(last, filestore.ErrClosed) {
+		t.Errorf("All beside Close gave %d entries, the last with %v, want an ErrClosed after the first", n, last)
+	}
+}
+
+func TestCanceledContext(t *testing.T) {
+	s := open(t, t.TempDir(), quick())
+	set(t, s, "id")
+	c, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err := s.Get(c, "id")
+	wantErr(t, "Get", err, context.Canceled)
+	wantErr(t, "Set", s.Set(c, "id", session(t)), context.Canceled)
+	wantErr(t, "Destroy", s.Destroy(c, "id"), context.Canceled)
+	_, err = s.Reap(c)
+	wantErr(t, "Reap", err, context.Canceled)
+	_, err = s.Len(c)
+	wantErr(t, "Len", err, context.Canceled)
+	for _, err := range s.IDs(c) {
+		wantErr(t, "IDs", err, context.Canceled)
+	}
+	for _, err := range s.Watch(c) {
+		t.Errorf("Watch = %v, want no iteration", err)
+	}
+	get(t, s, "id")
+}
+
+// A: no id leads anywhere but to its own file. Each is refused before any
+// system call, by every operation.
+func TestInvalidIDs(t *testing.T) {
+	y := newYard(t, nil)
+	bad := []string{
+		"..", "../outside", "../../etc/passwd", "a/../../b", "/etc/passwd", // A1
+		"",                                // A2
+		"a/b", `a\b`, "a//b", "a/", "a\\", // A3
+		"a\x00", "a\x00.json", // A4
+		strings.Repeat("a", 201), strings.Repeat("a", 256), strings.Repeat("a", 4096), strings.Repeat("a", 1<<20), // A5
+		".lock", ".tmp-x", ".", ".locks", ".hidden.json", // A6
+		"é", "é", "\u202Eabc", "／", "😀", "\xff\xfe", "a\u00a0", // A7
+		"CON", "nul", "Com1", "LPT9", "aux.x", "PRN", "com0.a.b", "a:b", "x.", "x ", " x", "x~", "x,", "~x", ",x", // A9
+		"%2e%2e%2f", "..%c0%af", "%00", // A10
+		"a\nb", "a\tb", "a\x1b[31m", "a\x7f", "a\r", // A11
+		"x.json.1374059317", ".x.lock", // A12
+		"x.json", "x.json.json", // A13
+		"a*b", "a?b", "a b", `a"b`, "a<b", "a|b", "a;b", "a$b", "a'b", "a`b", "a&b", "-\x00",
+	}
+	y.mark()
+	for _, id := range bad {
+		for name, op := range ops(y.s) {
+			err := op(id)
+			call := fmt.Sprintf("%s(%.20q)", name, id)
+			wantErr(t, call, err, filestore.ErrInvalidID, filestore.ErrNotFound)
+			if text := err.Error(); strings.ContainsAny(text, "\n\t\x1b\x00") || len(text) > 100 || len(id) > 3 && strings.Contains(text, id) {
+				t.Errorf("%s: %q", call, text)
+			}
+		}
+	}
+	y.check()
+	closed, _ := filestore.Open(t.TempDir(), quick())
+	closed.Close()
+	_, err := closed.Get(ctx, "../x")
+	wantErr(t, "Get of a bad id from a closed store, which could make no system call,", err, filestore.ErrInvalidID)
+}
+
+func TestValidIDs(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	good := []string{
+		"-rf", "--", "-", "_", "0", "a.b", "a,b~c", "a..b", // A6
+		"AbC", "aBc", // A8
+		strings.Repeat("Z", 200), // A5
+		"2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx", "CONSOLE", "COM", "COM10", "nulL0", "x.jsonx", "json",
+	}
+	for _, id := range good {
+		if !filestore.ValidID(id) {
+			t.Errorf("ValidID(%q) = false", id)
+		}
+		set(t, s, id, "id", id)
+	}
+	for _, id := range good {
+		if got := value(t, get(t, s, id), "id"); got != id {
+			t.Errorf("Get(%q) has the session of %q", id, got)
+		}
+	}
+	if n, err := s.Len(ctx); n != len(good) || err != nil {
+		t.Errorf("Len = %d, %v, want %d", n, err, len(good))
+	}
+	for _, id := range good {
+		if err := s.Destroy(ctx, id); err != nil {
+			t.Errorf("Destroy(%q) = %v", id, err)
+		}
+	}
+	if n, err := s.Len(ctx); n != 0 || err != nil {
+		t.Errorf("Len = %d, %v, want 0", n, err)
+	}
+}
+
+func TestIterators(t *testing.T) {
+	y := newYard(t, nil)
+	want := []string{healthy}
+	for i := range 3000 { // more than a batch
+		id := fmt.Sprintf("id%d", i)
+		write(t, y.dir, id+".json", doc(nowMs(), ""))
+		want = append(want, id)
+	}
+	// B15: what is not ours is not counted, listed or removed.
+	write(t, y.dir, "expired.json", doc(1, ""))
+	write(t, y.dir, "corrupt.json", "{")
+	write(t, y.dir, "foreign.json", `{"name":"x"}`)
+	for _, name := range []string{"README", "x.txt", "y.json.bak", ".hidden.json", "a b.json", "z.json.123456", "Y.JSON"} {
+		write(t, y.dir, name, doc(1, ""))
+	}
+	os.MkdirAll(filepath.Join(y.dir, "dir.json", "sub"), 0o700)
+	os.MkdirAll(filepath.Join(y.dir, "sub"), 0o700)
+	write(t, y.dir, "sub/in.json", doc(1, ""))
+	y.mark()
+
+	var ids []string
+	for id, err := range y.s.IDs(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	all := append(slices.Clone(want), "expired", "corrupt", "foreign")
+	slices.Sort(all)
+	if !slices.Equal(ids, all) {
+		t.Errorf("IDs gave %d, want %d", len(ids), len(all))
+	}
+	var live []string
+	for e, err := range y.s.All(ctx) {
+		if err != nil || e.Session == nil {
+			t.Fatalf("All: %v %v", e, err)
+		}
+		live = append(live, e.ID)
+	}
+	slices.Sort(live)
+	slices.Sort(want)
+	if !slices.Equal(live, want) {
+		t.Errorf("All gave %d, want %d", len(live), len(want))
+	}
+	if n, err := y.s.Len(ctx); n != len(want) || err != nil {
+		t.Errorf("Len = %d, %v, want %d", n, err, len(want))
+	}
+	for range y.s.IDs(ctx) {
+		break
+	}
+	for range y.s.All(ctx) {
+		break
+	}
+	y.check()
+
+	if err := y.s.Clear(ctx); err != nil {
+		t.Fatal(err)
+	}
+	set(t, y.s, healthy, "user", "anna")
+	gone := []string{"expired.json", healthy + ".json"}
+	for _, id := range want {
+		gone = append(gone, id+".json")
+	}
+	y.check(gone...)
+	if n, err := y.s.Len(ctx); n != 1 || err != nil {
+		t.Errorf("Len after Clear = %d, %v", n, err)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "sessions")
+	s := open(t, dir, quick())
+	other := open(t, dir, quick())
+	c, cancel := context.WithCancel(ctx)
+	events := make(chan filestore.Event)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ev, err := range s.Watch(c) {
+			if err != nil {
+				t.Errorf("Watch: %v", err)
+			}
+			select {
+			case events <- ev:
+			case <-c.Done():
+			}
+		}
+	}()
+	// until repeats do until the event comes: the watch may just be starting.
+	until := func(want filestore.Event, do func()) {
+		t.Helper()
+		deadline := time.After(10 * time.Second)
+		for {
+			do()
+			retry := time.After(100 * time.Millisecond)
+		wait:
+			for {
+				select {
+				case ev := <-events:
+					if ev == want {
+						return
+					}
+					if !filestore.ValidID(ev.ID) {
+						t.Errorf("event %v", ev)
+					}
+				case <-retry:
+					break wait
+				case <-deadline:
+					t.Fatalf("no event %v", want)
+				}
+			}
+		}
+	}
+	until(filestore.Event{Op: filestore.Changed, ID: "a"}, func() { set(t, other, "a") })
+	until(filestore.Event{Op: filestore.Changed, ID: "b"}, func() { write(t, dir, "b.json", doc(nowMs(), "")) })
+	until(filestore.Event{Op: filestore.Destroyed, ID: "a"}, func() { set(t, other, "a"); other.Destroy(ctx, "a") })
+	until(filestore.Event{Op: filestore.Destroyed, ID: "b"}, func() {
+		write(t, dir, "b.json", "")
+		os.Rename(filepath.Join(dir, "b.json"), filepath.Join(parent, "b"))
+	})
+	cancel()
+	<-done
+
+	// B14: the directory is replaced.
+	ended := make(chan error, 1)
+	go func() {
+		for _, err := range s.Watch(ctx) {
+			if err != nil {
+				ended <- err
+			}
+		}
+	}()
+	time.Sleep(50 * time.Millisecond)
+	os.Rename(dir, dir+".old")
+	os.Mkdir(dir, 0o700)
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("Watch goes on although the directory was replaced")
+	}
+}
+
+// P1 in small: the bytes that stand in the file are those of MarshalJSON.
+func TestFileIsTheDocument(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	in := session(t, "html", "<script>&\u2028</script>", "z", 1, "a", []int{1})
+	set(t, s, "id")
+	if err := s.Set(ctx, "id", in); err != nil {
+		t.Fatal(err)
+	}
+	out := get(t, s, "id")
+	want, err := out.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readFile(t, dir, "id.json"); got != string(want) {
+		t.Errorf("file:\n got %s\nwant %s", got, want)
+	}
+	var compact bytes.Buffer
+	if json.Compact(&compact, want); compact.String() != string(want) {
+		t.Errorf("not compact: %s", want)
+	}
+}

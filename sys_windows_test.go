@@ -1,0 +1,7 @@
+package filestore_test
+
+import "io/fs"
+
+func setUmask(int) {}
+
+func inode(fs.FileInfo) string { return "" }
