@@ -619,10 +619,10 @@ func (s *Store) read(name string) ([]byte, time.Time, error) {
 			return nil, time.Time{}, unsafe(before)
 		}
 		f, err := s.root.OpenFile(name, os.O_RDONLY|openFlags, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
 		if err != nil {
+			if now, lstatErr := s.root.Lstat(name); lstatErr != nil || !os.SameFile(before, now) {
+				continue // what we opened was something else: nothing, or a link
+			}
 			return nil, time.Time{}, err
 		}
 		data, fi, err := s.readFile(f)

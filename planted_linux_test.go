@@ -1,0 +1,450 @@
+package filestore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// B: whatever somebody plants in the directory, it is not followed, not read,
+// not blocked on, and nothing outside changes.
+func TestPlantedObjects(t *testing.T) {
+	type row struct {
+		name  string
+		plant func(y *yard, path string) error
+		get   error // of Get, Touch and Update
+		set   bool  // Set replaces it
+		gone  bool  // Destroy removes it
+	}
+	for _, r := range []row{
+		{"B1 absolute symlink outside", func(y *yard, p string) error { return os.Symlink(filepath.Join(y.parent, "outside.json"), p) }, filestore.ErrUnsafeFile, true, true},
+		{"B1 relative symlink outside", func(y *yard, p string) error { return os.Symlink("../outside.json", p) }, filestore.ErrUnsafeFile, true, true},
+		{"B2 symlink to another session", func(y *yard, p string) error { return os.Symlink(healthy+".json", p) }, filestore.ErrUnsafeFile, true, true},
+		{"B3 dangling symlink", func(y *yard, p string) error { return os.Symlink("../created.json", p) }, filestore.ErrUnsafeFile, true, true},
+		{"B3 symlink loop", func(y *yard, p string) error { return os.Symlink(filepath.Base(p), p) }, filestore.ErrUnsafeFile, true, true},
+		{"B4 hard link of a file outside", func(y *yard, p string) error { return os.Link(filepath.Join(y.parent, "outside.json"), p) }, filestore.ErrUnsafeFile, true, true},
+		{"B4 hard link of another session", func(y *yard, p string) error {
+			write(y.t, y.dir, "other.json", doc(nowMs(), `,"user":"other"`))
+			return os.Link(filepath.Join(y.dir, "other.json"), p)
+		}, filestore.ErrUnsafeFile, true, true},
+		{"B5 FIFO", func(y *yard, p string) error { return syscall.Mkfifo(p, 0o666) }, filestore.ErrUnsafeFile, true, true},
+		{"B7 socket", func(y *yard, p string) error {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p})
+			if err == nil {
+				l.SetUnlinkOnClose(false)
+				y.t.Cleanup(func() { l.Close() })
+			}
+			return err
+		}, filestore.ErrUnsafeFile, true, true},
+		{"B7 /dev/zero", func(y *yard, p string) error { return syscall.Mknod(p, syscall.S_IFCHR|0o666, 1<<8|5) }, filestore.ErrUnsafeFile, true, true},
+		{"B8 empty directory", func(y *yard, p string) error { return os.Mkdir(p, 0o700) }, filestore.ErrUnsafeFile, false, false},
+		{"B8 directory with contents", func(y *yard, p string) error { return os.MkdirAll(filepath.Join(p, "sub"), 0o700) }, filestore.ErrUnsafeFile, false, false},
+		{"B13 sparse file of 1 TiB", func(y *yard, p string) error {
+			write(y.t, y.dir, filepath.Base(p), "{")
+			return os.Truncate(p, 1<<40)
+		}, filestore.ErrTooLarge, true, true},
+		{"C1 corrupt file", func(y *yard, p string) error { return os.WriteFile(p, []byte("{"), 0o644) }, filestore.ErrCorrupt, true, true},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			if strings.Contains(r.name, "/dev/zero") && os.Geteuid() != 0 {
+				skip(t, "making a device needs root")
+			}
+			y := newYard(t, nil)
+			path := filepath.Join(y.dir, "id.json")
+			plant := func() {
+				t.Helper()
+				os.RemoveAll(path)
+				if err := r.plant(y, path); err != nil {
+					t.Fatal(err)
+				}
+				y.mark()
+			}
+			plant()
+			start := time.Now()
+			_, err := y.s.Get(ctx, "id")
+			wantErr(t, "Get", err, r.get)
+			wantErr(t, "Touch", y.s.Touch(ctx, "id", new(filestore.Cookie)), r.get)
+			wantErr(t, "Update", y.s.Update(ctx, "id", func(*filestore.Session) error { return nil }), r.get)
+			if _, err := y.s.Reap(ctx); err != nil {
+				t.Errorf("Reap = %v", err)
+			}
+			if n, err := y.s.Len(ctx); n < 1 || n > 2 || err != nil {
+				t.Errorf("Len = %d, %v", n, err)
+			}
+			// These never wait for anything; a FIFO or a terabyte would show.
+			if d := time.Since(start); d > 2*time.Second {
+				t.Errorf("took %v", d)
+			}
+			y.check()
+
+			err = y.s.Set(ctx, "id", session(t, "user", "new"))
+			if (err == nil) != r.set {
+				t.Errorf("Set = %v", err)
+			}
+			if r.set {
+				if got := value(t, get(t, y.s, "id"), "user"); got != "new" {
+					t.Errorf("user = %s", got)
+				}
+				y.check("id.json", "outside.json", "other.json") // the link counts of the linked change
+			} else {
+				y.check()
+			}
+			if got := readFile(t, y.parent, "outside.json"); !strings.Contains(got, `"outside"`) {
+				t.Errorf("the file outside is now %s", got)
+			}
+
+			plant()
+			err = y.s.Destroy(ctx, "id")
+			if (err == nil) != r.gone {
+				t.Errorf("Destroy = %v", err)
+			}
+			if r.gone {
+				if _, err := os.Lstat(path); err == nil {
+					t.Error("Destroy left it")
+				}
+				y.check("id.json", "outside.json", "other.json")
+			} else {
+				wantErr(t, "Destroy", err, filestore.ErrUnsafeFile)
+				y.check()
+			}
+			if got := readFile(t, y.parent, "outside.json"); !strings.Contains(got, `"outside"`) {
+				t.Errorf("the file outside is now %s", got)
+			}
+			plant()
+			if err := y.s.Clear(ctx); err != nil {
+				t.Errorf("Clear = %v", err)
+			}
+			set(t, y.s, healthy, "user", "anna")
+			y.check(healthy+".json", "other.json")
+		})
+	}
+}
+
+// B6: objects in place of a lock file.
+func TestPlantedLockFiles(t *testing.T) {
+	for name, plant := range map[string]func(y *yard, path string) error{
+		"FIFO":                 func(y *yard, p string) error { return syscall.Mkfifo(p, 0o666) },
+		"directory":            func(y *yard, p string) error { return os.Mkdir(p, 0o700) },
+		"dangling symlink":     func(y *yard, p string) error { return os.Symlink(filepath.Join(y.parent, "made"), p) },
+		"symlink to a file":    func(y *yard, p string) error { return os.Symlink(filepath.Join(y.parent, "passwd"), p) },
+		"symlink to a sibling": func(y *yard, p string) error { return os.Symlink("00", p) },
+		"socket": func(y *yard, p string) error {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p})
+			if err == nil {
+				l.SetUnlinkOnClose(false)
+				y.t.Cleanup(func() { l.Close() })
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			y := newYard(t, nil)
+			for i := 1; i < 64; i++ {
+				path := filepath.Join(y.dir, ".locks", fmt.Sprintf("%02x", i))
+				os.Remove(path)
+				if err := plant(y, path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			set := 0
+			y.mark()
+			for i := range 200 {
+				id := fmt.Sprintf("id%d", i)
+				start := time.Now()
+				err := y.s.Set(ctx, id, new(filestore.Session))
+				if d := time.Since(start); d > 2*time.Second {
+					t.Fatalf("Set took %v", d)
+				}
+				if err == nil { // the one sound stripe
+					set++
+					os.Remove(filepath.Join(y.dir, id+".json"))
+				} else {
+					wantErr(t, "Set", err, filestore.ErrUnsafeFile)
+				}
+			}
+			if set == 200 || set == 0 {
+				t.Errorf("%d of 200 Sets succeeded, want those of one stripe", set)
+			}
+			y.check()
+			s, err := filestore.Open(y.dir, quick())
+			if err == nil {
+				s.Close()
+			}
+			wantErr(t, "Open", err, filestore.ErrUnsafeFile)
+			y.check()
+			for i := 1; i < 64; i++ { // for the check at the end
+				path := filepath.Join(y.dir, ".locks", fmt.Sprintf("%02x", i))
+				os.Remove(path)
+			}
+			again := open(t, y.dir, quick())
+			if err := again.Set(ctx, "id", new(filestore.Session)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for _, target := range []string{"../elsewhere", "inside"} {
+		parent := t.TempDir()
+		dir := filepath.Join(parent, "sessions")
+		os.Mkdir(dir, 0o700)
+		os.Mkdir(filepath.Join(dir, target), 0o700)
+		os.Symlink(target, filepath.Join(dir, ".locks"))
+		s, err := filestore.Open(dir, nil)
+		if err == nil {
+			s.Close()
+		}
+		wantErr(t, "Open with .locks a symlink to "+target, err, filestore.ErrUnsafeFile)
+		if entries, _ := os.ReadDir(filepath.Join(dir, target)); len(entries) != 0 {
+			t.Errorf("Open made %d files in %s", len(entries), target)
+		}
+	}
+}
+
+// B9 and H8: another user's files and directories.
+func TestOtherUsers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		skip(t, "becoming another user needs root")
+	}
+	base, err := os.MkdirTemp("", "filestore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(base)
+	os.Chmod(base, 0o755)
+	dir := filepath.Join(base, "sessions")
+	s := open(t, dir, quick())
+	set(t, s, "roots", "n", 1)
+	run := func(want string) {
+		t.Helper()
+		out, err := worker(t, "other user", dir).Output()
+		if got := strings.TrimSpace(string(out)); err != nil || got != want {
+			t.Errorf("as another user: %s (%v), want %s", got, err, want)
+		}
+	}
+	run("open: denied") // H8: no fallback anywhere
+	os.Chown(dir, 65534, 65534)
+	os.Chmod(filepath.Join(dir, "roots.json"), 0o644)
+	if err := os.WriteFile(filepath.Join(dir, "third.json"), []byte(doc(nowMs(), "")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	os.Chown(filepath.Join(dir, "third.json"), 1234, 1234)
+	// A root process gives what it makes to the directory's owner, locks included.
+	os.RemoveAll(filepath.Join(dir, ".locks"))
+	set(t, open(t, dir, quick()), "given", "n", 1)
+	run("roots: ok third: unsafe given: ok set: ok")
+	get(t, s, "third") // root takes anybody's
+}
+
+func init() {
+	workers["other user"] = func(dir string, _ []string) {
+		must(syscall.Setgid(65534))
+		must(syscall.Setuid(65534))
+		s, err := filestore.Open(dir, quick())
+		if errors.Is(err, os.ErrPermission) {
+			fmt.Println("open: denied")
+			return
+		}
+		must(err)
+		say := func(err error) string {
+			switch {
+			case err == nil:
+				return "ok"
+			case errors.Is(err, filestore.ErrUnsafeFile):
+				return "unsafe"
+			}
+			return err.Error()
+		}
+		for _, id := range []string{"roots", "third", "given"} {
+			_, err := s.Get(ctx, id)
+			fmt.Printf("%s: %s ", id, say(err))
+		}
+		fmt.Println("set:", say(s.Set(ctx, "mine", new(filestore.Session))))
+		must(s.Close())
+	}
+}
+
+// A directory that can only be read serves reads; writes fail clearly.
+func TestReadOnlyDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		skip(t, "mounting needs root")
+	}
+	if runtime.GOOS != "linux" {
+		return
+	}
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "sessions")
+	os.Mkdir(dir, 0o700)
+	write(t, dir, "id.json", doc(nowMs(), `,"n":1`))
+	if err := syscall.Mount(dir, dir, "", syscall.MS_BIND, ""); err != nil {
+		skip(t, "no mounts here: "+err.Error())
+	}
+	defer syscall.Unmount(dir, syscall.MNT_DETACH)
+	if err := syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir, quick())
+	if got := value(t, get(t, s, "id"), "n"); got != "1" {
+		t.Errorf("n = %s", got)
+	}
+	for name, op := range ops(s) {
+		if name != "Get" && name != "Create" && name != "Touch" {
+			wantErr(t, name, op("id"), syscall.EROFS)
+		}
+	}
+	if n, err := s.Len(ctx); n != 1 || err != nil {
+		t.Errorf("Len = %d, %v", n, err)
+	}
+}
+
+// B12: an immutable file is kept, and no temporary file is left.
+func TestImmutableFile(t *testing.T) {
+	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
+		skip(t, "chattr needs root on Linux")
+	}
+	y := newYard(t, nil)
+	set(t, y.s, "id", "n", 1)
+	path := filepath.Join(y.dir, "id.json")
+	if err := chattr(path, true); err != nil {
+		skip(t, "no immutable files here: "+err.Error())
+	}
+	defer chattr(path, false)
+	y.mark()
+	wantErr(t, "Set", y.s.Set(ctx, "id", session(t, "n", 2)), syscall.EPERM)
+	wantErr(t, "Destroy", y.s.Destroy(ctx, "id"), syscall.EPERM)
+	y.check()
+	if got := value(t, get(t, y.s, "id"), "n"); got != "1" {
+		t.Errorf("n = %s", got)
+	}
+	chattr(path, false)
+	set(t, y.s, "id", "n", 3)
+}
+
+// B14: the store stays in the directory that it opened.
+func TestDirectoryReplaced(t *testing.T) {
+	parent := t.TempDir()
+	real, link := filepath.Join(parent, "real"), filepath.Join(parent, "link")
+	os.Mkdir(real, 0o700)
+	os.Symlink("real", link)
+	s := open(t, link, quick())
+	set(t, s, "a", "n", 1)
+	readFile(t, real, "a.json")
+
+	// The link leads elsewhere now; then the directory itself moves.
+	evil := filepath.Join(parent, "evil")
+	os.Mkdir(evil, 0o700)
+	os.Remove(link)
+	os.Symlink("evil", link)
+	set(t, s, "b", "n", 2)
+	moved := filepath.Join(parent, "moved")
+	os.Rename(real, moved)
+	os.Symlink("evil", real)
+	err := s.Set(ctx, "c", session(t, "n", 3))
+	if runtime.GOOS == "linux" && err != nil {
+		t.Errorf("Set in the moved directory = %v", err)
+	}
+	if err := s.Update(ctx, "a", func(sess *filestore.Session) error { return sess.Put("n", 4) }); runtime.GOOS == "linux" && err != nil {
+		t.Errorf("Update in the moved directory = %v", err)
+	}
+	readFile(t, moved, "b.json")
+	if entries, _ := os.ReadDir(evil); len(entries) != 0 {
+		t.Errorf("%d entries in the directory that took the name", len(entries))
+	}
+	// Removed: clear errors, nothing elsewhere.
+	os.RemoveAll(moved)
+	if err := s.Set(ctx, "d", session(t)); err == nil {
+		t.Error("Set in a removed directory succeeded")
+	}
+	_, err = s.Get(ctx, "a")
+	wantErr(t, "Get in a removed directory", err, filestore.ErrNotFound)
+	if entries, _ := os.ReadDir(evil); len(entries) != 0 {
+		t.Errorf("%d entries in the directory that took the name", len(entries))
+	}
+}
+
+// B16: while the name is replaced by a file, a link outside and a directory,
+// Get returns one whole version or says that it cannot.
+func TestRacingReplacement(t *testing.T) {
+	y := newYard(t, nil)
+	path := filepath.Join(y.dir, "id.json")
+	c, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		for i := 0; c.Err() == nil; i++ {
+			tmp := filepath.Join(y.parent, "tmp")
+			switch i % 4 {
+			case 0:
+				os.WriteFile(tmp, []byte(doc(nowMs(), `,"user":"anna"`)), 0o600)
+			case 1:
+				os.WriteFile(tmp, []byte(doc(nowMs(), fmt.Sprintf(`,"user":"anna","pad":%q`, strings.Repeat("x", 9000)))), 0o600)
+			case 2:
+				os.Symlink(filepath.Join(y.parent, "outside.json"), tmp)
+			case 3:
+				os.Symlink(healthy+".json", tmp)
+			}
+			os.Rename(tmp, path)
+		}
+	})
+	unsafe := 0
+	for range 3000 {
+		sess, err := y.s.Get(ctx, "id")
+		switch {
+		case err == nil && value(t, sess, "user") != "anna":
+			t.Fatalf("read the session of %s", value(t, sess, "user"))
+		case errors.Is(err, filestore.ErrUnsafeFile):
+			unsafe++
+		case err != nil && !errors.Is(err, filestore.ErrNotFound):
+			t.Fatalf("Get = %v", err)
+		}
+	}
+	cancel()
+	wg.Wait()
+	if unsafe == 0 {
+		t.Error("never met the link: the test tests nothing")
+	}
+}
+
+// B16: a file that is written in place is read whole, or found corrupt.
+func TestWrittenInPlace(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	a := doc(nowMs(), `,"v":"`+strings.Repeat("a", 5000)+`"`)
+	b := doc(nowMs(), `,"v":"`+strings.Repeat("b", 70_000)+`"`)
+	write(t, dir, "id.json", a)
+	c, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; c.Err() == nil; i++ {
+			f, err := os.OpenFile(filepath.Join(dir, "id.json"), os.O_WRONLY|os.O_TRUNC, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			f.WriteString([]string{a, b}[i%2])
+			f.Close()
+		}
+	})
+	for range 3000 {
+		sess, err := s.Get(ctx, "id")
+		if err == nil {
+			if v := value(t, sess, "v"); strings.Trim(v, v[:1]) != "" {
+				t.Fatal("a mixture")
+			}
+		} else if !errors.Is(err, filestore.ErrCorrupt) {
+			t.Fatalf("Get = %v", err)
+		}
+	}
+	cancel()
+	wg.Wait()
+}

@@ -1,0 +1,598 @@
+package filestore_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+func increment(s *filestore.Store, id string) error {
+	return s.Update(ctx, id, func(sess *filestore.Session) error {
+		n, err := filestore.Value[int](sess, "n")
+		if err != nil {
+			return err
+		}
+		return sess.Put("n", n+1)
+	})
+}
+
+func patient() *filestore.Options {
+	o := quick()
+	o.LockTimeout = time.Minute
+	return o
+}
+
+// P4, E8: 8 processes, 1,000 Updates each, of one session.
+func TestNoLostUpdateBetweenProcesses(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, patient())
+	set(t, s, "id", "n", 0)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if err := worker(t, "increment", dir, "1000").Run(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := value(t, get(t, s, "id"), "n"); got != "8000" {
+		t.Errorf("n = %s after 8 x 1,000 Updates", got)
+	}
+}
+
+// P4, E9: 32 goroutines, 250 Updates each, through one Store.
+func TestNoLostUpdateBetweenGoroutines(t *testing.T) {
+	s := open(t, t.TempDir(), patient())
+	set(t, s, "id", "n", 0)
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			for range 250 {
+				if err := increment(s, "id"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := value(t, get(t, s, "id"), "n"); got != "8000" {
+		t.Errorf("n = %s after 32 x 250 Updates", got)
+	}
+}
+
+func init() {
+	workers["increment"] = func(dir string, args []string) {
+		s, err := filestore.Open(dir, patient())
+		must(err)
+		n, _ := strconv.Atoi(args[0])
+		for range n {
+			must(increment(s, "id"))
+		}
+		must(s.Close())
+	}
+}
+
+// P1: a reader beside writers sees one of the values written, whole, and never
+// misses a live session; there is no third possibility.
+func TestReadersSeeWholeValues(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, patient())
+	fill := func(n int) *filestore.Session {
+		return session(t, "n", n, "v", strings.Repeat(string(rune('a'+n%26)), 1+n*37%20_000))
+	}
+	if err := s.Set(ctx, "id", fill(0)); err != nil {
+		t.Fatal(err)
+	}
+	var writers []io.Closer
+	for range 2 { // other processes
+		cmd := worker(t, "writer", dir)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		writers = append(writers, in)
+		defer cmd.Wait()
+	}
+	c, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	var reads atomic.Int64
+	for i := range 8 {
+		wg.Go(func() {
+			for n := 0; c.Err() == nil; n++ {
+				if i < 2 {
+					if err := s.Set(ctx, "id", fill(n)); err != nil {
+						t.Errorf("Set = %v", err)
+					}
+					continue
+				}
+				sess, err := s.Get(ctx, "id")
+				if err != nil {
+					t.Errorf("Get of a live session = %v", err)
+					return
+				}
+				n, _ := filestore.Value[int](sess, "n")
+				v, _ := filestore.Value[string](sess, "v")
+				if len(v) != 1+n*37%20_000 || strings.Trim(v, string(rune('a'+n%26))) != "" {
+					t.Errorf("a third possibility: n = %d, %d bytes of %.3q", n, len(v), v)
+					return
+				}
+				reads.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	for _, in := range writers {
+		in.Close()
+	}
+	if reads.Load() < 100 {
+		t.Errorf("only %d reads: the test tests nothing", reads.Load())
+	}
+}
+
+func init() {
+	// Writes until its standard input ends.
+	workers["writer"] = func(dir string, _ []string) {
+		s, err := filestore.Open(dir, patient())
+		must(err)
+		end := make(chan struct{})
+		go func() { io.Copy(io.Discard, os.Stdin); close(end) }()
+		for n := 0; ; n++ {
+			select {
+			case <-end:
+				must(s.Close())
+				return
+			default:
+			}
+			sess := new(filestore.Session)
+			must(sess.Put("n", n))
+			must(sess.Put("v", strings.Repeat(string(rune('a'+n%26)), 1+n*37%20_000)))
+			must(s.Set(ctx, "id", sess))
+		}
+	}
+}
+
+// P2, P3, H1: 100 times kill -9 at any moment. Every file is whole, what was
+// acknowledged is there, what was destroyed is not, no lock is held, and the
+// dead writers' temporary files go with the next pass of the reaper.
+func TestKill(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	acked := make(map[string]int) // id -> the value known to be there; -1 = destroyed
+	temps := 0
+	for cycle := range 100 {
+		cmd := worker(t, "mutate", dir, strconv.Itoa(cycle*1_000_000))
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		begun := make(map[string]int) // announced, maybe done
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan(); n++ {
+			var id, what string
+			var v int
+			if _, err := fmt.Sscan(lines.Text(), &what, &id, &v); err != nil {
+				break // the line that the kill cut
+			}
+			if what == "begin" {
+				begun[id] = v
+			} else {
+				acked[id] = v
+				delete(begun, id)
+			}
+			if n == 3+cycle%40 {
+				time.Sleep(rand.N(2 * time.Millisecond))
+				cmd.Process.Kill()
+			}
+		}
+		cmd.Wait()
+
+		for id, want := range acked {
+			start := time.Now()
+			sess, err := s.Get(ctx, id)
+			got := -1
+			if err == nil {
+				got, _ = filestore.Value[int](sess, "n")
+				if pad, _ := filestore.Value[string](sess, "pad"); len(pad) != got%5000 {
+					t.Fatalf("cycle %d: %s is mixed: n %d, pad %d", cycle, id, got, len(pad))
+				}
+			} else if !errors.Is(err, filestore.ErrNotFound) {
+				t.Fatalf("cycle %d: Get = %v", cycle, err)
+			}
+			if maybe, ok := begun[id]; got != want && (!ok || got != maybe) {
+				t.Fatalf("cycle %d: %s is %d, acknowledged %d, begun %v", cycle, id, got, want, begun)
+			}
+			acked[id] = got
+			if d := time.Since(start); d > time.Second {
+				t.Errorf("Get took %v", d)
+			}
+		}
+		for i := range 8 { // E11: no lock outlives its holder
+			c, cancel := context.WithTimeout(ctx, 2*time.Second)
+			if err := s.Destroy(c, "lock"+strconv.Itoa(i)); err != nil {
+				t.Fatalf("cycle %d: a lock is still held: %v", cycle, err)
+			}
+			cancel()
+		}
+		left, _ := filepath.Glob(filepath.Join(dir, ".*~"))
+		temps += len(left)
+		if cycle%10 == 9 {
+			if _, err := s.Reap(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if left, _ := filepath.Glob(filepath.Join(dir, ".*~")); len(left) != 0 {
+				t.Errorf("Reap left %d temporary files of the dead", len(left))
+			}
+		}
+	}
+	if len(acked) < 4 {
+		t.Errorf("only %d sessions: the test tests nothing", len(acked))
+	}
+	t.Logf("%d sessions, %d orphaned temporary files seen", len(acked), temps)
+}
+
+func init() {
+	workers["mutate"] = func(dir string, args []string) {
+		o := patient()
+		o.NoSync = false
+		s, err := filestore.Open(dir, o)
+		must(err)
+		base, _ := strconv.Atoi(args[0])
+		fill := func(sess *filestore.Session, n int) error {
+			if err := sess.Put("pad", strings.Repeat("x", n%5000)); err != nil {
+				return err
+			}
+			return sess.Put("n", n)
+		}
+		for i := base; ; i++ {
+			id := "s" + strconv.Itoa(i%5)
+			v := i
+			if i%7 == 6 {
+				v = -1
+			}
+			fmt.Println("begin", id, v)
+			switch {
+			case v < 0:
+				err = s.Destroy(ctx, id)
+			case i%3 == 0:
+				err = s.Update(ctx, id, func(sess *filestore.Session) error { return fill(sess, v) })
+				if !errors.Is(err, filestore.ErrNotFound) {
+					break
+				}
+				fallthrough
+			default:
+				sess := new(filestore.Session)
+				must(fill(sess, v))
+				err = s.Set(ctx, id, sess)
+			}
+			must(err)
+			fmt.Println("done", id, v)
+		}
+	}
+}
+
+// hold is a store whose Update of id waits until release is called.
+func hold(t *testing.T, s *filestore.Store, id string) (release func() error) {
+	t.Helper()
+	held, free, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		result <- s.Update(ctx, id, func(sess *filestore.Session) error {
+			close(held)
+			<-free
+			return sess.Put("held", true)
+		})
+	}()
+	select {
+	case <-held:
+	case err := <-result:
+		t.Fatalf("Update = %v", err)
+	}
+	return sync.OnceValue(func() error { close(free); return <-result })
+}
+
+// P9, E10, E11: a holder that stops makes others wait until their bound, for
+// its own stripe only; one that dies frees the lock.
+func TestStoppedHolder(t *testing.T) {
+	dir := t.TempDir()
+	o := quick()
+	o.LockTimeout = 300 * time.Millisecond
+	s := open(t, dir, o)
+	set(t, s, "id", "n", 1)
+	cmd := worker(t, "hold", dir, "id")
+	in, _ := cmd.StdinPipe()
+	defer in.Close()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	wantErr(t, "Set beside a holder", s.Set(ctx, "id", session(t)), filestore.ErrLockTimeout)
+	if d := time.Since(start); d < 250*time.Millisecond || d > 2*time.Second {
+		t.Errorf("waited %v, want 300ms", d)
+	}
+	wantErr(t, "Destroy beside a holder", s.Destroy(ctx, "id"), filestore.ErrLockTimeout)
+	get(t, s, "id") // takes no lock
+	// E15: a context that ends while waiting; the lock is not held afterwards.
+	c, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	wantErr(t, "Set", s.Set(c, "id", session(t)), context.DeadlineExceeded)
+	cancel()
+	free := 0
+	for i := range 64 {
+		if s.Set(ctx, fmt.Sprintf("other%d", i), session(t)) == nil {
+			free++
+		}
+	}
+	if free < 55 {
+		t.Errorf("%d of 64 other sessions could be set", free)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	start = time.Now()
+	if err := s.Set(ctx, "id", session(t)); err != nil {
+		t.Errorf("Set after the holder died: %v", err)
+	}
+}
+
+func init() {
+	workers["hold"] = func(dir string, args []string) {
+		s, err := filestore.Open(dir, quick())
+		must(err)
+		s.Update(ctx, args[0], func(*filestore.Session) error {
+			fmt.Println("held")
+			io.Copy(io.Discard, os.Stdin)
+			return nil
+		})
+	}
+	workers["sleep"] = func(string, []string) { io.Copy(io.Discard, os.Stdin) }
+}
+
+// The same within one Store, and the queue is left in order.
+func TestWaitWithinAStore(t *testing.T) {
+	o := quick()
+	o.LockTimeout = 100 * time.Millisecond
+	s := open(t, t.TempDir(), o)
+	set(t, s, "id")
+	release := hold(t, s, "id")
+	wantErr(t, "Set", s.Set(ctx, "id", session(t)), filestore.ErrLockTimeout)
+	c, cancel := context.WithCancel(ctx)
+	time.AfterFunc(20*time.Millisecond, cancel)
+	wantErr(t, "Touch", s.Update(c, "id", func(*filestore.Session) error { return nil }), context.Canceled)
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Set(ctx, "id", session(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// E12: an operator deletes the lock files while one is held. Whoever loses its
+// lock fails; nobody's update is lost.
+func TestLockFilesDeleted(t *testing.T) {
+	dir := t.TempDir()
+	a, b := open(t, dir, patient()), open(t, dir, patient())
+	set(t, a, "id", "n", 0)
+	for name, remove := range map[string]func() error{
+		"files":     func() error { return removeAll(filepath.Join(dir, ".locks", "*")) },
+		"directory": func() error { return os.RemoveAll(filepath.Join(dir, ".locks")) },
+	} {
+		release := hold(t, a, "id")
+		if err := remove(); err != nil {
+			t.Fatal(err)
+		}
+		if err := increment(b, "id"); err != nil {
+			t.Errorf("%s: Update after the lock files were deleted: %v", name, err)
+		}
+		before := value(t, get(t, b, "id"), "n")
+		wantErr(t, name+": Update of the holder", release(), filestore.ErrUnsafeFile)
+		if got := get(t, b, "id"); value(t, got, "n") != before || got.Values["held"] != nil {
+			t.Errorf("%s: the holder that lost its lock wrote: %v", name, got.Values)
+		}
+	}
+	// Under load: every acknowledged update counts.
+	set(t, a, "id", "n", 0)
+	c, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
+	defer cancel()
+	var wg sync.WaitGroup
+	var acked, lost atomic.Int64
+	for i := range 4 {
+		s := open(t, dir, patient())
+		wg.Go(func() {
+			for c.Err() == nil {
+				if err := increment(s, "id"); err == nil {
+					acked.Add(1)
+				} else if !errors.Is(err, filestore.ErrUnsafeFile) {
+					t.Errorf("Update = %v", err)
+				} else {
+					lost.Add(1)
+				}
+			}
+		})
+		if i == 0 {
+			wg.Go(func() {
+				for c.Err() == nil {
+					time.Sleep(rand.N(20 * time.Millisecond))
+					removeAll(filepath.Join(dir, ".locks", "*"))
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if got := value(t, get(t, a, "id"), "n"); got != fmt.Sprint(acked.Load()) {
+		t.Errorf("n = %s, %d Updates acknowledged, %d refused", got, acked.Load(), lost.Load())
+	}
+	for i := range 200 { // make all lock files again, for the check at the end
+		a.Destroy(ctx, fmt.Sprint("make", i))
+	}
+	open(t, dir, quick())
+}
+
+func removeAll(pattern string) error {
+	names, err := filepath.Glob(pattern)
+	for _, name := range names {
+		os.Remove(name)
+	}
+	return err
+}
+
+// E13: a child process inherits no lock, and starting one drops none.
+func TestLockAndChildren(t *testing.T) {
+	dir := t.TempDir()
+	a := open(t, dir, quick())
+	o := quick()
+	o.LockTimeout = 100 * time.Millisecond
+	b := open(t, dir, o)
+	set(t, a, "id")
+	release := hold(t, a, "id")
+	cmd := worker(t, "sleep", dir)
+	in, _ := cmd.StdinPipe()
+	defer in.Close()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, "Set while held", b.Set(ctx, "id", session(t)), filestore.ErrLockTimeout)
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Set(ctx, "id", session(t)); err != nil {
+		t.Errorf("Set while the child lives: %v", err)
+	}
+}
+
+// A hook runs fn in the middle of the n-th load of a session: after its file
+// was read, before it is judged.
+type hook struct {
+	n  atomic.Int32
+	fn func()
+}
+
+func (h *hook) Encode(_ string, doc []byte) ([]byte, error) { return doc, nil }
+func (h *hook) Decode(_ string, file []byte) ([]byte, error) {
+	if h.n.Add(-1) == 0 {
+		h.fn()
+	}
+	return file, nil
+}
+
+func hooked(t *testing.T, dir string, n int32, fn func()) *filestore.Store {
+	o := quick()
+	h := &hook{fn: fn}
+	h.n.Store(n)
+	o.Codec = h
+	return open(t, dir, o)
+}
+
+// P5, E2: what is destroyed between a Touch's look and its write stays away.
+func TestTouchDoesNotResurrect(t *testing.T) {
+	dir := t.TempDir()
+	other := open(t, dir, quick())
+	c := filestore.Cookie{OriginalMaxAge: time.Hour}
+	s := hooked(t, dir, 1, func() {
+		if err := other.Destroy(ctx, "id"); err != nil {
+			t.Error(err)
+		}
+	})
+	set(t, other, "id")
+	wantErr(t, "Touch of a session destroyed meanwhile", s.Touch(ctx, "id", &c), filestore.ErrNotFound)
+	_, err := other.Get(ctx, "id")
+	wantErr(t, "Get", err, filestore.ErrNotFound)
+}
+
+// P5 with real concurrency: one process destroys, others touch and update.
+func TestDestroyedStaysDestroyed(t *testing.T) {
+	s := open(t, t.TempDir(), quick())
+	for i := range 300 {
+		id := fmt.Sprintf("id%d", i)
+		set(t, s, id)
+		var wg sync.WaitGroup
+		destroyed := make(chan struct{})
+		for range 2 {
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					c := filestore.Cookie{OriginalMaxAge: time.Hour + time.Duration(n)}
+					err := s.Touch(ctx, id, &c)
+					err2 := increment(s, id)
+					select {
+					case <-destroyed:
+						if !errors.Is(err2, filestore.ErrNotFound) && err2 != nil || err != nil && !errors.Is(err, filestore.ErrNotFound) {
+							t.Errorf("Touch = %v, Update = %v", err, err2)
+						}
+						return
+					default:
+					}
+				}
+			})
+		}
+		runtime.Gosched()
+		if err := s.Destroy(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		close(destroyed)
+		if _, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) { // E4, and no writer brings it back
+			t.Fatalf("round %d: Get after Destroy = %v", i, err)
+		}
+		wg.Wait()
+		if _, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) {
+			t.Fatalf("round %d: it came back: %v", i, err)
+		}
+	}
+}
+
+// E4: a Get beside a Destroy gives the old value or ErrNotFound.
+func TestGetBesideDestroy(t *testing.T) {
+	s := open(t, t.TempDir(), quick())
+	for range 300 {
+		set(t, s, "id", "n", 1)
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				sess, err := s.Get(ctx, "id")
+				if err == nil && value(t, sess, "n") != "1" || err != nil && !errors.Is(err, filestore.ErrNotFound) {
+					t.Errorf("Get = %v, %v", sess, err)
+				}
+			})
+		}
+		wg.Go(func() { s.Destroy(ctx, "id") })
+		wg.Wait()
+	}
+}
+
+// E16: same size, same mtime, other contents.
+func TestSameStamps(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	path := filepath.Join(dir, "id.json")
+	stamp := time.Now().Add(time.Hour)
+	ms := nowMs()
+	for i := range 100 {
+		write(t, dir, "tmp", doc(ms, fmt.Sprintf(`,"n":%03d`, 100+i)))
+		os.Chtimes(filepath.Join(dir, "tmp"), stamp, stamp)
+		os.Rename(filepath.Join(dir, "tmp"), path)
+		if got := value(t, get(t, s, "id"), "n"); got != fmt.Sprint(100+i) {
+			t.Fatalf("n = %s, want %d", got, 100+i)
+		}
+	}
+}

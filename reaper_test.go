@@ -1,0 +1,285 @@
+package filestore_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// P6: what has expired is gone within two intervals, what is renewed never is,
+// and what is no session of ours stays.
+func TestReaper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s, err := filestore.Open(dir, &filestore.Options{NoSync: true, TTL: 10 * time.Minute, ReapInterval: time.Minute, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keep := []string{"foreign.json", "corrupt.json", "empty.json", "README", "dir.json", "young.json.123", "x.json.bak"}
+		write(t, dir, "foreign.json", `{"name":"x"}`)
+		write(t, dir, "corrupt.json", `{"cookie":{},`)
+		write(t, dir, "empty.json", "")
+		write(t, dir, "README", "")
+		write(t, dir, "young.json.123", "half of a docu") // the kernel's clock is not in the bubble: it is from the future
+		write(t, dir, "x.json.bak", doc(1, ""))
+		os.Mkdir(filepath.Join(dir, "dir.json"), 0o700)
+		write(t, dir, "nodes.json", doc(time.Now().UnixMilli(), "")) // as Node writes it: the mtime is no expiry
+
+		set(t, s, "dies")
+		set(t, s, "touched")
+		set(t, s, "updated")
+		short := session(t)
+		short.Cookie.OriginalMaxAge = 90 * time.Second
+		if err := s.Set(ctx, "short", short); err != nil {
+			t.Fatal(err)
+		}
+		exists := func(id string) bool {
+			_, err := os.Lstat(filepath.Join(dir, id+".json"))
+			return err == nil
+		}
+		for minute := 1; minute <= 40; minute++ {
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if err := s.Touch(ctx, "touched", nil); err != nil {
+				t.Fatalf("minute %d: Touch = %v", minute, err)
+			}
+			if err := increment(s, "updated"); err != nil {
+				t.Fatalf("minute %d: Update = %v", minute, err)
+			}
+			for id, life := range map[string]int{"dies": 10, "nodes": 10, "short": 1} {
+				if minute <= life && !exists(id) {
+					t.Errorf("minute %d: %s was reaped alive", minute, id)
+				}
+				if minute > life+2 && exists(id) {
+					t.Errorf("minute %d: %s is still there", minute, id)
+				}
+			}
+		}
+		for _, name := range keep {
+			if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+				t.Errorf("%s is gone", name)
+			}
+		}
+		if got := value(t, get(t, s, "updated"), "n"); got != "40" {
+			t.Errorf("n = %s", got)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		checkDir(t, dir)
+	})
+}
+
+// An idle Close is at once, whatever the interval.
+func TestCloseStopsTheReaper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := filestore.Open(t.TempDir(), &filestore.Options{NoSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := s.Close(); err != nil || time.Since(start) != 0 {
+			t.Errorf("Close = %v after %v", err, time.Since(start))
+		}
+	})
+}
+
+func TestReap(t *testing.T) {
+	y := newYard(t, nil)
+	for i := range 1500 {
+		write(t, y.dir, fmt.Sprintf("old%d.json", i), doc(1, ""))
+		write(t, y.dir, fmt.Sprintf("new%d.json", i), doc(nowMs(), ""))
+	}
+	if n, err := y.s.Reap(ctx); n != 1500 || err != nil {
+		t.Errorf("Reap = %d, %v, want 1500", n, err)
+	}
+	if n, err := y.s.Len(ctx); n != 1501 || err != nil {
+		t.Errorf("Len = %d, %v, want 1501", n, err)
+	}
+	if n, err := y.s.Reap(ctx); n != 0 || err != nil {
+		t.Errorf("second Reap = %d, %v", n, err)
+	}
+}
+
+// E5: a session that the reaper has judged expired is renewed before it is
+// removed. The renewal comes exactly between the reaper's two looks.
+func TestReaperLooksTwice(t *testing.T) {
+	for name, renew := range map[string]func(s *filestore.Store, dir string) error{
+		"Set": func(s *filestore.Store, dir string) error { return s.Set(ctx, "id", new(filestore.Session)) },
+		"Node": func(_ *filestore.Store, dir string) error {
+			tmp := filepath.Join(dir, "id.json.1374059317")
+			if err := os.WriteFile(tmp, []byte(doc(nowMs(), "")), 0o644); err != nil {
+				return err
+			}
+			return os.Rename(tmp, filepath.Join(dir, "id.json"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			other := open(t, dir, quick())
+			s := hooked(t, dir, 1, func() {
+				if err := renew(other, dir); err != nil {
+					t.Error(err)
+				}
+			})
+			write(t, dir, "id.json", doc(1, ""))
+			if n, err := s.Reap(ctx); n != 0 || err != nil {
+				t.Errorf("Reap = %d, %v", n, err)
+			}
+			get(t, other, "id")
+		})
+	}
+	// The other way round: gone before the second look is no error and not counted.
+	dir := t.TempDir()
+	s := hooked(t, dir, 1, func() { os.Remove(filepath.Join(dir, "id.json")) })
+	write(t, dir, "id.json", doc(1, ""))
+	if n, err := s.Reap(ctx); n != 0 || err != nil {
+		t.Errorf("Reap = %d, %v", n, err)
+	}
+}
+
+// E6: reapers in four processes and four goroutines remove each session once.
+func TestManyReapers(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, patient())
+	const n = 800
+	for i := range n {
+		write(t, dir, fmt.Sprintf("old%d.json", i), doc(1, ""))
+	}
+	var wg sync.WaitGroup
+	var removed atomic.Int64
+	for range 4 {
+		wg.Go(func() {
+			out, err := worker(t, "reap", dir).Output()
+			var k int64
+			fmt.Sscan(string(out), &k)
+			removed.Add(k)
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			k, err := s.Reap(ctx)
+			removed.Add(int64(k))
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if removed.Load() != n {
+		t.Errorf("removed %d, want %d", removed.Load(), n)
+	}
+	for id := range s.IDs(ctx) {
+		t.Errorf("%s is left", id)
+	}
+}
+
+func init() {
+	workers["reap"] = func(dir string, _ []string) {
+		s, err := filestore.Open(dir, patient())
+		must(err)
+		n, err := s.Reap(ctx)
+		must(err)
+		fmt.Println(n)
+		must(s.Close())
+	}
+}
+
+// E7, H10: Node's temporary files go after an hour, ours when their writer is dead.
+func TestSweep(t *testing.T) {
+	y := newYard(t, nil)
+	old := time.Now().Add(-2 * time.Hour)
+	const dead, held = ".00-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".%02x-ABCDEFGHIJKLMNOPQRSTUVWXYZ~"
+	stays := []string{
+		"id.json.1374059317", // young
+		"id.json.12x", "id.json.", ".json.123", "../x.json.123", "README.123", ".00-short~", ".40-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".00-abcdefghijklmnopqrstuvwxyz~", "~", ".~",
+	}
+	for _, name := range stays {
+		write(t, y.dir, name, "x")
+		if name != "id.json.1374059317" {
+			os.Chtimes(filepath.Join(y.dir, name), old, old)
+		}
+	}
+	os.Mkdir(filepath.Join(y.dir, "dir.json.123"), 0o700)
+	os.Chtimes(filepath.Join(y.dir, "dir.json.123"), old, old)
+	for _, name := range []string{"id.json.99", "a.b.json.4294967295", dead} {
+		write(t, y.dir, name, "x")
+		os.Chtimes(filepath.Join(y.dir, name), old, old)
+	}
+	// The temporary file of a writer that lives, however old: named for the stripe that is held.
+	release := hold(t, y.s, healthy)
+	var mine []string
+	for i := 1; i < 64; i++ {
+		mine = append(mine, fmt.Sprintf(held, i))
+		write(t, y.dir, mine[i-1], "x")
+		os.Chtimes(filepath.Join(y.dir, mine[i-1]), old, old)
+	}
+	other := open(t, y.dir, quick())
+	if _, err := other.Reap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	kept := 0
+	for _, name := range mine {
+		if _, err := os.Lstat(filepath.Join(y.dir, name)); err == nil {
+			kept++
+		}
+	}
+	if kept > 1 {
+		t.Errorf("%d temporary files are left, at most the live writer's should be", kept)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if kept == 0 {
+		// healthy's stripe is 00: then the "dead" one was the live one's.
+		if _, err := os.Lstat(filepath.Join(y.dir, dead)); err != nil {
+			t.Error("the live writer's temporary file was removed")
+		}
+	}
+	if _, err := other.Reap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(mine, "id.json.99", "a.b.json.4294967295", dead) {
+		if _, err := os.Lstat(filepath.Join(y.dir, name)); err == nil {
+			t.Errorf("%s is left", name)
+		}
+	}
+	for _, name := range append(stays, "dir.json.123") {
+		if _, err := os.Lstat(filepath.Join(y.dir, name)); err != nil {
+			t.Errorf("%s is gone", name)
+		}
+		os.Remove(filepath.Join(y.dir, name)) // for the check at the end
+	}
+}
+
+// The reaper says what it passed over, and names no session.
+func TestReapLogs(t *testing.T) {
+	dir := t.TempDir()
+	var log bytes.Buffer
+	o := quick()
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s := open(t, dir, o)
+	write(t, dir, "corruptID.json", "{")
+	write(t, dir, "hugeID.json", strings.Repeat(" ", 2<<20))
+	if _, err := s.Reap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := log.String(); !strings.Contains(got, "files=2") || strings.Contains(got, "ID") || strings.Count(got, "\n") != 1 {
+		t.Errorf("log: %q", got)
+	}
+	if _, err := s.Get(ctx, "corruptID"); !errors.Is(err, filestore.ErrCorrupt) {
+		t.Errorf("Get = %v", err)
+	}
+}
