@@ -368,6 +368,9 @@ func (c *Cookie) setField(name string, raw json.RawMessage) {
 		c.Priority = decodeString(raw)
 	case "expires":
 		c.Expires, _ = time.Parse(time.RFC3339, decodeString(raw))
+		if !writable(c.Expires) { // by its zone
+			c.Expires = time.Time{}
+		}
 	case "secure":
 		c.Secure = truthy(raw)
 	case "httpOnly":
@@ -417,9 +420,15 @@ func unmarshalCookie(raw json.RawMessage) Cookie {
 	}
 	if plain, err := c.marshal(); err != nil || !bytes.Equal(plain, raw) {
 		c.raw = string(raw)
+		if plain, err = c.marshal(); err == nil { // of equal cookies the same text
+			c.raw = string(plain)
+		}
 	}
 	return c
 }
+
+// writable reports whether t has the form that all readers of expires know.
+func writable(t time.Time) bool { y := t.UTC().Year(); return 0 <= y && y <= 9999 }
 
 // marshal writes the members that the cookie was loaded with, each with its old text unless its
 // field has changed, and then those of the other fields.
@@ -427,8 +436,8 @@ func (c *Cookie) marshal() ([]byte, error) {
 	if *c == (Cookie{}) {
 		c = &defaultCookie
 	}
-	if y := c.Expires.UTC().Year(); !c.Expires.IsZero() && (y < 0 || y > 9999) {
-		return nil, fmt.Errorf("filestore: the cookie's Expires is in the year %d", y)
+	if !writable(c.Expires) {
+		return nil, fmt.Errorf("filestore: the cookie expires in the year %d", c.Expires.Year())
 	}
 	var names []string
 	old := make(map[string]json.RawMessage)

@@ -296,6 +296,9 @@ func (s *Session) Regenerate() error {
 func (s *Session) Destroy() error {
 	s.destroyed = true
 	s.Values = values{}
+	if !s.stored {
+		return nil // no flush to the disk for whoever has no session
+	}
 	return s.m.Store.Destroy(s.context(), s.id)
 }
 

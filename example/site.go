@@ -1,0 +1,364 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/session"
+)
+
+// The members of a session, next to the flash messages. They are in the file
+// under these names, so that another program can share them.
+const (
+	userMember  = "user"  // string: the name of who is logged in
+	viewsMember = "views" // number: visits to /admin
+)
+
+const (
+	cookieName = "connect.sid"
+	maxAge     = 24 * time.Hour
+	storeTTL   = time.Hour // Options.TTL's default: for sessions that another program made without a maxAge
+	maxBody    = 16 << 10
+)
+
+// users has the passwords in the clear because all the world is to log in here.
+// Keep the hashes of argon2id or bcrypt instead.
+var users = map[string]string{"user1": "mypassword", admin: "password"}
+
+const admin = "admin2"
+
+// authenticate takes the same time for every password, and for unknown names:
+// it compares digests, which are all of one length.
+func authenticate(name, password string) bool {
+	want, known := users[name]
+	a, b := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(want))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && known
+}
+
+// A site serves all pages.
+type site struct {
+	store      *filestore.Store
+	dir        string // of the store, as the user named it
+	secret     string
+	trustProxy bool
+}
+
+// handler returns the routes behind what all of them share, from the outside in:
+// headers, the bound on bodies, no POST from other sites, the session.
+func (s *site) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", page(s.home))
+	mux.Handle("POST /user", page(s.postUser))
+	mux.Handle("GET /user", page(s.user))
+	mux.Handle("GET /logout", page(s.logout)) // other sites can link to it; all they win is that somebody logs in again
+	mux.Handle("POST /logout", page(s.logout))
+	mux.Handle("GET /admin", page(s.admin))
+	mux.Handle("POST /login", page(s.postLogin))
+	mux.Handle("GET /dashboard", page(s.dashboard))
+	mux.Handle("GET /private", page(s.private))
+	mux.Handle("GET /cookies", page(s.cookies))
+	mux.Handle("POST /cookies", page(s.setCookie))
+	mux.Handle("POST /cookies/clear", page(s.clearCookie))
+	mux.Handle("GET /session", page(s.session))
+
+	sessions := &session.Manager{
+		Store:   s.store,
+		Secrets: []string{s.secret},
+		Name:    cookieName,
+		Cookie:  session.CookieOptions{MaxAge: maxAge},
+		// Each visit prolongs the session in its file. Rolling tells the browser
+		// too, which would otherwise drop the cookie a day after the login.
+		Rolling:    true,
+		TrustProxy: s.trustProxy,
+	}
+	h := sessions.Handler(mux)
+	h = http.NewCrossOriginProtection().Handler(h)
+	h = http.MaxBytesHandler(h, maxBody)
+	return headers(h)
+}
+
+// headers keeps every answer out of caches: each depends on who asks, and some
+// set a cookie that is a login.
+func headers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// A page is a handler that is told who is logged in, "" for nobody, and that
+// returns the errors that it has no answer to.
+type page func(w http.ResponseWriter, r *http.Request, user string) error
+
+func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	user, err := currentUser(r)
+	if err == nil {
+		err = p(w, r, user)
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil:
+	case errors.As(err, &tooLarge):
+		http.Error(w, "Too large.", http.StatusRequestEntityTooLarge)
+	case errors.Is(err, errBadRequest):
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	default:
+		slog.ErrorContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "err", err)
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+	}
+}
+
+var errBadRequest = errors.New("bad request")
+
+//go:embed pages.html
+var pagesHTML string
+
+var pages = template.Must(template.New("").Parse(pagesHTML))
+
+// render answers with the template name; data is its own part of what it gets.
+func render(w http.ResponseWriter, r *http.Request, status int, name string, data any) error {
+	user, err := currentUser(r)
+	if err != nil {
+		return err
+	}
+	flashes, err := session.From(r).Flashes("error")
+	if err != nil {
+		return err
+	}
+	// Into a buffer first: after half a page no error could be told any more.
+	var buf bytes.Buffer
+	err = pages.ExecuteTemplate(&buf, name, struct {
+		Path, User, Admin string
+		Flashes           []string
+		Data              any
+	}{r.URL.Path, user, admin, flashes, data})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	w.Write(buf.Bytes()) // an error means that the client has gone
+	return nil
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
+	return nil
+}
+
+type object = map[string]any
+
+func redirect(w http.ResponseWriter, r *http.Request, to string) error {
+	http.Redirect(w, r, to, http.StatusSeeOther) // the browser goes on with GET
+	return nil
+}
+
+// currentUser returns who is logged in, "" for nobody.
+func currentUser(r *http.Request) (string, error) {
+	return session.Value[string](session.From(r), userMember)
+}
+
+// login makes the request's session that of the user name. Regenerate empties it
+// and gives it a new id: whoever knew the old one, or planted it, is not logged
+// in with it.
+func login(r *http.Request, name string) error {
+	s := session.From(r)
+	if err := s.Regenerate(); err != nil {
+		return err
+	}
+	slog.InfoContext(r.Context(), "login", "user", name)
+	return s.Put(userMember, name)
+}
+
+func (s *site) home(w http.ResponseWriter, r *http.Request, user string) error {
+	if user != "" {
+		return redirect(w, r, "/user")
+	}
+	return render(w, r, http.StatusOK, "login", nil)
+}
+
+func (s *site) postUser(w http.ResponseWriter, r *http.Request, _ string) error {
+	c, err := readCredentials(r)
+	if err != nil {
+		return err
+	}
+	if !authenticate(c.Username, c.Password) {
+		if err := session.From(r).Flash("error", "Wrong username or password."); err != nil {
+			return err
+		}
+		return redirect(w, r, "/")
+	}
+	if err := login(r, c.Username); err != nil {
+		return err
+	}
+	return redirect(w, r, "/user")
+}
+
+func (s *site) user(w http.ResponseWriter, r *http.Request, user string) error {
+	if user == "" {
+		return redirect(w, r, "/")
+	}
+	return render(w, r, http.StatusOK, "welcome", nil)
+}
+
+// logout removes the session, so that its cookie is worth nothing wherever it
+// has been copied to, and then, for tidiness, the browser's cookie.
+func (s *site) logout(w http.ResponseWriter, r *http.Request, _ string) error {
+	if err := session.From(r).Destroy(); err != nil {
+		return err
+	}
+	expire(w, cookieName)
+	if wantsJSON(r) {
+		return writeJSON(w, http.StatusOK, object{"ok": true})
+	}
+	return redirect(w, r, "/")
+}
+
+// admin counts with Store.Update rather than in this request's copy of the
+// session, so that two tabs that load at the same moment count two.
+func (s *site) admin(w http.ResponseWriter, r *http.Request, user string) error {
+	if user == "" {
+		return render(w, r, http.StatusForbidden, "refused", nil)
+	}
+	var views int
+	err := s.store.Update(r.Context(), session.From(r).ID(), func(sess *filestore.Session) (err error) {
+		if views, err = filestore.Value[int](sess, viewsMember); err != nil {
+			return err
+		}
+		views++
+		return sess.Put(viewsMember, views)
+	})
+	if errors.Is(err, filestore.ErrNotFound) { // logged out in another tab, just now
+		return redirect(w, r, "/")
+	}
+	if err != nil {
+		return err
+	}
+	return render(w, r, http.StatusOK, "admin", views)
+}
+
+func (s *site) postLogin(w http.ResponseWriter, r *http.Request, _ string) error {
+	c, err := readCredentials(r)
+	if err != nil {
+		return err
+	}
+	if !authenticate(c.Username, c.Password) {
+		return writeJSON(w, http.StatusUnauthorized, object{"error": "wrong username or password"})
+	}
+	if err := login(r, c.Username); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, object{"user": c.Username})
+}
+
+func (s *site) dashboard(w http.ResponseWriter, r *http.Request, user string) error {
+	if user == "" {
+		return writeJSON(w, http.StatusUnauthorized, object{"error": "log in first"})
+	}
+	views, err := session.Value[int](session.From(r), viewsMember)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, object{"user": user, "views": views})
+}
+
+type credentials struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+// readCredentials takes a JSON object or an HTML form, by the request's type.
+func readCredentials(r *http.Request) (c credentials, err error) {
+	if !sendsJSON(r) {
+		if err := r.ParseForm(); err != nil {
+			return c, fmt.Errorf("%w: %w", errBadRequest, err)
+		}
+		return credentials{r.PostForm.Get("username"), r.PostForm.Get("password")}, nil
+	}
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = json.Unmarshal(body, &c)
+	}
+	if err != nil {
+		return c, fmt.Errorf("%w: %w", errBadRequest, err)
+	}
+	return c, nil
+}
+
+func sendsJSON(r *http.Request) bool {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && mediaType == "application/json"
+}
+
+// wantsJSON tells programs from browsers, which ask for text/html.
+func wantsJSON(r *http.Request) bool {
+	return sendsJSON(r) || strings.Contains(r.Header.Get("Accept"), "application/json")
+}
+
+// private is a second way to log in: the browser's own password box. Once the
+// session has the user the header is not needed, nor looked at, any more.
+func (s *site) private(w http.ResponseWriter, r *http.Request, user string) error {
+	if user != admin {
+		name, password, ok := r.BasicAuth()
+		if !authenticate(name, password) || !ok || name != admin {
+			w.Header().Set("WWW-Authenticate", `Basic realm="private", charset="UTF-8"`)
+			return render(w, r, http.StatusUnauthorized, "unauthorized", nil)
+		}
+		if err := login(r, name); err != nil {
+			return err
+		}
+	}
+	return render(w, r, http.StatusOK, "private", nil)
+}
+
+// session shows visitors the file of their own session and of no other: its id,
+// which is its name, is all that it takes to be them.
+func (s *site) session(w http.ResponseWriter, r *http.Request, _ string) error {
+	id := session.From(r).ID()
+	sess, err := s.store.Get(r.Context(), id)
+	if errors.Is(err, filestore.ErrNotFound) { // nothing was put in yet, so there is no file
+		return render(w, r, http.StatusOK, "session", nil)
+	}
+	if err != nil {
+		return err
+	}
+	file, err := sess.MarshalJSON() // byte for byte
+	if err != nil {
+		return err
+	}
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, file, "", "  "); err != nil {
+		return err
+	}
+	ends := sess.ExpiresAt(storeTTL)
+	return render(w, r, http.StatusOK, "session", object{
+		"File": filepath.Join(s.dir, id+".json"),
+		"JSON": pretty.String(),
+		"Ends": ends.UTC().Format(time.RFC1123),
+		"Left": time.Until(ends).Round(time.Second),
+	})
+}
