@@ -57,14 +57,11 @@ func (w *response) finish() {
 	if w.leave() != nil {
 		return
 	}
-	s := w.session
-	_, err := s.commit() // does nothing where leave has done it
-	if t, ok := s.m.Store.(Toucher); ok && err == nil && !s.destroyed && !s.committed && s.shouldTouch() {
-		err = t.Touch(s.context(), s.id, &s.Cookie)
+	_, err := w.session.commit()
+	if err == nil {
+		err = w.session.access()
 	}
-	if !errors.Is(err, filestore.ErrNotFound) {
-		s.report(err)
-	}
+	w.session.report(err)
 }
 
 // report hands ErrorFunc an error that can change nothing of the response.
@@ -75,26 +72,41 @@ func (s *Session) report(err error) {
 }
 
 // commit stores the session if it should be, and reports whether its cookie
-// should be set. A session that another request destroyed meanwhile is neither
-// stored nor an error: the client has logged out.
+// should be set.
 func (s *Session) commit() (cookie bool, err error) {
 	if s.destroyed {
 		return false, nil
 	}
 	s.touch()
 	cookie = s.shouldSetCookie() && (!s.Cookie.Secure || s.m.isSecure(s.r))
-	if s.shouldSave() {
-		err := s.Save()
-		if errors.Is(err, filestore.ErrNotFound) && s.stored {
-			s.destroyed = true
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		s.committed = true
+	switch {
+	case s.shouldSave():
+		err = s.gone(s.Save())
+		s.accessed = err == nil
+	case cookie: // not for a session that is gone
+		err = s.access()
 	}
-	return cookie, nil
+	return cookie && !s.destroyed && err == nil, err
+}
+
+// access marks a session that is not stored as accessed.
+func (s *Session) access() error {
+	t, ok := s.m.Store.(Toucher)
+	if !ok || s.accessed || s.destroyed || !s.shouldTouch() {
+		return nil
+	}
+	s.accessed = true
+	return s.gone(t.Touch(s.context(), s.id, &s.Cookie))
+}
+
+// gone makes no error of a session that another request destroyed meanwhile:
+// its user has logged out, and it stays so.
+func (s *Session) gone(err error) error {
+	if s.stored && errors.Is(err, filestore.ErrNotFound) {
+		s.destroyed = true
+		return nil
+	}
+	return err
 }
 
 // discard takes the answer of an ErrorFunc that comes too late.

@@ -141,7 +141,7 @@ type Session struct {
 	renewed   bool   // Regenerate gave it another id than it had when the request began
 	stored    bool   // the store has, or had, a session of this id
 	destroyed bool
-	committed bool // stored by the middleware, which then need not touch it
+	accessed  bool // the middleware has stored or touched it
 
 	base       values // what the store has, as far as we know; changes are told against it
 	baseCookie filestore.Cookie

@@ -1,0 +1,273 @@
+package session_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/session"
+)
+
+// lookFunc is a store in which nothing is, and that tells what was looked for.
+type lookFunc func(id string)
+
+func (f lookFunc) Get(_ context.Context, id string) (*filestore.Session, error) {
+	f(id)
+	return nil, filestore.ErrNotFound
+}
+func (lookFunc) Set(context.Context, string, *filestore.Session) error { return nil }
+func (lookFunc) Destroy(context.Context, string) error                 { return nil }
+
+// F13: by whichever way the header leaves, the session is stored before and the
+// cookie is in it, once.
+func TestHeaderLeaves(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte(strings.Repeat("x", 100_000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newStore(t)
+	stored := func(r *http.Request) error { // by the time the handler goes on
+		_, err := s.Store.Get(ctx, session.From(r).ID())
+		return err
+	}
+	want := map[string]int{}
+	handlers := map[string]http.HandlerFunc{
+		"/nothing":    func(w http.ResponseWriter, r *http.Request) { put(w, r) },
+		"/write":      func(w http.ResponseWriter, r *http.Request) { put(w, r); w.Write([]byte("x")) },
+		"/many":       func(w http.ResponseWriter, r *http.Request) { put(w, r); fmt.Fprint(w, "a"); fmt.Fprint(w, "b") },
+		"/string":     func(w http.ResponseWriter, r *http.Request) { put(w, r); io.WriteString(w, "x") },
+		"/status":     func(w http.ResponseWriter, r *http.Request) { put(w, r); w.WriteHeader(404); fmt.Fprint(w, "x") },
+		"/304":        func(w http.ResponseWriter, r *http.Request) { put(w, r); w.WriteHeader(304) },
+		"/204":        func(w http.ResponseWriter, r *http.Request) { put(w, r); w.WriteHeader(204) },
+		"/redirect":   func(w http.ResponseWriter, r *http.Request) { put(w, r); http.Redirect(w, r, "/", 302) },
+		"/flusher":    func(w http.ResponseWriter, r *http.Request) { put(w, r); w.(http.Flusher).Flush() },
+		"/controller": func(w http.ResponseWriter, r *http.Request) { put(w, r); http.NewResponseController(w).Flush() },
+		"/readfrom": func(w http.ResponseWriter, r *http.Request) {
+			put(w, r)
+			w.(io.ReaderFrom).ReadFrom(strings.NewReader("x"))
+		},
+		"/file": func(w http.ResponseWriter, r *http.Request) { put(w, r); http.ServeFile(w, r, file) },
+		"/panic-after": func(w http.ResponseWriter, r *http.Request) {
+			put(w, r)
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		},
+		"/copy": func(w http.ResponseWriter, r *http.Request) {
+			put(w, r)
+			f, err := os.Open(file)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			io.Copy(w, f)
+		},
+		"/early": func(w http.ResponseWriter, r *http.Request) {
+			put(w, r)
+			http.NewResponseController(w).Flush()
+			if err := stored(r); err != nil {
+				t.Errorf("after the header left: %v", err)
+			}
+			session.From(r).Put("late", "1")
+		},
+	}
+	for path := range handlers {
+		want[path] = 200
+	}
+	want["/status"], want["/304"], want["/204"], want["/redirect"] = 404, 304, 204, 302
+	srv := serve(t, manager(s), handlers)
+	for path := range handlers {
+		s.take()
+		req, _ := http.NewRequest("GET", srv.URL+path+"?a=1", nil)
+		res, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != want[path] || len(res.Header["Set-Cookie"]) != 1 {
+			t.Errorf("%s: %d, cookies %q", path, res.StatusCode, res.Header["Set-Cookie"])
+			continue
+		}
+		if (path == "/file" || path == "/copy") && len(body) != 100_000 {
+			t.Errorf("%s: %d bytes", path, len(body))
+		}
+		calls := "create"
+		sess, err := s.Store.Get(ctx, idOf(t, cookieOf(answer{res, ""})))
+		if err != nil || string(sess.Values["a"]) != `"1"` {
+			t.Errorf("%s: %v, %v", path, sess, err)
+			continue
+		}
+		if path == "/early" {
+			calls = "create update"
+			if string(sess.Values["late"]) != `"1"` {
+				t.Errorf("%s: what was put in after the header is missing", path)
+			}
+		}
+		if got := s.take(); got != calls {
+			t.Errorf("%s: store calls %q, want %q", path, got, calls)
+		}
+	}
+}
+
+// A handler that panics before its header leaves stores nothing.
+func TestPanic(t *testing.T) {
+	s := newStore(t)
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/panic": func(w http.ResponseWriter, r *http.Request) {
+		session.From(r).Put("b", 1)
+		panic(http.ErrAbortHandler)
+	}})
+	cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+	req, _ := http.NewRequest("GET", srv.URL+"/panic", nil)
+	req.Header.Set("Cookie", cookie)
+	if res, err := http.DefaultTransport.RoundTrip(req); err == nil {
+		res.Body.Close()
+		t.Errorf("an answer after a panic: %d", res.StatusCode)
+	}
+	if got := do(t, srv, "/show", cookie).body; got != `{"a":"1"}`+"\n" {
+		t.Errorf("after the panic: %s", got)
+	}
+}
+
+// Informational answers do not count as the header.
+func TestEarlyHints(t *testing.T) {
+	s := newStore(t)
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		if calls := s.take(); calls != "" {
+			t.Errorf("stored at the hint: %s", calls)
+		}
+		put(w, r)
+		w.WriteHeader(200)
+	}})
+	hints := 0
+	req, _ := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		hints++
+		if h.Get("Set-Cookie") != "" {
+			t.Error("a cookie in the hint")
+		}
+		return nil
+	}}), "GET", srv.URL+"/?a=1", nil)
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if hints != 1 || len(res.Header["Set-Cookie"]) != 1 {
+		t.Errorf("%d hints, cookies %q", hints, res.Header["Set-Cookie"])
+	}
+}
+
+func TestHijack(t *testing.T) {
+	s := newStore(t)
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/hijack": func(w http.ResponseWriter, r *http.Request) {
+		put(w, r)
+		conn, buf, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		if sess, err := s.Store.Get(ctx, session.From(r).ID()); err != nil || string(sess.Values["b"]) != `"2"` {
+			t.Errorf("at the hijack: %v, %v", sess, err)
+		}
+		session.From(r).Put("c", "3")
+		buf.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+		buf.Flush()
+	}})
+	cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /hijack?b=2 HTTP/1.1\r\nHost: x\r\nCookie: %s\r\n\r\n", cookie)
+	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "HTTP/1.1 200 OK\r\n" || err != nil {
+		t.Errorf("%q, %v", line, err)
+	}
+	for range 100 { // the handler ends after its answer
+		if do(t, srv, "/show", cookie).body == `{"a":"1","b":"2","c":"3"}`+"\n" {
+			return
+		}
+	}
+	t.Errorf("after the hijack: %s", do(t, srv, "/show", cookie).body)
+}
+
+// What the writer below can do, the handler can; what it cannot, it is told.
+func TestController(t *testing.T) {
+	m := manager(newStore(t))
+	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if _, _, err := rc.Hijack(); !errors.Is(err, http.ErrNotSupported) {
+			t.Errorf("Hijack of a recorder = %v", err)
+		}
+		if err := rc.Flush(); err != nil {
+			t.Errorf("Flush of a recorder = %v", err)
+		}
+		if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); !ok || u.Unwrap() == nil {
+			t.Error("no Unwrap")
+		}
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+}
+
+// HTTP/2 has its own writers.
+func TestHTTP2(t *testing.T) {
+	s := newStore(t)
+	srv := httptest.NewUnstartedServer(manager(s).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		put(w, r)
+		fmt.Fprint(w, r.Proto)
+		http.NewResponseController(w).Flush()
+		show(w, r)
+	})))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	b := newBrowser(t, srv)
+	a := b.get("/?a=1")
+	if a.body != `HTTP/2.0{"a":"1"}`+"\n" || !strings.Contains(a.Header.Get("Set-Cookie"), "; Secure;") {
+		t.Errorf("%q, %q", a.body, a.Header.Get("Set-Cookie"))
+	}
+	if a := b.get("/?b=2"); a.body != `HTTP/2.0{"a":"1","b":"2"}`+"\n" {
+		t.Errorf("%q", a.body)
+	}
+}
+
+// A client that goes away does not undo what it was part of.
+func TestClientGone(t *testing.T) {
+	s := newStore(t)
+	begun, gone, done := make(chan bool), make(chan bool), make(chan bool)
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/logout": func(w http.ResponseWriter, r *http.Request) {
+		begun <- true
+		<-gone
+		<-r.Context().Done()
+		if err := session.From(r).Destroy(); err != nil {
+			t.Errorf("Destroy after the client had gone: %v", err)
+		}
+		done <- true
+	}})
+	cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+	c, cancel := context.WithCancel(ctx)
+	req, _ := http.NewRequestWithContext(c, "GET", srv.URL+"/logout", nil)
+	req.Header.Set("Cookie", cookie)
+	go http.DefaultTransport.RoundTrip(req)
+	<-begun
+	cancel()
+	gone <- true
+	<-done
+	if got := do(t, srv, "/show", cookie).body; got != "{}\n" {
+		t.Errorf("after the logout: %s", got)
+	}
+}
