@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,11 +72,8 @@ const (
 // names that are the store's own; the session is then unchanged.
 func (s *Session) Put(key string, v any) error {
 	raw, err := encodeJSON(v)
-	if err == nil {
-		err = checkKey(key)
-	}
-	if err != nil {
-		return fmt.Errorf("filestore: put: %w", err)
+	if err := cmp.Or(checkKey(key), err); err != nil {
+		return err
 	}
 	if s.Values == nil {
 		s.Values = make(map[string]json.RawMessage)
@@ -130,45 +128,39 @@ func (s *Session) date(now, mtime time.Time) {
 // the member order that the file had, new members last; of a new session __lastAccess last, as Node
 // writes it.
 func (s *Session) MarshalJSON() ([]byte, error) {
-	names := slices.Clone(s.order)
-	if names == nil {
-		names = []string{cookieMember}
-	}
-	old := make(map[string]bool)
-	for _, name := range names {
-		old[name] = true
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Values)) {
-		if err := checkKey(name); err != nil {
-			return nil, fmt.Errorf("filestore: %w", err)
-		}
-		if !old[name] {
-			names = append(names, name)
-		}
-	}
-	if !old[lastAccessMember] {
-		names = append(names, lastAccessMember)
-	}
 	buf := make([]byte, 0, 512)
-	for _, name := range names {
-		raw, ok := s.Values[name]
-		var err error
-		switch {
-		case name == cookieMember:
-			raw, err = s.Cookie.marshal()
-		case name == lastAccessMember && s.LastAccess.IsZero(), name != lastAccessMember && !ok:
-			continue
-		case name == lastAccessMember:
-			raw = strconv.AppendInt(nil, s.LastAccess.UnixMilli(), 10)
-		case len(raw) == 0:
-			raw = json.RawMessage("null")
-		case !json.Valid(raw):
-			err = errors.New("filestore: a value of the session is not JSON")
-		}
-		if err != nil {
-			return nil, err
-		}
+	written := make(map[string]bool)
+	add := func(name string, raw json.RawMessage) {
 		buf = appendMember(buf, name, raw)
+		written[name] = true
+	}
+	cookie, err := s.Cookie.marshal()
+	if err != nil {
+		return nil, err
+	}
+	lastAccess := strconv.AppendInt(nil, s.LastAccess.UnixMilli(), 10)
+	if s.order == nil {
+		add(cookieMember, cookie)
+	}
+	for _, name := range append(slices.Clip(s.order), slices.Sorted(maps.Keys(s.Values))...) {
+		raw, ok := s.Values[name]
+		if ok && raw == nil {
+			raw = json.RawMessage("null")
+		}
+		switch {
+		case ok && (checkKey(name) != nil || !json.Valid(raw)):
+			return nil, cmp.Or(checkKey(name), errors.New("filestore: a value of the session is not JSON"))
+		case written[name]:
+		case ok:
+			add(name, raw)
+		case name == cookieMember:
+			add(name, cookie)
+		case name == lastAccessMember && !s.LastAccess.IsZero():
+			add(name, lastAccess)
+		}
+	}
+	if !written[lastAccessMember] && !s.LastAccess.IsZero() {
+		add(lastAccessMember, lastAccess)
 	}
 	buf[0] = '{'
 	buf = append(buf, '}')
@@ -182,10 +174,10 @@ func (s *Session) MarshalJSON() ([]byte, error) {
 
 func checkKey(key string) error {
 	if key == cookieMember || key == lastAccessMember {
-		return fmt.Errorf("the member %q is the store's own", key)
+		return fmt.Errorf("filestore: the member %q is the store's own", key)
 	}
 	if !utf8.ValidString(key) {
-		return errors.New("a member's name is not UTF-8")
+		return errors.New("filestore: a member's name is not UTF-8")
 	}
 	return nil
 }
@@ -311,50 +303,32 @@ func decodeString(raw []byte) string {
 
 var defaultCookie = Cookie{HTTPOnly: true, Path: "/"}
 
-// fields returns the members that the cookie's fields stand for, in the order in which
-// express-session writes them; one with a nil value is left out.
-func (c *Cookie) fields() [9]struct {
-	name string
-	raw  json.RawMessage
-} {
-	str := func(s string) json.RawMessage {
-		if s == "" {
-			return nil
-		}
-		raw, _ := encodeJSON(s)
-		return raw
-	}
-	flag := func(b bool) json.RawMessage {
-		if !b {
-			return nil
-		}
-		return json.RawMessage("true")
-	}
-	maxAge, expires := json.RawMessage("null"), json.RawMessage("null")
+// plain returns the JSON of the cookie's fields, as express-session would write it.
+func (c *Cookie) plain() []byte {
+	j := struct {
+		OriginalMaxAge *int64  `json:"originalMaxAge"`
+		Partitioned    bool    `json:"partitioned,omitempty"`
+		Priority       string  `json:"priority,omitempty"`
+		Expires        *string `json:"expires"`
+		Secure         bool    `json:"secure,omitempty"`
+		HTTPOnly       bool    `json:"httpOnly"`
+		Domain         string  `json:"domain,omitempty"`
+		Path           string  `json:"path,omitempty"`
+		SameSite       string  `json:"sameSite,omitempty"`
+	}{nil, c.Partitioned, c.Priority, nil, c.Secure, c.HTTPOnly, c.Domain, c.Path, c.SameSite}
 	if age := c.OriginalMaxAge; age != 0 {
 		ms := age.Milliseconds()
 		if ms == 0 { // less than a millisecond must not become "none"
 			ms = int64(max(-1, min(1, age)))
 		}
-		maxAge = strconv.AppendInt(nil, ms, 10)
+		j.OriginalMaxAge = &ms
 	}
 	if !c.Expires.IsZero() {
-		expires = c.Expires.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`)
+		expires := c.Expires.UTC().Format("2006-01-02T15:04:05.000Z")
+		j.Expires = &expires
 	}
-	return [...]struct {
-		name string
-		raw  json.RawMessage
-	}{
-		{"originalMaxAge", maxAge},
-		{"partitioned", flag(c.Partitioned)},
-		{"priority", str(c.Priority)},
-		{"expires", expires},
-		{"secure", flag(c.Secure)},
-		{"httpOnly", strconv.AppendBool(nil, c.HTTPOnly)},
-		{"domain", str(c.Domain)},
-		{"path", str(c.Path)},
-		{"sameSite", str(c.SameSite)},
-	}
+	raw, _ := encodeJSON(j) // it has no values that could fail
+	return raw
 }
 
 // setField is the way back: raw may be of any type.
@@ -418,11 +392,10 @@ func unmarshalCookie(raw json.RawMessage) Cookie {
 	for name, value := range members(raw) {
 		c.setField(name, value)
 	}
-	if plain, err := c.marshal(); err != nil || !bytes.Equal(plain, raw) {
+	if !bytes.Equal(c.plain(), raw) {
 		c.raw = string(raw)
-		if plain, err = c.marshal(); err == nil { // of equal cookies the same text
-			c.raw = string(plain)
-		}
+		text, _ := c.marshal() // so that of equal cookies it is the same
+		c.raw = string(text)
 	}
 	return c
 }
@@ -431,43 +404,41 @@ func unmarshalCookie(raw json.RawMessage) Cookie {
 func writable(t time.Time) bool { y := t.UTC().Year(); return 0 <= y && y <= 9999 }
 
 // marshal writes the members that the cookie was loaded with, each with its old text unless its
-// field has changed, and then those of the other fields.
+// field has changed, and then those of the other fields that have.
 func (c *Cookie) marshal() ([]byte, error) {
-	if *c == (Cookie{}) {
-		c = &defaultCookie
-	}
-	if !writable(c.Expires) {
+	switch {
+	case *c == Cookie{}:
+		return defaultCookie.plain(), nil
+	case !writable(c.Expires):
 		return nil, fmt.Errorf("filestore: the cookie expires in the year %d", c.Expires.Year())
+	case c.raw == "":
+		return c.plain(), nil
 	}
-	var names []string
-	old := make(map[string]json.RawMessage)
 	loaded := defaultCookie
-	if c.raw != "" {
-		for name, raw := range members([]byte(c.raw)) {
-			if old[name] == nil {
-				names = append(names, name)
-			}
-			old[name] = raw
-			loaded.setField(name, raw)
-		}
+	var names []string
+	texts := make(map[string]json.RawMessage)
+	for name, raw := range members([]byte(c.raw)) {
+		names, texts[name] = append(names, name), raw
+		loaded.setField(name, raw)
 	}
-	was := loaded.fields()
-	for i, f := range c.fields() {
-		if c.raw != "" && bytes.Equal(f.raw, was[i].raw) {
-			continue
+	was := maps.Collect(members(loaded.plain()))
+	for name, raw := range members(c.plain()) {
+		if !bytes.Equal(raw, was[name]) {
+			names, texts[name] = append(names, name), raw
 		}
-		if old[f.name] == nil {
-			names = append(names, f.name)
-		}
-		old[f.name] = f.raw
+		delete(was, name)
+	}
+	for name := range was { // a field that is empty now
+		delete(texts, name)
 	}
 	var buf []byte
 	for _, name := range names {
-		if raw := old[name]; raw != nil {
+		if raw, ok := texts[name]; ok {
 			buf = appendMember(buf, name, raw)
+			delete(texts, name)
 		}
 	}
-	if len(buf) == 0 {
+	if buf == nil {
 		return []byte("{}"), nil
 	}
 	buf[0] = '{'

@@ -143,7 +143,6 @@ type Store struct {
 	uid, gid int  // for a root process: who owns the directory, and shall own what is made in it; else -1
 
 	stripes [stripes]stripe
-	reaping chan struct{} // one slot: one pass at a time
 
 	mu     sync.Mutex // guards closed, and ops.Add against ops.Wait
 	closed bool
@@ -158,7 +157,7 @@ type Store struct {
 // whatever happens to its name. Where the directory can be read but not written, Open succeeds with
 // a warning and the operations that write fail.
 func Open(dir string, opts *Options) (_ *Store, err error) {
-	s := &Store{uid: -1, gid: -1, reaping: make(chan struct{}, 1)}
+	s := &Store{uid: -1, gid: -1}
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -541,7 +540,7 @@ func (s *Store) remove(l *lock, name string) error {
 		return err
 	}
 	if fi.IsDir() { // os.Root.Remove would take an empty one
-		return fmt.Errorf("%w: a directory", ErrUnsafeFile)
+		return errNotRegular
 	}
 	if err := l.stands(); err != nil {
 		return err
@@ -616,7 +615,7 @@ func (s *Store) read(name string) ([]byte, time.Time, error) {
 			return nil, time.Time{}, err
 		}
 		if !before.Mode().IsRegular() { // not even opened: that may act on a device
-			return nil, time.Time{}, unsafe(before)
+			return nil, time.Time{}, errNotRegular
 		}
 		f, err := s.root.OpenFile(name, os.O_RDONLY|openFlags, 0)
 		if err != nil {
@@ -638,7 +637,10 @@ func (s *Store) read(name string) ([]byte, time.Time, error) {
 	return nil, time.Time{}, fmt.Errorf("%w: it is replaced all the time", ErrUnsafeFile)
 }
 
-var errReplaced = errors.New("replaced")
+var (
+	errNotRegular = fmt.Errorf("%w: not a regular file", ErrUnsafeFile)
+	errReplaced   = errors.New("replaced")
+)
 
 func (s *Store) readFile(f *os.File) ([]byte, fs.FileInfo, error) {
 	fi, err := f.Stat()
@@ -650,7 +652,7 @@ func (s *Store) readFile(f *os.File) ([]byte, fs.FileInfo, error) {
 	case err != nil:
 		return nil, nil, err
 	case !fi.Mode().IsRegular(): // os.Root follows links within the directory
-		return nil, nil, unsafe(fi)
+		return nil, nil, errNotRegular
 	case links == 0:
 		return nil, nil, errReplaced
 	case links > 1:
@@ -669,15 +671,4 @@ func (s *Store) readFile(f *os.File) ([]byte, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	return data[:n], fi, nil
-}
-
-func unsafe(fi fs.FileInfo) error {
-	what := "not a regular file"
-	switch fi.Mode().Type() {
-	case fs.ModeDir:
-		what = "a directory"
-	case fs.ModeSymlink:
-		what = "a symbolic link"
-	}
-	return fmt.Errorf("%w: %s", ErrUnsafeFile, what)
 }

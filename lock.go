@@ -63,7 +63,7 @@ func (st *stripe) path() string { return lockDir + "/" + st.name }
 // is an error here and not unlocked work later.
 func (s *Store) openLocks() error {
 	if fi, err := s.root.Lstat(lockDir); err == nil && !fi.IsDir() {
-		return fmt.Errorf("%w: %s is no directory", ErrUnsafeFile, lockDir)
+		return errLockFile
 	}
 	var err error
 	for i := range s.stripes {
@@ -109,7 +109,7 @@ func (s *Store) lockPath(name string) string {
 func (s *Store) makeLock(st *stripe) error {
 	fi, err := s.root.Lstat(st.path())
 	if err == nil && !fi.Mode().IsRegular() {
-		return fmt.Errorf("lock: %w", unsafe(fi))
+		return errLockFile
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -193,7 +193,7 @@ func (s *Store) tryFile(st *stripe) (*lock, error) {
 		return nil, s.makeLock(st)
 	case err != nil:
 		if fi, statErr := s.root.Lstat(st.path()); statErr == nil && !fi.Mode().IsRegular() {
-			err = fmt.Errorf("lock: %w", unsafe(fi))
+			err = errLockFile
 		}
 		return nil, err
 	case !ok:
@@ -201,7 +201,7 @@ func (s *Store) tryFile(st *stripe) (*lock, error) {
 	}
 	l := &lock{s: s, stripe: st}
 	if l.fi, err = st.file.Stat(); err == nil && !l.fi.Mode().IsRegular() {
-		err = fmt.Errorf("lock: %w", unsafe(l.fi))
+		err = errLockFile
 	}
 	if err == nil {
 		if age := time.Since(l.fi.ModTime()).Abs(); age < settle {
@@ -218,7 +218,10 @@ func (s *Store) tryFile(st *stripe) (*lock, error) {
 	return nil, err
 }
 
-var errLockLost = fmt.Errorf("lock: %w: the file was replaced", ErrUnsafeFile)
+var (
+	errLockFile = fmt.Errorf("lock: %w: not a regular file", ErrUnsafeFile)
+	errLockLost = fmt.Errorf("lock: %w: the file was replaced", ErrUnsafeFile)
+)
 
 // stands is asked at the last moment before a change takes effect: it fails where the locked file is
 // no longer the one that others would lock.

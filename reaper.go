@@ -14,66 +14,40 @@ import (
 // Node's temporary files do not show whether their writer lives. It keeps one for milliseconds.
 const staleAfter = time.Hour
 
-// reapLoop is the background reaper. It runs until Close.
+// reapLoop is the background reaper. It runs until Close. Every process on a directory has one: a
+// lock to have but one at work would let a stopped process stop them all.
 func (s *Store) reapLoop() {
 	tick := time.NewTicker(s.opts.ReapInterval)
 	defer tick.Stop()
-	for skipped := false; ; {
+	for {
 		select {
 		case <-s.done.Done():
 			return
 		case <-tick.C:
 		}
-		// One process at a time is enough. But nobody skips twice running, as the other may be stopped:
-		// what has expired shall be gone after two intervals.
-		unlock, busy := s.tryReapLock()
-		if skipped = busy && !skipped; skipped {
-			continue
-		}
-		if _, err := s.reap(s.done); err != nil && !errors.Is(err, context.Canceled) {
+		if _, err := s.reap(s.done); err != nil && s.done.Err() == nil {
 			s.opts.Logger.Error("filestore: reap", "dir", s.path, "err", err)
 		}
-		unlock()
 	}
-}
-
-// tryReapLock tries the lock that says that a process reaps this directory: an flock on .locks
-// itself. Where there can be none, reapers only double their work.
-func (s *Store) tryReapLock() (unlock func(), busy bool) {
-	l := newFlock(s.lockPath(lockDir))
-	ok, err := l.TryLock()
-	return func() { l.Unlock() }, !ok && err == nil
 }
 
 // Reap makes one pass over the directory: it removes the sessions that have expired and the
 // temporary files of dead writers, and returns the number of sessions removed. A session that is
 // renewed before its removal stays. What cannot be read, and what is not ours, stays. Reap goes on
-// after an error and returns the first.
-//
-// Any number of processes may reap at once. The background reaper leaves a pass to another process
-// that is at one.
+// after an error and returns the first. Any number of processes may reap at once.
 func (s *Store) Reap(ctx context.Context) (n int, err error) {
 	if err := s.enter(ctx); err != nil {
 		return 0, wrap("reap", "", err)
 	}
 	defer s.ops.Done()
-	unlock, _ := s.tryReapLock()
-	defer unlock()
 	return s.reap(ctx)
 }
 
 func (s *Store) reap(ctx context.Context) (n int, err error) {
-	select { // two passes at once would wait for each other's locks
-	case s.reaping <- struct{}{}:
-		defer func() { <-s.reaping }()
-	case <-ctx.Done():
-	case <-s.done.Done():
-	}
 	unreadable := 0
 	for entry, listErr := range s.list() {
 		if listErr = cmp.Or(s.interrupted(ctx), listErr); listErr != nil {
-			err = cmp.Or(err, wrap("reap", "", listErr))
-			break
+			return n, cmp.Or(err, wrap("reap", "", listErr))
 		}
 		id, ok := s.id(entry.Name())
 		if !ok {

@@ -13,22 +13,12 @@ import (
 )
 
 // Op is what happened to a session.
-type Op int
+type Op string
 
 const (
-	Changed   Op = iota + 1 // made or written
-	Destroyed               // removed, by Destroy, a reaper or anybody
+	Changed   Op = "changed"   // made or written
+	Destroyed Op = "destroyed" // removed, by Destroy, a reaper or anybody
 )
-
-func (op Op) String() string {
-	switch op {
-	case Changed:
-		return "changed"
-	case Destroyed:
-		return "destroyed"
-	}
-	return "unknown"
-}
 
 // An Event says that a session may have changed. It is a hint: look before you act on it.
 type Event struct {
