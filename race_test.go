@@ -351,7 +351,6 @@ func TestStoppedHolder(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	start = time.Now()
 	if err := s.Set(ctx, "id", session(t)); err != nil {
 		t.Errorf("Set after the holder died: %v", err)
 	}

@@ -51,7 +51,7 @@ func TestHeaderLeaves(t *testing.T) {
 		"/status":     func(w http.ResponseWriter, r *http.Request) { put(w, r); w.WriteHeader(404); fmt.Fprint(w, "x") },
 		"/304":        func(w http.ResponseWriter, r *http.Request) { put(w, r); w.WriteHeader(304) },
 		"/204":        func(w http.ResponseWriter, r *http.Request) { put(w, r); w.WriteHeader(204) },
-		"/redirect":   func(w http.ResponseWriter, r *http.Request) { put(w, r); http.Redirect(w, r, "/", 302) },
+		"/redirect":   func(w http.ResponseWriter, r *http.Request) { put(w, r); http.Redirect(w, r, "/", http.StatusFound) },
 		"/flusher":    func(w http.ResponseWriter, r *http.Request) { put(w, r); w.(http.Flusher).Flush() },
 		"/controller": func(w http.ResponseWriter, r *http.Request) { put(w, r); http.NewResponseController(w).Flush() },
 		"/readfrom": func(w http.ResponseWriter, r *http.Request) {

@@ -42,7 +42,6 @@ type recorder struct {
 	mu    sync.Mutex
 	calls []string
 	fail  error // what every call returns, if not nil
-	check func(op string)
 }
 
 func (s *recorder) call(op string) error {
