@@ -146,7 +146,7 @@ func (m *Manager) newCookie(r *http.Request) filestore.Cookie {
 		Priority:       o.Priority,
 	}
 	if c.OriginalMaxAge == 0 && !o.Expires.IsZero() {
-		c.OriginalMaxAge = time.Until(o.Expires).Truncate(time.Millisecond)
+		c.OriginalMaxAge = o.Expires.Sub(time.Now().Truncate(time.Millisecond)) // renew adds it to such a time again
 	}
 	secure := m.isSecure(r)
 	c.Secure = o.Secure == SecureAlways || o.Secure == SecureAuto && secure

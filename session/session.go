@@ -402,10 +402,11 @@ func (m *Manager) update(ctx context.Context, id string, fn func(*filestore.Sess
 // that it was told of, nor a logout.
 func (s *Session) context() context.Context { return context.WithoutCancel(s.r.Context()) }
 
-// touch is express-session's: the cookie runs anew from now.
+// touch is express-session's: the cookie runs anew from now, for OriginalMaxAge.
 func (s *Session) touch() { renew(&s.Cookie) }
 
 func renew(c *filestore.Cookie) {
+	c.Expires = time.Time{}
 	if c.OriginalMaxAge != 0 {
 		c.Expires = time.Now().Add(c.OriginalMaxAge).Truncate(time.Millisecond)
 	}

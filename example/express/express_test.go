@@ -1,0 +1,372 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore/interop"
+)
+
+// The test binary is also the Go site: in a process of its own, as for its users.
+const serveEnv = "FILESTORE_EXPRESS_EXAMPLE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(serveEnv) != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+const timeout = 20 * time.Second
+
+// A process is one of the two sites.
+type process struct {
+	name string // as on its pages
+	url  string
+	cmd  *exec.Cmd
+}
+
+var listening = regexp.MustCompile(`http://\S+`)
+
+// start starts a site on the directory and waits until it listens.
+func start(t *testing.T, name, dir string) *process {
+	t.Helper()
+	p := &process{name: name}
+	if name == "Go" {
+		p.cmd = exec.Command(os.Args[0], "-addr", "127.0.0.1:0", "-dir", dir)
+	} else {
+		p.cmd = exec.Command("node", "app.js", "--addr", "127.0.0.1:0", "--dir", dir)
+	}
+	p.cmd.Env = append(os.Environ(), serveEnv+"=1", "SESSION_SECRET=")
+	p.cmd.Stderr = os.Stderr
+	stdout, err := p.cmd.StdoutPipe()
+	if err == nil {
+		err = p.cmd.Start()
+	}
+	if err != nil {
+		t.Error(err)
+		return p
+	}
+	t.Cleanup(p.stop)
+	line := make(chan string, 1)
+	go func() {
+		s, _ := bufio.NewReader(stdout).ReadString('\n')
+		line <- s
+		io.Copy(io.Discard, stdout)
+	}()
+	select {
+	case s := <-line:
+		if p.url = listening.FindString(s); p.url == "" {
+			t.Errorf("%s does not say where it listens: %q", name, s)
+		}
+	case <-time.After(timeout):
+		t.Errorf("%s does not start", name)
+	}
+	return p
+}
+
+// stop kills it: what it has acknowledged must be there when it comes back.
+func (p *process) stop() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
+// startBoth starts both at once, on a directory that neither has seen before.
+func startBoth(t *testing.T, dir string) (goes, node *process) {
+	t.Helper()
+	var wg sync.WaitGroup
+	wg.Go(func() { goes = start(t, "Go", dir) })
+	wg.Go(func() { node = start(t, "Node", dir) })
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return goes, node
+}
+
+// A browser has one cookie jar for both sites: cookies do not heed ports.
+type browser struct {
+	t *testing.T
+	http.Client
+}
+
+func newBrowser(t *testing.T) *browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &browser{t, http.Client{Jar: jar, Timeout: timeout}}
+}
+
+func (b *browser) read(resp *http.Response, err error) (int, string) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func (b *browser) get(p *process, path string) string {
+	b.t.Helper()
+	status, body := b.read(b.Get(p.url + path))
+	if status != http.StatusOK {
+		b.t.Fatalf("%s: GET %s = %d %s", p.name, path, status, body)
+	}
+	return body
+}
+
+var viewsRE = regexp.MustCompile(`<p>Views: (\d+)</p>`)
+
+// visit gets the home page and returns the number of views on it.
+func (b *browser) visit(p *process) int {
+	b.t.Helper()
+	body := b.get(p, "/")
+	m := viewsRE.FindStringSubmatch(body)
+	if m == nil || !strings.Contains(body, "<h1>This is "+p.name+"</h1>") {
+		b.t.Fatalf("%s: GET / = %s", p.name, body)
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}
+
+// views gets the JSON, which does not count.
+func (b *browser) views(p *process) state {
+	b.t.Helper()
+	var s state
+	if err := json.Unmarshal([]byte(b.get(p, "/views")), &s); err != nil {
+		b.t.Fatal(err)
+	}
+	if s.Server != p.name {
+		b.t.Errorf("%s: GET /views says it is %s", p.name, s.Server)
+	}
+	return s
+}
+
+func (b *browser) login(p *process, password string) (int, string) {
+	b.t.Helper()
+	return b.read(b.PostForm(p.url+"/login", url.Values{"username": {"user1"}, "password": {password}}))
+}
+
+func (b *browser) logout(p *process) {
+	b.t.Helper()
+	if status, body := b.read(b.PostForm(p.url+"/logout", nil)); status != http.StatusOK || strings.Contains(body, "Hello") {
+		b.t.Errorf("%s: POST /logout = %d %s", p.name, status, body)
+	}
+}
+
+func (b *browser) cookie(p *process) string {
+	b.t.Helper()
+	u, err := url.Parse(p.url)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, c := range b.Jar.Cookies(u) {
+		if c.Name == cookieName {
+			return c.Value
+		}
+	}
+	return ""
+}
+
+// as returns a browser with nothing but the given session cookie.
+func as(t *testing.T, p *process, cookie string) *browser {
+	t.Helper()
+	b := newBrowser(t)
+	u, err := url.Parse(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Jar.SetCookies(u, []*http.Cookie{{Name: cookieName, Value: cookie, Path: "/"}})
+	return b
+}
+
+func TestSites(t *testing.T) {
+	interop.NPM(t, ".")
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "sessions")
+	goes, node := startBoth(t, dir)
+	// pairs runs f with each site as the first, and with the other.
+	pairs := func(t *testing.T, f func(t *testing.T, a, b *process)) {
+		t.Run("Go then Node", func(t *testing.T) { f(t, goes, node) })
+		t.Run("Node then Go", func(t *testing.T) { f(t, node, goes) })
+	}
+
+	t.Run("one secret, made once", func(t *testing.T) {
+		names, err := filepath.Glob(filepath.Join(parent, "*"))
+		if err != nil || len(names) != 2 {
+			t.Errorf("beside the sessions are %q, %v, want the secret alone", names, err)
+		}
+		fi, err := os.Stat(dir + ".secret")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi.Mode().Perm()&0o077 != 0 && filepath.Separator == '/' {
+			t.Errorf("the secret's mode is %v", fi.Mode())
+		}
+	})
+
+	t.Run("visitors who leave nothing get no session", func(t *testing.T) {
+		for _, p := range []*process{goes, node} {
+			b := newBrowser(t)
+			if got, want := b.views(p), (state{p.name, "", 0}); got != want {
+				t.Errorf("views = %+v, want %+v", got, want)
+			}
+			if c := b.cookie(p); c != "" {
+				t.Errorf("%s sets the cookie %q", p.name, c)
+			}
+		}
+	})
+
+	t.Run("a count without a gap", func(t *testing.T) {
+		pairs(t, func(t *testing.T, first, second *process) {
+			b := newBrowser(t)
+			for i := range 50 {
+				p, other := first, second
+				if i%2 == 1 {
+					p, other = second, first
+				}
+				if got := b.visit(p); got != i+1 {
+					t.Fatalf("request %d, to %s: %d views", i+1, p.name, got)
+				}
+				if got := b.views(other).Views; got != i+1 {
+					t.Fatalf("after request %d %s has %d views", i+1, other.name, got)
+				}
+			}
+		})
+	})
+
+	t.Run("the pages are the same", func(t *testing.T) {
+		b := newBrowser(t)
+		mask := func(p *process) string {
+			return viewsRE.ReplaceAllString(strings.ReplaceAll(b.get(p, "/"), p.name, "…"), "")
+		}
+		if a, b := mask(goes), mask(node); a != b {
+			t.Errorf("logged out:\n%s\n%s", a, b)
+		}
+		b.login(goes, "mypassword")
+		if a, b := mask(goes), mask(node); a != b || !strings.Contains(a, "Hello, user1.") {
+			t.Errorf("logged in:\n%s\n%s", a, b)
+		}
+	})
+
+	t.Run("login here is login there, and logout too", func(t *testing.T) {
+		pairs(t, func(t *testing.T, first, second *process) {
+			b := newBrowser(t)
+			b.visit(first)
+			before := b.cookie(first)
+			if status, body := b.login(first, "mypassword"); status != http.StatusOK || !strings.Contains(body, "Hello, user1.") {
+				t.Fatalf("login at %s = %d %s", first.name, status, body)
+			}
+			after := b.cookie(first)
+			if after == before {
+				t.Error("the session has the same id as before the login")
+			}
+			for _, p := range []*process{second, first} {
+				if got := b.views(p).User; got != "user1" {
+					t.Errorf("%s: the user is %q, want user1", p.name, got)
+				}
+				if got := as(t, p, before).views(p); got.User != "" || got.Views != 0 {
+					t.Errorf("%s: the cookie from before the login opens %+v", p.name, got)
+				}
+			}
+			b.logout(second)
+			for _, p := range []*process{first, second} {
+				if got := b.views(p).User; got != "" {
+					t.Errorf("%s: after logout at %s the user is %q", p.name, second.name, got)
+				}
+				if got := as(t, p, after).views(p); got.User != "" || got.Views != 0 {
+					t.Errorf("%s: after logout the old cookie opens %+v", p.name, got)
+				}
+			}
+			if c := b.cookie(first); c == after {
+				t.Error("logout has left the cookie")
+			}
+		})
+	})
+
+	t.Run("a wrong password", func(t *testing.T) {
+		for _, p := range []*process{goes, node} {
+			b := newBrowser(t)
+			if status, body := b.login(p, "password"); status != http.StatusUnauthorized || body != "Wrong username or password.\n" {
+				t.Errorf("%s: %d %q", p.name, status, body)
+			}
+			if got := b.views(p).User; got != "" {
+				t.Errorf("%s: the user is %q", p.name, got)
+			}
+		}
+	})
+
+	t.Run("no login from another site's page", func(t *testing.T) {
+		for _, p := range []*process{goes, node} {
+			for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://example.com"} {
+				form := url.Values{"username": {"user1"}, "password": {"mypassword"}}
+				r, err := http.NewRequest("POST", p.url+"/login", strings.NewReader(form.Encode()))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				r.Header.Set(name, value)
+				b := newBrowser(t)
+				if status, _ := b.read(b.Do(r)); status != http.StatusForbidden || b.cookie(p) != "" {
+					t.Errorf("%s: with %s: %s: %d, want 403", p.name, name, value, status)
+				}
+			}
+		}
+	})
+
+	t.Run("still logged in after both were killed", func(t *testing.T) {
+		there, here := newBrowser(t), newBrowser(t)
+		there.login(goes, "mypassword")
+		here.login(node, "mypassword")
+		want := []int{there.visit(goes), here.visit(node)}
+		goes.stop()
+		node.stop()
+		goes, node = startBoth(t, dir)
+		for i, b := range []*browser{there, here} {
+			for _, p := range []*process{goes, node} {
+				if got := b.views(p); got.User != "user1" || got.Views != want[i] {
+					t.Errorf("%s: %+v, want user1 and %d views", p.name, got, want[i])
+				}
+			}
+			want[i]++
+			if got := b.visit([]*process{node, goes}[i]); got != want[i] {
+				t.Errorf("the next visit is number %d, want %d", got, want[i])
+			}
+		}
+	})
+
+	t.Run("nothing but sessions is left", func(t *testing.T) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if name := e.Name(); name != ".locks" && filepath.Ext(name) != ".json" {
+				t.Errorf("%s is left", name)
+			}
+		}
+	})
+}

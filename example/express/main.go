@@ -1,0 +1,246 @@
+// The same small site twice, in Go and in Node (app.js): a counter and a login,
+// on one directory of sessions and with one secret. Whoever logs in here is
+// logged in there, and the counter goes on counting on either side, which is how
+// a site moves from Express to Go route by route without logging anybody out.
+//
+//	go run ./example/express [-addr 127.0.0.1:8081] [-dir ./sessions]
+//	node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions]
+//
+// The cookies are signed with $SESSION_SECRET or, without it, with the secret in
+// ./sessions.secret, which the first of the two to start makes.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"html/template"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/session"
+)
+
+func main() {
+	if err := run(os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "express example:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves the site until SIGINT or SIGTERM.
+func run(args []string, stdout io.Writer) (err error) {
+	flags := flag.NewFlagSet("express", flag.ExitOnError)
+	addr := flags.String("addr", "127.0.0.1:8081", "listen on `host:port`; port 0 takes a free one")
+	dir := flags.String("dir", "./sessions", "keep the sessions in `directory`, as app.js does")
+	flags.Parse(args) // exits by itself
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	// The defaults are session-file-store's, and include the reaper, which is
+	// off in app.js: this one deletes nothing that it cannot read.
+	store, err := filestore.Open(*dir, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	secret, err := loadSecret(*dir)
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", *addr)
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler:           handler(store, secret),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	fmt.Fprintf(stdout, "Go: http://%s  sessions in %s\n", ln.Addr(), *dir)
+
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	stop() // a second signal ends the program at once
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return srv.Shutdown(ctx)
+}
+
+// What must be the same on both sides: the cookie's name, the secret, and the
+// names of the session's members.
+const (
+	cookieName  = "connect.sid"
+	maxAge      = 24 * time.Hour
+	userMember  = "user"
+	viewsMember = "views"
+)
+
+func handler(store *filestore.Store, secret string) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", home)
+	mux.HandleFunc("GET /views", views)
+	mux.HandleFunc("POST /login", login)
+	mux.HandleFunc("POST /logout", logout)
+	sessions := &session.Manager{
+		Store:   store,
+		Secrets: []string{secret},
+		Name:    cookieName,
+		Cookie:  session.CookieOptions{MaxAge: maxAge},
+	}
+	h := http.NewCrossOriginProtection().Handler(sessions.Handler(mux))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store") // each page depends on who asks
+		h.ServeHTTP(w, r)
+	})
+}
+
+// state is what a page shows.
+type state struct {
+	Server string `json:"server"`
+	User   string `json:"user"`
+	Views  int    `json:"views"`
+}
+
+func stateOf(s *session.Session) (state, error) {
+	user, err1 := session.Value[string](s, userMember)
+	views, err2 := session.Value[int](s, viewsMember)
+	return state{"Go", user, views}, errors.Join(err1, err2)
+}
+
+var page = template.Must(template.New("page").Parse(`<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{{.Server}}</title>
+<h1>This is {{.Server}}</h1>
+<p>Views: {{.Views}}</p>
+{{if .User}}<p>Hello, {{.User}}.</p>
+<form method="post" action="/logout"><button>Log out</button></form>
+{{else}}<form method="post" action="/login">
+<input name="username" placeholder="user1" required>
+<input name="password" placeholder="mypassword" type="password" required>
+<button>Log in</button>
+</form>
+{{end}}</html>
+`))
+
+func home(w http.ResponseWriter, r *http.Request) {
+	s := session.From(r)
+	v, err := stateOf(s)
+	v.Views++
+	if err = errors.Join(err, s.Put(viewsMember, v.Views)); err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	page.Execute(w, v)
+}
+
+func views(w http.ResponseWriter, r *http.Request) {
+	v, err := stateOf(session.From(r))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	json.NewEncoder(w).Encode(v)
+}
+
+func login(w http.ResponseWriter, r *http.Request) {
+	user, password := r.PostFormValue("username"), r.PostFormValue("password")
+	// In the clear because all the world is to log in here: keep hashes instead.
+	if user != "user1" || subtle.ConstantTimeCompare([]byte(password), []byte("mypassword")) == 0 {
+		http.Error(w, "Wrong username or password.", http.StatusUnauthorized)
+		return
+	}
+	s := session.From(r)
+	// An id that somebody planted in the browser before is worth nothing after.
+	if err := errors.Join(s.Regenerate(), s.Put(userMember, user)); err != nil {
+		fail(w, err)
+		return
+	}
+	// The session is stored before the redirect leaves; Node needs a save here.
+	http.Redirect(w, r, "/", http.StatusFound)
+}
+
+func logout(w http.ResponseWriter, r *http.Request) {
+	if err := session.From(r).Destroy(); err != nil {
+		fail(w, err)
+		return
+	}
+	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", Expires: time.Unix(0, 0)})
+	http.Redirect(w, r, "/", http.StatusFound)
+}
+
+func fail(w http.ResponseWriter, err error) {
+	fmt.Fprintln(os.Stderr, "express example:", err)
+	http.Error(w, "Internal Server Error", http.StatusInternalServerError)
+}
+
+const minSecret = 16 // bytes
+
+// loadSecret returns $SESSION_SECRET, else the contents of <dir>.secret, which
+// the first process to need it makes. It is beside the directory, not in it: in
+// there is nothing but sessions. app.js has the same function.
+func loadSecret(dir string) (string, error) {
+	from, secret := "$SESSION_SECRET", os.Getenv("SESSION_SECRET")
+	if secret == "" {
+		from = filepath.Clean(dir) + ".secret"
+		if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+			if err := makeSecret(from); err != nil {
+				return "", err
+			}
+		}
+		b, err := os.ReadFile(from) // also after making it: another process may have been first
+		if err != nil {
+			return "", err
+		}
+		secret = string(b)
+	}
+	secret = strings.TrimSpace(secret)
+	if len(secret) < minSecret {
+		return "", fmt.Errorf("the secret in %s is shorter than %d bytes", from, minSecret)
+	}
+	return secret, nil
+}
+
+// makeSecret writes a new secret to path unless there is one: a link appears
+// with its contents, and never in place of another.
+func makeSecret(path string) (err error) {
+	random := make([]byte, 32)
+	rand.Read(random)                                                       // never fails
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
+	_, err = tmp.WriteString(base64.RawURLEncoding.EncodeToString(random) + "\n")
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), path); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
