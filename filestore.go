@@ -29,6 +29,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -143,6 +144,7 @@ type Store struct {
 	uid, gid int  // for a root process: who owns the directory, and shall own what is made in it; else -1
 
 	stripes [stripes]stripe
+	swept   atomic.Bool // a pass of the reaper has read every file
 
 	mu     sync.Mutex // guards closed, and ops.Add against ops.Wait
 	closed bool

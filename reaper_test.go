@@ -112,6 +112,38 @@ func TestReap(t *testing.T) {
 	}
 }
 
+// P6 with a TTL that was shortened between two runs of a program: the stamps
+// of the files still tell the old end.
+func TestReapAfterShorterTTL(t *testing.T) {
+	dir := t.TempDir()
+	o := quick()
+	o.TTL = 24 * time.Hour
+	s := open(t, dir, o)
+	set(t, s, "id")
+	o.TTL = time.Millisecond
+	time.Sleep(5 * time.Millisecond)
+	if n, err := open(t, dir, o).Reap(ctx); n != 1 || err != nil {
+		t.Errorf("Reap = %d, %v, want 1", n, err)
+	}
+	// Later passes read only what may have expired.
+	o.TTL = 0
+	reads := 0
+	h := &hook{fn: func() { reads++ }}
+	o.Codec = h
+	s = open(t, dir, o)
+	set(t, s, "live")
+	for pass, want := range []int{1, 0} {
+		reads = 0
+		h.n.Store(1)
+		if _, err := s.Reap(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if reads != want {
+			t.Errorf("pass %d read %d files, want %d", pass, reads, want)
+		}
+	}
+}
+
 // E5: a session that the reaper has judged expired is renewed before it is
 // removed. The renewal comes exactly between the reaper's two looks.
 func TestReaperLooksTwice(t *testing.T) {
