@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"maps"
 	"math"
 	"os"
@@ -412,6 +414,21 @@ func TestMode(t *testing.T) {
 	set(t, open(t, dir, opts), "id")
 	if fi, _ := os.Stat(path); fi.Mode() != 0o664 {
 		t.Errorf("mode %v, want 0664", fi.Mode())
+	}
+}
+
+// B10: a directory that others may write to is worth a warning.
+func TestOpenDirectoryWarns(t *testing.T) {
+	dir := t.TempDir()
+	for mode, want := range map[fs.FileMode]int{0o777: 1, 0o770: 1, 0o755: 0, 0o700: 0} {
+		os.Chmod(dir, mode)
+		var log bytes.Buffer
+		o := quick()
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		open(t, dir, o)
+		if got := strings.Count(log.String(), "others may write"); got != want {
+			t.Errorf("mode %v: %d warnings, want %d", mode, got, want)
+		}
 	}
 }
 
