@@ -36,46 +36,17 @@ import (
 // Options are a Store's settings. The zero value of each field, and a nil *Options, stand for the
 // default, which is session-file-store's where it has the option.
 type Options struct {
-	// TTL is a session's life after its last access where its cookie has no maxAge. 0 = 1 hour;
-	// negative = such a session has expired at once.
-	TTL time.Duration
-
-	// TouchAfter spares writes: Touch rewrites a file only if the last access is at least this old.
-	// 0 = 1 % of the session's life, so that it may end up to 1 % early; negative = always.
-	TouchAfter time.Duration
-
-	// ReapInterval is the time between passes of the background reaper, which removes expired
-	// sessions. 0 = 1 hour; negative = no background reaper.
-	ReapInterval time.Duration
-
-	// LockTimeout bounds the wait for a session's lock; after it an operation fails with
-	// ErrLockTimeout. 0 = 5 seconds.
-	LockTimeout time.Duration
-
-	// MaxSize bounds the bytes of one session's file, written or read; beyond it an operation fails
-	// with ErrTooLarge. 0 = 1 MiB.
-	MaxSize int64
-
-	// Extension ends the names of session files: a dot and what follows it. "" = ".json".
-	Extension string
-
-	// Mode is that of the files that the Store writes, whatever the umask; it must let the owner
-	// read and write. 0 = 0600.
-	Mode fs.FileMode
-
-	// NoSync leaves out the flush to the disk: a finished write then survives kill -9, but maybe not
-	// a power cut.
-	NoSync bool
-
-	// CacheSize is the number of decoded sessions held in memory. 0 = 10,000; negative = none.
-	// Reserved: there is no cache yet.
-	CacheSize int
-
-	// Codec turns the JSON of a session into the bytes of its file and back. nil = plain JSON.
-	Codec Codec
-
-	// Logger receives what the background reaper could tell no caller. nil = slog.Default().
-	Logger *slog.Logger
+	TTL          time.Duration // life after the last access where the cookie has no maxAge; 0 = 1 h, negative = such a session has expired at once
+	TouchAfter   time.Duration // Touch rewrites a file only if its last access is at least this old; 0 = 1 % of the session's life, negative = always
+	ReapInterval time.Duration // between passes of the background reaper; 0 = 1 h, negative = no background reaper
+	LockTimeout  time.Duration // longest wait for a session's lock, then ErrLockTimeout; 0 = 5 s
+	MaxSize      int64         // bytes of one session file, written or read, then ErrTooLarge; 0 = 1 MiB
+	Extension    string        // of session files: a dot and what follows; "" = ".json"
+	Mode         fs.FileMode   // of the files written, whatever the umask; the owner must read and write; 0 = 0600
+	NoSync       bool          // true: no flush to the disk; a finished write survives kill -9, but maybe not a power cut
+	CacheSize    int           // decoded sessions held in memory; reserved: there is no cache yet
+	Codec        Codec         // between the JSON of a session and the bytes of its file; nil = plain JSON
+	Logger       *slog.Logger  // what could be told to no caller: by the reaper, and warnings of Open; nil = slog.Default()
 }
 
 // The errors that callers act on; use errors.Is. A system's own error stays wrapped beside them, so
@@ -608,69 +579,63 @@ func (s *Store) load(id, name string) (*Session, error) {
 }
 
 // read returns the contents and the mtime of name, if that is a file that we can trust.
-func (s *Store) read(name string) ([]byte, time.Time, error) {
+func (s *Store) read(name string) (data []byte, mtime time.Time, err error) {
 	// A name that is replaced between two looks is looked at again. To lose a hundred times in a row
 	// takes no busy session but an attack.
 	for range 100 {
-		before, err := s.lstat(name)
-		if err != nil {
-			return nil, time.Time{}, err
+		data, mtime, err = s.readOnce(name)
+		if err != errReplaced {
+			break
 		}
-		if !before.Mode().IsRegular() { // not even opened: that may act on a device
-			return nil, time.Time{}, errNotRegular
-		}
-		f, err := s.root.OpenFile(name, os.O_RDONLY|openFlags, 0)
-		if err != nil {
-			if now, lstatErr := s.root.Lstat(name); lstatErr != nil || !os.SameFile(before, now) {
-				continue // what we opened was something else: nothing, or a link
-			}
-			return nil, time.Time{}, err
-		}
-		data, fi, err := s.readFile(f)
-		f.Close()
-		if errors.Is(err, errReplaced) || err == nil && !os.SameFile(before, fi) {
-			continue
-		}
-		if err != nil {
-			return nil, time.Time{}, err
-		}
-		return data, fi.ModTime(), nil
 	}
-	return nil, time.Time{}, fmt.Errorf("%w: it is replaced all the time", ErrUnsafeFile)
+	return data, mtime, err
 }
 
 var (
 	errNotRegular = fmt.Errorf("%w: not a regular file", ErrUnsafeFile)
-	errReplaced   = errors.New("replaced")
+	errReplaced   = fmt.Errorf("%w: it is replaced all the time", ErrUnsafeFile)
 )
 
-func (s *Store) readFile(f *os.File) ([]byte, fs.FileInfo, error) {
+func (s *Store) readOnce(name string) (data []byte, mtime time.Time, err error) {
+	before, err := s.lstat(name)
+	if err != nil {
+		return nil, mtime, err
+	}
+	if !before.Mode().IsRegular() { // not even opened: that may act on a device
+		return nil, mtime, errNotRegular
+	}
+	f, err := s.root.OpenFile(name, os.O_RDONLY|openFlags, 0)
+	if err != nil {
+		if now, lstatErr := s.root.Lstat(name); lstatErr != nil || !os.SameFile(before, now) {
+			err = errReplaced // by nothing, or by a link
+		}
+		return nil, mtime, err
+	}
+	defer f.Close()
 	fi, err := f.Stat()
 	if err != nil {
-		return nil, nil, err
+		return nil, mtime, err
 	}
 	links, ours, err := links(f, fi)
 	switch {
 	case err != nil:
-		return nil, nil, err
-	case !fi.Mode().IsRegular(): // os.Root follows links within the directory
-		return nil, nil, errNotRegular
-	case links == 0:
-		return nil, nil, errReplaced
+		return nil, mtime, err
+	case links == 0 || !os.SameFile(before, fi): // os.Root follows links within the directory
+		return nil, mtime, errReplaced
 	case links > 1:
-		return nil, nil, fmt.Errorf("%w: it has %d links", ErrUnsafeFile, links)
+		return nil, mtime, fmt.Errorf("%w: it has %d links", ErrUnsafeFile, links)
 	case !ours:
-		return nil, nil, fmt.Errorf("%w: it is another user's", ErrUnsafeFile)
+		return nil, mtime, fmt.Errorf("%w: it is another user's", ErrUnsafeFile)
 	case fi.Size() > s.opts.MaxSize:
-		return nil, nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, fi.Size())
+		return nil, mtime, fmt.Errorf("%w: %d bytes", ErrTooLarge, fi.Size())
 	}
-	data := make([]byte, fi.Size()+1)
+	data = make([]byte, fi.Size()+1)
 	n, err := io.ReadFull(f, data)
-	switch {
-	case err == nil: // one byte more than it had; no writer of ours writes in place
-		return nil, nil, fmt.Errorf("%w: it is being written", ErrCorrupt)
-	case err != io.EOF && err != io.ErrUnexpectedEOF:
-		return nil, nil, err
+	switch err {
+	case io.EOF, io.ErrUnexpectedEOF:
+		return data[:n], fi.ModTime(), nil
+	case nil: // one byte more than it had; no writer of ours writes in place
+		err = fmt.Errorf("%w: it is being written", ErrCorrupt)
 	}
-	return data[:n], fi, nil
+	return nil, mtime, err
 }
