@@ -343,8 +343,8 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 	})
 }
 
-// Touch marks the session id as accessed now and gives it the cookie c; nil leaves it its own. Its
-// values stay those of the file. It writes only if the last access is at least Options.TouchAfter
+// Touch marks the session id as accessed now and gives it the cookie c; with nil it keeps its own,
+// whose Expires runs anew. Its values stay those of the file. It writes only if the last access is at least Options.TouchAfter
 // old, or the cookie has changed in more than its running Expires. ErrNotFound if the session is
 // gone or has expired: Touch never brings one back.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
@@ -356,6 +356,8 @@ func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 		return s.update(ctx, id, name, func(sess *Session) error {
 			if c != nil {
 				sess.Cookie = *c
+			} else if age := sess.Cookie.OriginalMaxAge; age != 0 {
+				sess.Cookie.Expires = time.Now().Add(age).Truncate(time.Millisecond)
 			}
 			return nil
 		})

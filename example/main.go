@@ -44,6 +44,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/example/secret"
 )
 
 func main() {
@@ -78,7 +79,7 @@ func run(args []string, stdout io.Writer) (err error) {
 	}
 	// Last of all: requests under way still need the store.
 	defer func() { err = errors.Join(err, store.Close()) }()
-	secret, err := loadSecret(*dir)
+	key, err := secret.Load(*dir)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func run(args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	srv := &http.Server{
-		Handler:           (&site{store: store, dir: *dir, secret: secret, trustProxy: *trustProxy}).handler(),
+		Handler:           (&site{store: store, dir: *dir, secret: key, trustProxy: *trustProxy}).handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second, // longer than the store's LockTimeout, so that its error still arrives

@@ -195,7 +195,7 @@ func (m *Manager) path() string {
 // The grammar of RFC 6265, as the npm package cookie enforces it.
 var (
 	nameRE   = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-	domainRE = regexp.MustCompile(`(?i)^\.?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+	domainRE = regexp.MustCompile(`^\.?[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$`)
 	pathRE   = regexp.MustCompile(`^[ -:=-~]*$`)
 )
 
@@ -227,6 +227,15 @@ func (m *Manager) check() error {
 		return fmt.Errorf("CookieOptions.Secure is %d", o.Secure)
 	case o.SameSite < SameSiteAuto || o.SameSite > http.SameSiteNoneMode:
 		return fmt.Errorf("CookieOptions.SameSite is %d", o.SameSite)
+	}
+	never := o.Secure == SecureNever
+	switch {
+	case never && (o.SameSite == http.SameSiteNoneMode || o.Partitioned):
+		return errors.New("SameSite=None and Partitioned need a secure cookie")
+	case strings.HasPrefix(m.name(), "__Host-") && (never || o.Domain != "" || m.path() != "/"):
+		return errors.New("a __Host- cookie must be secure, for the path / and without a domain")
+	case strings.HasPrefix(m.name(), "__Secure-") && never:
+		return errors.New("a __Secure- cookie must be secure")
 	}
 	return checkAttributes(&filestore.Cookie{Path: o.Path, Domain: o.Domain, Priority: o.Priority})
 }

@@ -20,10 +20,15 @@
 //
 // A response that sets a session cookie must not be cached by shared caches;
 // like express-session the package adds no Cache-Control header of its own.
+//
+// As in express-session, a signature says nothing of the cookie's name: Managers
+// that are not to open each other's sessions need a store or a secret each. Of
+// Handlers within each other the outermost gives the session.
 package session
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -36,6 +41,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
@@ -43,8 +49,9 @@ import (
 
 // Store is what the middleware needs of a session store. *filestore.Store is one.
 //
-// Get returns an error that errors.Is filestore.ErrNotFound where there is no
-// such session or it has expired; Destroy then succeeds. Set stores the session
+// Get returns an error that errors.Is filestore.ErrNotFound, or nil and no error,
+// where there is no such session or it has expired; Destroy then succeeds. An id
+// is any string that one of the Secrets has signed. Set stores the session
 // whether or not there is one. All must be safe for concurrent use.
 //
 // A Store may do better by also being a Toucher, an Updater or a Creator; of one
@@ -95,10 +102,11 @@ type Manager struct {
 	// base64url, as in express-session.
 	GenID func(*http.Request) (string, error)
 
-	// ErrorFunc answers a request whose session could not be loaded or stored.
-	// The handler's own response, if it had begun one, is then dropped, unless
-	// its header had left: in that case what ErrorFunc writes goes nowhere.
-	// nil = log the error and answer 500.
+	// ErrorFunc answers a request whose session could not be loaded (From is
+	// then nil) or stored. What the handler has begun of a response is dropped,
+	// and if ErrorFunc writes nothing the answer is 500. It is also told of what
+	// can change no answer: errors after the header has left, and of Touch; what
+	// it writes then goes nowhere. nil = log the error and answer 500.
 	ErrorFunc func(http.ResponseWriter, *http.Request, error)
 }
 
@@ -128,12 +136,18 @@ type CookieOptions struct {
 	Readable    bool   // true leaves HttpOnly out: scripts can read the cookie
 }
 
-// Session is the session of one request. Like the request it is for one
-// goroutine at a time. What the handler has put in is stored by the middleware;
-// a panic in the handler stores nothing more.
+// Session is the session of one request. What the handler has put in is stored
+// by the middleware; a panic in the handler stores nothing more.
+//
+// Its methods, and Value, may be called concurrently, so that a handler that an
+// http.TimeoutHandler has given up on harms nobody; what it puts in after that
+// goes nowhere. The fields of the filestore.Session within, Values and Cookie,
+// are for one goroutine, and Regenerate and Reload replace it: do not keep it.
+// To change the cookie's life set Cookie.OriginalMaxAge; Expires follows it.
 type Session struct {
 	*filestore.Session
 
+	mu        sync.Mutex
 	m         *Manager
 	r         *http.Request
 	id        string
@@ -141,7 +155,8 @@ type Session struct {
 	renewed   bool   // Regenerate gave it another id than it had when the request began
 	stored    bool   // the store has, or had, a session of this id
 	destroyed bool
-	accessed  bool // the middleware has stored or touched it
+	accessed  bool  // the middleware has stored or touched it
+	touchErr  error // of a touch before the header left, to be reported after it
 
 	base       values // what the store has, as far as we know; changes are told against it
 	baseCookie filestore.Cookie
@@ -162,7 +177,16 @@ func From(r *http.Request) *Session {
 
 // Value returns the member key of s as a T; a missing key is the zero T.
 func Value[T any](s *Session, key string) (T, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return filestore.Value[T](s.Session, key)
+}
+
+// Put stores v, encoded as JSON, under key; see filestore.Session.Put.
+func (s *Session) Put(key string, v any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Session.Put(key, v)
 }
 
 // Handler gives every request that next serves its session. It panics if m
@@ -183,6 +207,11 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		}
 		rw := &response{ResponseWriter: w, session: s, header: w.Header().Clone()}
 		s.r = r.WithContext(context.WithValue(r.Context(), contextKey{}, s))
+		defer func() { // the server removes the files of an upload, but of its own request only
+			if r.MultipartForm == nil {
+				r.MultipartForm = s.r.MultipartForm
+			}
+		}()
 		next.ServeHTTP(rw, s.r)
 		rw.finish()
 	})
@@ -190,19 +219,41 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 
 // originalPath is the path that the client asked for, before any StripPrefix.
 func originalPath(r *http.Request) string {
-	if u, err := url.ParseRequestURI(r.RequestURI); err == nil && u.Path != "" {
-		return u.EscapedPath()
+	u, err := url.ParseRequestURI(r.RequestURI)
+	if err != nil {
+		u = r.URL
 	}
-	return r.URL.EscapedPath()
+	return cmp.Or(u.Path, "/")
 }
 
 func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if m.ErrorFunc != nil {
-		m.ErrorFunc(w, r, err)
+		answer := &answered{ResponseWriter: w}
+		m.ErrorFunc(answer, r, err)
+		if !answer.yes {
+			w.WriteHeader(http.StatusInternalServerError) // it must not pass for a success
+		}
 		return
 	}
 	slog.ErrorContext(r.Context(), "session", "err", err)
 	http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+}
+
+// get is Store.Get, whose result the Store may keep, without Node's nil for none.
+func (m *Manager) get(ctx context.Context, id string) (*filestore.Session, error) {
+	sess, err := m.Store.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if sess == nil {
+		return nil, filestore.ErrNotFound
+	}
+	own := *sess
+	own.Values = maps.Clone(sess.Values)
+	if own.Values == nil {
+		own.Values = values{}
+	}
+	return &own, nil
 }
 
 // load finds the session that the request's cookie names, or makes a new one.
@@ -210,7 +261,7 @@ func (m *Manager) load(r *http.Request) (*Session, error) {
 	s := &Session{m: m, r: r}
 	// The signature comes first: no look-up for an id that we did not sign.
 	if id := m.cookieID(r); id != "" {
-		sess, err := m.Store.Get(s.context(), id)
+		sess, err := m.get(s.context(), id)
 		switch {
 		case err == nil:
 			s.id, s.cookieID = id, id
@@ -228,17 +279,15 @@ func (m *Manager) load(r *http.Request) (*Session, error) {
 	return s, s.generate()
 }
 
-// adopt makes sess, as the store returned it, the session's contents.
+// adopt makes sess, as the store has it, the session's contents.
 func (s *Session) adopt(sess *filestore.Session) {
-	own := *sess // a Store may hand out what it keeps
-	own.Values = maps.Clone(sess.Values)
-	if own.Values == nil {
-		own.Values = values{}
-	}
-	s.Session = &own
+	s.Session = sess
 	s.stored = true
-	s.base, s.baseCookie = maps.Clone(own.Values), own.Cookie
+	s.settle()
 }
+
+// settle notes that the store has what the session has.
+func (s *Session) settle() { s.base, s.baseCookie = maps.Clone(s.Values), s.Cookie }
 
 // generate makes s a new, empty session.
 func (s *Session) generate() error {
@@ -271,17 +320,27 @@ func (m *Manager) newID(r *http.Request) (string, error) {
 
 // ID returns the session's id, a credential: whoever has it and a signature is
 // this session's user.
-func (s *Session) ID() string { return s.id }
+func (s *Session) ID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
 
 // Delete removes the member key.
-func (s *Session) Delete(key string) { delete(s.Values, key) }
+func (s *Session) Delete(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.Values, key)
+}
 
 // Regenerate destroys the session and begins a new, empty one under a new id.
 // Call it whenever the user's rights change, at login above all: an id that
 // somebody planted in the browser before is then worth nothing. If the store
 // fails to destroy the old session the error is returned, and the session is
-// new nevertheless.
+// new nevertheless; if GenID fails it stays as it was, but for the store.
 func (s *Session) Regenerate() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var err error
 	if s.stored && !s.destroyed {
 		err = s.m.Store.Destroy(s.context(), s.id)
@@ -294,6 +353,8 @@ func (s *Session) Regenerate() error {
 // nowhere, unless Regenerate begins a new session. The browser keeps its cookie,
 // as in express-session, but it opens nothing any more.
 func (s *Session) Destroy() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.destroyed = true
 	s.Values = values{}
 	if !s.stored {
@@ -303,12 +364,15 @@ func (s *Session) Destroy() error {
 }
 
 // Reload replaces the session's contents by what the store has now. It fails
-// with filestore.ErrNotFound, and changes nothing, if the session is gone.
+// with filestore.ErrNotFound, and changes nothing, if the session is gone or was
+// never stored.
 func (s *Session) Reload() error {
-	if s.destroyed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.destroyed || !s.stored { // not even if the store has one of this id: it is somebody else's
 		return fmt.Errorf("session: reload: %w", filestore.ErrNotFound)
 	}
-	sess, err := s.m.Store.Get(s.context(), s.id)
+	sess, err := s.m.get(s.context(), s.id)
 	if err != nil {
 		return err
 	}
@@ -322,48 +386,59 @@ func (s *Session) Reload() error {
 // Save stores the session now. It fails with filestore.ErrNotFound if the
 // session was destroyed meanwhile: it is not brought back.
 func (s *Session) Save() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.save()
+}
+
+func (s *Session) save() error {
 	if s.destroyed {
 		return fmt.Errorf("session: save: %w", filestore.ErrNotFound)
 	}
-	s.touch()
-	if err := s.save(); err != nil {
+	renew(&s.Cookie)
+	ctx := s.context()
+	var err error
+	if s.stored {
+		err = s.m.update(ctx, s.id, s.merge)
+	} else {
+		err = s.create(ctx)
+	}
+	if err != nil {
 		return err
 	}
-	s.base, s.baseCookie = maps.Clone(s.Values), s.Cookie
+	s.stored = true
+	s.settle()
 	s.saved = s.base
 	return nil
 }
 
-func (s *Session) save() error {
-	ctx := s.context()
-	if !s.stored {
-		if err := s.create(ctx); err != nil {
-			return err
-		}
-		s.stored = true
-		return nil
+// merge applies what this request has changed to what the store has by now.
+func (s *Session) merge(sess *filestore.Session) error {
+	if sess.Values == nil {
+		sess.Values = make(values)
 	}
-	return s.m.update(ctx, s.id, func(sess *filestore.Session) error {
-		if sess.Values == nil {
-			sess.Values = make(values)
+	for key, raw := range s.Values {
+		if old, ok := s.base[key]; !ok || !bytes.Equal(old, raw) {
+			sess.Values[key] = raw
 		}
-		for key, raw := range s.Values {
-			if old, ok := s.base[key]; !ok || !bytes.Equal(old, raw) {
-				sess.Values[key] = raw
-			}
+	}
+	for key := range s.base {
+		if _, ok := s.Values[key]; !ok {
+			delete(sess.Values, key)
 		}
-		for key := range s.base {
-			if _, ok := s.Values[key]; !ok {
-				delete(sess.Values, key)
-			}
-		}
-		changed := s.Cookie
-		if changed.Expires = s.baseCookie.Expires; changed != s.baseCookie {
-			sess.Cookie = s.Cookie
-		}
-		renew(&sess.Cookie)
-		return nil
-	})
+	}
+	if s.cookieChanged() {
+		sess.Cookie = s.Cookie
+	}
+	renew(&sess.Cookie)
+	return nil
+}
+
+// cookieChanged is about more than the running Expires.
+func (s *Session) cookieChanged() bool {
+	c := s.Cookie
+	c.Expires = s.baseCookie.Expires
+	return c != s.baseCookie
 }
 
 // create stores a new session and refuses an id that is in use: two users must
@@ -372,7 +447,7 @@ func (s *Session) create(ctx context.Context) error {
 	if c, ok := s.m.Store.(Creator); ok {
 		return c.Create(ctx, s.id, s.Session)
 	}
-	_, err := s.m.Store.Get(ctx, s.id)
+	_, err := s.m.get(ctx, s.id)
 	if err == nil {
 		return fmt.Errorf("session: create: %w", fs.ErrExist)
 	}
@@ -386,25 +461,21 @@ func (m *Manager) update(ctx context.Context, id string, fn func(*filestore.Sess
 	if u, ok := m.Store.(Updater); ok {
 		return u.Update(ctx, id, fn)
 	}
-	sess, err := m.Store.Get(ctx, id)
+	sess, err := m.get(ctx, id)
+	if err == nil {
+		err = fn(sess)
+	}
 	if err != nil {
 		return err
 	}
-	own := *sess
-	own.Values = maps.Clone(sess.Values)
-	if err := fn(&own); err != nil {
-		return err
-	}
-	return m.Store.Set(ctx, id, &own)
+	return m.Store.Set(ctx, id, sess)
 }
 
 // context outlives the client: a browser that has gone must not undo a login
 // that it was told of, nor a logout.
 func (s *Session) context() context.Context { return context.WithoutCancel(s.r.Context()) }
 
-// touch is express-session's: the cookie runs anew from now, for OriginalMaxAge.
-func (s *Session) touch() { renew(&s.Cookie) }
-
+// renew is express-session's touch: the cookie runs anew from now.
 func renew(c *filestore.Cookie) {
 	c.Expires = time.Time{}
 	if c.OriginalMaxAge != 0 {
@@ -412,7 +483,9 @@ func renew(c *filestore.Cookie) {
 	}
 }
 
-// The next five decide as express-session's functions of these names.
+// The next five decide as express-session's functions of these names. (There
+// isSaved also asks whether the id is the old one, and so saves a regenerated
+// session twice.)
 
 func (s *Session) isModified() bool {
 	return s.renewed || !equal(s.first, s.Values)
@@ -446,8 +519,10 @@ func equal(a, b values) bool {
 
 // Flash keeps msg under kind until Flashes reads it, in a later request most
 // often. The member and its shape are those of connect-flash.
-func (s *Session) Flash(kind, msg string) error {
-	flash, err := Value[map[string][]string](s, flashMember)
+func (s *Session) Flash(kind string, msg string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	flash, err := filestore.Value[map[string][]string](s.Session, flashMember)
 	if err != nil {
 		return err
 	}
@@ -455,12 +530,14 @@ func (s *Session) Flash(kind, msg string) error {
 		flash = make(map[string][]string)
 	}
 	flash[kind] = append(flash[kind], msg)
-	return s.Put(flashMember, flash)
+	return s.Session.Put(flashMember, flash)
 }
 
 // Flashes returns the messages of kind, oldest first, and forgets them.
 func (s *Session) Flashes(kind string) ([]string, error) {
-	flash, err := Value[map[string][]string](s, flashMember)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	flash, err := filestore.Value[map[string][]string](s.Session, flashMember)
 	if err != nil {
 		return nil, err
 	}
@@ -469,7 +546,7 @@ func (s *Session) Flashes(kind string) ([]string, error) {
 		return nil, nil
 	}
 	delete(flash, kind)
-	return msgs, s.Put(flashMember, flash)
+	return msgs, s.Session.Put(flashMember, flash)
 }
 
 const flashMember = "flash"

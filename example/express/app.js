@@ -26,7 +26,7 @@ process.umask(0o077);
 // names of the session's members (user, views).
 const cookieName = 'connect.sid';
 const maxAge = 24 * 60 * 60 * 1000;
-const minSecret = 16; // bytes
+const minSecret = 8; // bytes, as the Go side wants them
 
 // loadSecret returns $SESSION_SECRET, else the contents of <dir>.secret, which
 // the first process to need it makes. A link appears with its contents, and
@@ -35,7 +35,7 @@ function loadSecret(dir) {
   let from = '$SESSION_SECRET';
   let secret = process.env.SESSION_SECRET;
   if (!secret) {
-    from = path.join(dir, '.').replace(/[/\\]+$/, '') + '.secret';
+    from = path.resolve(dir) + '.secret';
     if (!fs.existsSync(from)) {
       const tmp = from + '.' + crypto.randomBytes(8).toString('hex');
       fs.mkdirSync(path.dirname(from), { recursive: true, mode: 0o700 });
@@ -48,9 +48,8 @@ function loadSecret(dir) {
         fs.unlinkSync(tmp);
       }
     }
-    secret = fs.readFileSync(from, 'utf8');
+    secret = fs.readFileSync(from, 'utf8').trim();
   }
-  secret = secret.trim();
   if (Buffer.byteLength(secret) < minSecret) throw new Error(`the secret in ${from} is shorter than ${minSecret} bytes`);
   return secret;
 }

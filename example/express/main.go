@@ -12,26 +12,22 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/subtle"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"html/template"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/example/secret"
 	"github.com/sessionfilestore/filestore/session"
 )
 
@@ -59,7 +55,7 @@ func run(args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	secret, err := loadSecret(*dir)
+	key, err := secret.Load(*dir)
 	if err != nil {
 		return err
 	}
@@ -68,7 +64,7 @@ func run(args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	srv := &http.Server{
-		Handler:           handler(store, secret),
+		Handler:           handler(store, key),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -196,51 +192,4 @@ func logout(w http.ResponseWriter, r *http.Request) {
 func fail(w http.ResponseWriter, err error) {
 	fmt.Fprintln(os.Stderr, "express example:", err)
 	http.Error(w, "Internal Server Error", http.StatusInternalServerError)
-}
-
-const minSecret = 16 // bytes
-
-// loadSecret returns $SESSION_SECRET, else the contents of <dir>.secret, which
-// the first process to need it makes. It is beside the directory, not in it: in
-// there is nothing but sessions. app.js has the same function.
-func loadSecret(dir string) (string, error) {
-	from, secret := "$SESSION_SECRET", os.Getenv("SESSION_SECRET")
-	if secret == "" {
-		from = filepath.Clean(dir) + ".secret"
-		if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
-			if err := makeSecret(from); err != nil {
-				return "", err
-			}
-		}
-		b, err := os.ReadFile(from) // also after making it: another process may have been first
-		if err != nil {
-			return "", err
-		}
-		secret = string(b)
-	}
-	secret = strings.TrimSpace(secret)
-	if len(secret) < minSecret {
-		return "", fmt.Errorf("the secret in %s is shorter than %d bytes", from, minSecret)
-	}
-	return secret, nil
-}
-
-// makeSecret writes a new secret to path unless there is one: a link appears
-// with its contents, and never in place of another.
-func makeSecret(path string) (err error) {
-	random := make([]byte, 32)
-	rand.Read(random)                                                       // never fails
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
-	_, err = tmp.WriteString(base64.RawURLEncoding.EncodeToString(random) + "\n")
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(tmp.Name(), path); !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
 }

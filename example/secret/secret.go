@@ -1,0 +1,80 @@
+// Package secret finds the secret that signs the examples' cookies.
+package secret
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+const minLen = 8 // bytes, as session.Manager wants them
+
+// Load returns $SESSION_SECRET, else the contents of <dir>.secret, which the
+// first process to need it makes. It is beside the directory, not in it: in
+// there is nothing but sessions. express/app.js does the same.
+func Load(dir string) (string, error) {
+	if secret := os.Getenv("SESSION_SECRET"); secret != "" {
+		return check("$SESSION_SECRET", secret)
+	}
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	path += ".secret"
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := create(path); err != nil {
+			return "", fmt.Errorf("make secret: %w", err)
+		}
+		fi, err = os.Lstat(path) // another process may have been first
+	}
+	if err != nil {
+		return "", fmt.Errorf("read secret: %w", err)
+	}
+	if !fi.Mode().IsRegular() || fi.Mode()&0o077 != 0 && runtime.GOOS != "windows" {
+		return "", fmt.Errorf("%s is not a file of yours alone (mode %v, want 0600)", path, fi.Mode())
+	}
+	secret, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read secret: %w", err)
+	}
+	return check(path, strings.TrimSpace(string(secret)))
+}
+
+func check(from, secret string) (string, error) {
+	if len(secret) < minLen {
+		return "", fmt.Errorf("the secret in %s is shorter than %d bytes", from, minLen)
+	}
+	return secret, nil
+}
+
+// create writes a new secret to path unless there is one. A link appears with
+// its contents, and never in place of another: of two processes that start at
+// once the second reads the first one's secret, and neither reads half of it.
+func create(path string) (err error) {
+	random := make([]byte, 32)
+	rand.Read(random) // never fails
+	dir, base := filepath.Split(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(dir, base+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
+	_, err = tmp.WriteString(base64.RawURLEncoding.EncodeToString(random) + "\n")
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), path); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,358 @@
+package session_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/session"
+)
+
+// Each test here is named for a bug that it keeps away.
+
+// A handler that a TimeoutHandler inside has given up on goes on putting things
+// in while the response is committed: the process died of it.
+func TestTimeoutHandlerInside(t *testing.T) {
+	s := newStore(t)
+	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sess := session.From(r)
+		for end := time.Now().Add(20 * time.Millisecond); time.Now().Before(end); {
+			sess.Put("a", sess.ID())
+			sess.Delete("b")
+			session.Value[string](sess, "a")
+			sess.Flash("k", "m")
+			sess.Flashes("k")
+		}
+		sess.Save()
+		sess.Reload()
+		sess.Regenerate()
+		sess.Destroy()
+	})
+	h := manager(s).Handler(http.TimeoutHandler(slow, 5*time.Millisecond, "timeout"))
+	for range 20 {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != http.StatusServiceUnavailable {
+			t.Errorf("status %d", w.Code)
+		}
+	}
+	time.Sleep(30 * time.Millisecond) // for the last handlers' end, before the store's
+}
+
+// A slow request that changed nothing put the cookie back that it had loaded.
+func TestTouchKeepsAnothersCookie(t *testing.T) {
+	s := newStore(t)
+	begun, remembered := make(chan bool), make(chan bool)
+	m := manager(s.Store)
+	m.Cookie.MaxAge = time.Hour
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put,
+		"/slow": func(http.ResponseWriter, *http.Request) { begun <- true; <-remembered },
+		"/remember": func(_ http.ResponseWriter, r *http.Request) {
+			session.From(r).Cookie.OriginalMaxAge = 30 * 24 * time.Hour
+		},
+	})
+	cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+	done := make(chan answer)
+	go func() { done <- do(t, srv, "/slow", cookie) }()
+	<-begun
+	do(t, srv, "/remember", cookie)
+	remembered <- true
+	<-done
+	sess, err := s.Store.Get(ctx, idOf(t, cookie))
+	if err != nil || sess.Cookie.OriginalMaxAge != 30*24*time.Hour || time.Until(sess.Cookie.Expires) < 29*24*time.Hour {
+		t.Errorf("the session has %+v, %v", sess.Cookie, err)
+	}
+}
+
+// Reload of a new session gave its visitor the session that had its id, and a
+// signed cookie for it.
+func TestReloadOfATakenID(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	m.GenID = func(*http.Request) (string, error) { return "taken", nil }
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/reload": func(w http.ResponseWriter, r *http.Request) {
+		if err := session.From(r).Reload(); !errors.Is(err, filestore.ErrNotFound) {
+			t.Errorf("Reload = %v", err)
+		}
+		show(w, r)
+	}})
+	do(t, srv, "/put?user=anna", "")
+	if a := do(t, srv, "/reload", ""); a.body != "{}\n" || cookieOf(a) != "" {
+		t.Errorf("a visitor got %q and the cookie %q", a.body, cookieOf(a))
+	}
+}
+
+// The server removes the files of an upload from the request that it made, not
+// from the copy that carries the session.
+func TestUploadsAreRemoved(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	if os.TempDir() != os.Getenv("TMPDIR") {
+		t.Skip("this system's temporary directory cannot be set") // Windows
+	}
+	h := manager(newStore(t)).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseMultipartForm(1 << 10); err != nil {
+			t.Error(err)
+		}
+		if files, _ := os.ReadDir(os.TempDir()); len(files) != 1 {
+			t.Errorf("%d files while handling", len(files))
+		}
+	}))
+	srv := httptest.NewServer(h)
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	part, err := form.CreateFormFile("file", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part.Write(make([]byte, 1<<20))
+	form.Close()
+	res, err := http.Post(srv.URL, form.FormDataContentType(), &body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	srv.Close()
+	if files, _ := os.ReadDir(os.TempDir()); len(files) != 0 {
+		t.Errorf("%d files are left", len(files))
+	}
+}
+
+// A change to a session that had expired since it was loaded was dropped
+// without a word; only a change is worth one.
+func TestExpiredDuringRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := filestore.Open(t.TempDir(), &filestore.Options{NoSync: true, ReapInterval: -1, TTL: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for change, want := range map[bool]int{true: 500, false: 200} {
+			if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
+				t.Fatal(err)
+			}
+			m := manager(s)
+			m.Rolling = true
+			var reported error
+			m.ErrorFunc = func(_ http.ResponseWriter, _ *http.Request, err error) { reported = err }
+			r := httptest.NewRequest("GET", "/?a=1", nil)
+			r.Header.Set("Cookie", signed("id"))
+			w := httptest.NewRecorder()
+			m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(2 * time.Minute)
+				if change {
+					put(w, r)
+				}
+			})).ServeHTTP(w, r)
+			if w.Code != want || errors.Is(reported, filestore.ErrExpired) != change || w.Header().Get("Set-Cookie") != "" {
+				t.Errorf("changed %v: %d, %v, %q", change, w.Code, reported, w.Header().Get("Set-Cookie"))
+			}
+		}
+	})
+}
+
+// Requests within the cookie's path had no session, depending on their spelling.
+func TestPathSpelling(t *testing.T) {
+	for path, uris := range map[string][]string{"/": {"/", "http://example.com", "http://example.com/x", "/%zz"}, "/app": {"/app", "/app/x", "/%61pp/x", "http://example.com/app"}} {
+		m := manager(newStore(t))
+		m.Cookie.Path = path
+		for _, uri := range uris {
+			r := httptest.NewRequest("GET", "/app", nil)
+			r.RequestURI = uri
+			if u, err := url.ParseRequestURI(uri); err == nil {
+				r.URL = u
+			}
+			found := false
+			m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { found = session.From(r) != nil })).ServeHTTP(httptest.NewRecorder(), r)
+			if !found {
+				t.Errorf("path %s: %s has no session", path, uri)
+			}
+		}
+	}
+}
+
+// A change of the cookie after a Save, or after the header, was told to the
+// browser at most.
+func TestCookieChangedLate(t *testing.T) {
+	const month = 30 * 24 * time.Hour
+	s := newStore(t)
+	m := manager(s)
+	m.Cookie.MaxAge = time.Hour
+	remember := func(r *http.Request) { session.From(r).Cookie.OriginalMaxAge = month }
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put,
+		"/login": func(w http.ResponseWriter, r *http.Request) {
+			regenerate(w, r)
+			put(w, r)
+			if err := session.From(r).Save(); err != nil {
+				t.Error(err)
+			}
+			remember(r)
+		},
+		"/flush":   func(w http.ResponseWriter, r *http.Request) { put(w, r); w.(http.Flusher).Flush(); remember(r) },
+		"/touched": func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); remember(r) },
+	})
+	for _, path := range []string{"/login?b=2", "/flush?b=2", "/touched"} {
+		cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+		if fresh := cookieOf(do(t, srv, path, cookie)); fresh != "" {
+			cookie = fresh
+		}
+		if sess, err := s.Store.Get(ctx, idOf(t, cookie)); err != nil || sess.Cookie.OriginalMaxAge != month {
+			t.Errorf("%s: %+v, %v", path, sess, err)
+		}
+	}
+}
+
+// After a Hijack or Flush that the writer cannot do the cookie was missing.
+func TestFailedHijack(t *testing.T) {
+	m := manager(newStore(t))
+	for name, try := range map[string]func(w http.ResponseWriter) error{
+		"Hijack": func(w http.ResponseWriter) error { _, _, err := http.NewResponseController(w).Hijack(); return err },
+		"Flush":  func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() },
+	} {
+		rec := httptest.NewRecorder()
+		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			session.From(r).Put("b", 1)
+			if err := try(w); !errors.Is(err, http.ErrNotSupported) {
+				t.Errorf("%s = %v", name, err)
+			}
+			put(w, r)
+			io.WriteString(w, "x")
+		})).ServeHTTP(struct{ http.ResponseWriter }{rec}, httptest.NewRequest("GET", "/?a=1", nil))
+		if c := rec.Header()["Set-Cookie"]; len(c) != 1 {
+			t.Errorf("after a failed %s: cookies %q", name, c)
+		}
+	}
+}
+
+// An ErrorFunc that only counts made a success of a failure.
+func TestSilentErrorFunc(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	var n atomic.Int64
+	m.ErrorFunc = func(http.ResponseWriter, *http.Request, error) { n.Add(1) }
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": func(w http.ResponseWriter, r *http.Request) {
+		put(w, r)
+		s.setFail(fs.ErrPermission)
+		w.WriteHeader(http.StatusOK)
+		http.SetCookie(w, &http.Cookie{Name: "after", Value: "x"})
+	}})
+	if a := do(t, srv, "/put?a=1", ""); a.StatusCode != 500 || a.Header.Get("Set-Cookie") != "" || n.Load() != 1 {
+		t.Errorf("at the save: %d, %q, %d errors", a.StatusCode, a.Header.Get("Set-Cookie"), n.Load())
+	}
+	if a := do(t, srv, "/put?a=1", signed("id")); a.StatusCode != 500 || n.Load() != 2 {
+		t.Errorf("at the load: %d, %d errors", a.StatusCode, n.Load())
+	}
+}
+
+// A failing Touch is reported, and no reason to refuse the page; its cookie is
+// not prolonged.
+func TestFailingTouch(t *testing.T) {
+	for _, rolling := range []bool{true, false} {
+		s := newStore(t)
+		m := manager(s)
+		m.Rolling = rolling
+		var n atomic.Int64
+		m.ErrorFunc = func(w http.ResponseWriter, r *http.Request, err error) {
+			n.Add(1)
+			session.From(r).ID() // holds no lock
+			http.Error(w, "no", 500)
+		}
+		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/fail": func(w http.ResponseWriter, r *http.Request) {
+			s.setFail(fs.ErrPermission)
+			io.WriteString(w, "page")
+		}})
+		cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+		if a := do(t, srv, "/fail", cookie); a.StatusCode != 200 || a.body != "page" || n.Load() != 1 || a.Header.Get("Set-Cookie") != "" {
+			t.Errorf("rolling %v: %d %q, %d errors, %q", rolling, a.StatusCode, a.body, n.Load(), a.Header.Get("Set-Cookie"))
+		}
+	}
+}
+
+// nilStore says of what it does not have nothing at all, as stores in Node do.
+type nilStore struct{ memory }
+
+func (s *nilStore) Get(ctx context.Context, id string) (*filestore.Session, error) {
+	sess, _ := s.memory.Get(ctx, id)
+	return sess, nil
+}
+
+func TestStoreThatReturnsNil(t *testing.T) {
+	s := &nilStore{memory{m: make(map[string]*filestore.Session)}}
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/gone": func(w http.ResponseWriter, r *http.Request) {
+		s.Destroy(ctx, session.From(r).ID())
+		put(w, r)
+	}})
+	if a := do(t, srv, "/show", signed("id")); a.StatusCode != 200 || a.body != "{}\n" {
+		t.Errorf("unknown id: %d %q", a.StatusCode, a.body)
+	}
+	cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+	if a := do(t, srv, "/show", cookie); a.body != `{"a":"1"}`+"\n" {
+		t.Errorf("%q", a.body)
+	}
+	if a := do(t, srv, "/gone?a=2", cookie); a.StatusCode != 200 || len(s.m) != 0 {
+		t.Errorf("destroyed meanwhile: %d, %d sessions", a.StatusCode, len(s.m))
+	}
+}
+
+// Cookies that no browser takes, and one that was let through: the Kelvin sign
+// folds to a k.
+func TestUnusableCookies(t *testing.T) {
+	s := &memory{}
+	for name, m := range map[string]*session.Manager{
+		"None, not secure":        {Cookie: session.CookieOptions{SameSite: http.SameSiteNoneMode, Secure: session.SecureNever}},
+		"Partitioned, not secure": {Cookie: session.CookieOptions{Partitioned: true, Secure: session.SecureNever}},
+		"__Host- with a domain":   {Name: "__Host-sid", Cookie: session.CookieOptions{Domain: "example.com"}},
+		"__Host- with a path":     {Name: "__Host-sid", Cookie: session.CookieOptions{Path: "/app"}},
+		"__Host-, not secure":     {Name: "__Host-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
+		"__Secure-, not secure":   {Name: "__Secure-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
+		"Kelvin":                  {Cookie: session.CookieOptions{Domain: "\u212aexample.com"}},
+	} {
+		m.Store, m.Secrets = s, []string{secret}
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: accepted", name)
+				}
+			}()
+			m.Handler(http.NotFoundHandler())
+		}()
+	}
+	m := manager(s)
+	m.Name = "__Host-sid"
+	m.Handler(http.NotFoundHandler())
+}
+
+// The README's way out for users whose file is damaged: ErrorFunc can clear the cookie.
+func TestErrorFuncClearsCookie(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	m.ErrorFunc = func(w http.ResponseWriter, r *http.Request, err error) {
+		if errors.Is(err, filestore.ErrCorrupt) {
+			http.SetCookie(w, &http.Cookie{Name: "connect.sid", Path: "/", MaxAge: -1})
+		}
+		http.Error(w, "Please try again.", http.StatusInternalServerError)
+	}
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/show": show})
+	b := newBrowser(t, srv)
+	b.get("/put?a=1")
+	os.WriteFile(filepath.Join(s.dir, idOf(t, b.cookie())+".json"), []byte("{"), 0o600)
+	if a := b.get("/show"); a.StatusCode != 500 {
+		t.Errorf("%d", a.StatusCode)
+	}
+	if a := b.get("/show"); a.StatusCode != 200 || !strings.HasPrefix(a.body, "{}") {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+}
