@@ -21,22 +21,23 @@ import (
 // The zero Session is empty and ready to use.
 type Session struct {
 	Cookie     Cookie
-	LastAccess time.Time // to the millisecond; Set, Touch and Update write the present instead
+	LastAccess time.Time // in the file to the millisecond; Set, Touch and Update write the present instead
 
 	// Values holds the application's members as JSON, byte for byte as they stand in the file.
 	// Replace a value, do not change its bytes in place. The names "cookie" and "__lastAccess" are
 	// the store's own.
 	Values map[string]json.RawMessage
 
-	assumed bool     // LastAccess is not what the file says: see date
+	assumed bool     // LastAccess is the present because the file's lies ahead: see date
 	order   []string // the members' names as the file had them, so that a rewrite moves none
 }
 
 // A Cookie holds the attributes of the session's cookie, under express-session's names. As there,
 // it is the loaded session's cookie that the browser is sent, not the server's configuration.
 //
-// The zero Cookie is written as express-session's default: no maxAge, httpOnly, path "/". Members of
-// a file's cookie that Cookie has no field for, and values that a field cannot tell apart (null,
+// The zero Cookie is written as express-session's default: no maxAge, httpOnly, path "/". Any other
+// is written as it is: one with an OriginalMaxAge needs HTTPOnly and Path set as well. Members of a
+// file's cookie that Cookie has no field for, and values that a field cannot tell apart (null,
 // false and 0), survive a round trip. Cookies can be compared with ==.
 type Cookie struct {
 	OriginalMaxAge time.Duration // life after each access; 0 = none of its own, so the store's TTL, and the browser's cookie ends with the browser
@@ -83,12 +84,12 @@ func (s *Session) Put(key string, v any) error {
 }
 
 // Value returns the member key of s as a T. A missing key is the zero T; a member that is no T is
-// an error of encoding/json.
+// an error, which does not show it.
 func Value[T any](s *Session, key string) (T, error) {
 	var v, zero T
 	if raw, ok := s.Values[key]; ok {
 		if err := json.Unmarshal(raw, &v); err != nil {
-			return zero, fmt.Errorf("filestore: value: %w", err)
+			return zero, fmt.Errorf("filestore: the member %q is no %T", key, v)
 		}
 	}
 	return v, nil
@@ -114,56 +115,43 @@ func (s *Session) expired(now time.Time, ttl time.Duration) bool {
 
 // date makes LastAccess trustworthy, so that no session is immortal: where the file does not say,
 // it is when the file was written, and what lies ahead by more than clocks differ is now. Touch and
-// the reaper write such an assumption down, or it would be made anew at each look.
+// the reaper write the latter down, or it would be assumed anew at each look.
 func (s *Session) date(now, mtime time.Time) {
 	if s.LastAccess.IsZero() {
-		s.LastAccess, s.assumed = mtime, true
+		s.LastAccess = mtime
 	}
 	if s.LastAccess.After(now.Add(clockSkew)) {
-		s.LastAccess, s.assumed = now, true
+		s.LastAccess, s.assumed = now.Truncate(time.Millisecond), true
 	}
 }
 
-// MarshalJSON returns the document that the session's file holds under a nil Codec: compact JSON in
-// the member order that the file had, new members last; of a new session __lastAccess last, as Node
-// writes it.
+// MarshalJSON returns the document that the session's file holds under a nil Codec: without space
+// between the members, in the order that the file had, new members last; of a new session
+// __lastAccess last, as Node writes it.
 func (s *Session) MarshalJSON() ([]byte, error) {
-	buf := make([]byte, 0, 512)
-	written := make(map[string]bool)
-	add := func(name string, raw json.RawMessage) {
-		buf = appendMember(buf, name, raw)
-		written[name] = true
+	all := make(map[string]json.RawMessage, len(s.Values)+2)
+	for name, raw := range s.Values {
+		if raw == nil {
+			raw = json.RawMessage("null")
+		}
+		if err := checkKey(name); err != nil || !json.Valid(raw) {
+			return nil, cmp.Or(err, errors.New("filestore: a value of the session is not JSON"))
+		}
+		all[name] = raw
 	}
 	cookie, err := s.Cookie.marshal()
 	if err != nil {
 		return nil, err
 	}
-	lastAccess := strconv.AppendInt(nil, s.LastAccess.UnixMilli(), 10)
-	if s.order == nil {
-		add(cookieMember, cookie)
+	all[cookieMember] = cookie
+	if !s.LastAccess.IsZero() {
+		all[lastAccessMember] = strconv.AppendInt(nil, s.LastAccess.UnixMilli(), 10)
 	}
-	for _, name := range append(slices.Clip(s.order), slices.Sorted(maps.Keys(s.Values))...) {
-		raw, ok := s.Values[name]
-		if ok && raw == nil {
-			raw = json.RawMessage("null")
-		}
-		switch {
-		case ok && (checkKey(name) != nil || !json.Valid(raw)):
-			return nil, cmp.Or(checkKey(name), errors.New("filestore: a value of the session is not JSON"))
-		case written[name]:
-		case ok:
-			add(name, raw)
-		case name == cookieMember:
-			add(name, cookie)
-		case name == lastAccessMember && !s.LastAccess.IsZero():
-			add(name, lastAccess)
-		}
+	names := slices.Clone(s.order)
+	if names == nil {
+		names = []string{cookieMember}
 	}
-	if !written[lastAccessMember] && !s.LastAccess.IsZero() {
-		add(lastAccessMember, lastAccess)
-	}
-	buf[0] = '{'
-	buf = append(buf, '}')
+	buf := object(append(append(names, slices.Sorted(maps.Keys(s.Values))...), lastAccessMember), all)
 	// Values that are sound alone can nest too deep together with the document; what could not be
 	// read again must not be written.
 	if len(buf) > 2*maxDepth && !json.Valid(buf) {
@@ -182,10 +170,22 @@ func checkKey(key string) error {
 	return nil
 }
 
-// appendMember appends a comma, the name and the value.
-func appendMember(buf []byte, name string, raw json.RawMessage) []byte {
-	key, _ := encodeJSON(name) // a string always has a JSON form
-	return append(append(append(append(buf, ','), key...), ':'), raw...)
+// object returns the JSON object of the members raw, each once, in the order of names. It uses raw up.
+func object(names []string, raw map[string]json.RawMessage) []byte {
+	buf := []byte{'{'}
+	for _, name := range names {
+		value, ok := raw[name]
+		if !ok {
+			continue
+		}
+		delete(raw, name)
+		if len(buf) > 1 {
+			buf = append(buf, ',')
+		}
+		key, _ := encodeJSON(name) // a string always has a JSON form
+		buf = append(append(append(buf, key...), ':'), value...)
+	}
+	return append(buf, '}')
 }
 
 // encodeJSON is json.Marshal without its escaping of <, > and &, which Node does not do either.
@@ -341,8 +341,8 @@ func (c *Cookie) setField(name string, raw json.RawMessage) {
 	case "priority":
 		c.Priority = decodeString(raw)
 	case "expires":
-		c.Expires, _ = time.Parse(time.RFC3339, decodeString(raw))
-		if !writable(c.Expires) { // by its zone
+		t, err := time.Parse(time.RFC3339, decodeString(raw))
+		if c.Expires = t.UTC(); err != nil || !writable(t) {
 			c.Expires = time.Time{}
 		}
 	case "secure":
@@ -431,16 +431,5 @@ func (c *Cookie) marshal() ([]byte, error) {
 	for name := range was { // a field that is empty now
 		delete(texts, name)
 	}
-	var buf []byte
-	for _, name := range names {
-		if raw, ok := texts[name]; ok {
-			buf = appendMember(buf, name, raw)
-			delete(texts, name)
-		}
-	}
-	if buf == nil {
-		return []byte("{}"), nil
-	}
-	buf[0] = '{'
-	return append(buf, '}'), nil
+	return object(names, texts), nil
 }

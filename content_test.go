@@ -71,7 +71,7 @@ func TestCorruptFiles(t *testing.T) {
 
 // C1: a file cut at any byte is corrupt.
 func TestTruncatedAtEveryByte(t *testing.T) {
-	whole := doc(1795249098866, `,"s":"aé\u00e9\"}{","n":[1,{"x":null}],"f":1.5e3`)
+	whole := doc(int64(1795249098866), `,"s":"aé\u00e9\"}{","n":[1,{"x":null}],"f":1.5e3`)
 	var s filestore.Session
 	if err := s.UnmarshalJSON([]byte(whole)); err != nil {
 		t.Fatal(err)
@@ -155,6 +155,15 @@ func TestDecode(t *testing.T) {
 	// What express-session's Cookie would supply.
 	if c := decode(t, `{"cookie":{}}`).Cookie; !c.HTTPOnly || c.Path != "/" || c.Secure {
 		t.Errorf("defaults of a bare cookie: %+v", c)
+	}
+}
+
+// Two loads of one cookie are equal with ==, whatever the zone of its date.
+func TestCookieZone(t *testing.T) {
+	const zoned = `{"cookie":{"expires":"2030-01-01T05:30:00+05:30"}}`
+	a, b := decode(t, zoned), decode(t, zoned)
+	if a.Cookie != b.Cookie || !a.Cookie.Expires.Equal(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)) || encode(t, a) != zoned {
+		t.Errorf("%+v, %+v", a.Cookie, b.Cookie)
 	}
 }
 
@@ -369,6 +378,16 @@ func TestLastAccess(t *testing.T) {
 	_, err := s.Get(ctx, "e")
 	wantErr(t, "Get of an expired session in a new file", err, filestore.ErrExpired)
 
+	// To be dated by the file is no reason to write: the session would live longer.
+	write(t, dir, "undated.json", `{"cookie":{}}`)
+	os.Chtimes(filepath.Join(dir, "undated.json"), recent, recent)
+	if _, err := s.Reap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := readFile(t, dir, "undated.json"); got != `{"cookie":{}}` {
+		t.Errorf("Reap wrote %s", got)
+	}
+
 	// A little ahead is as it is, much ahead is now, and Reap or Touch write that down.
 	ahead := nowMs() + 240_000
 	write(t, dir, "skew.json", doc(ahead, ""))
@@ -430,6 +449,41 @@ func TestOpenDirectoryWarns(t *testing.T) {
 			t.Errorf("mode %v: %d warnings, want %d", mode, got, want)
 		}
 	}
+}
+
+// A member of the wrong type is told without its value, and an error of the
+// Codec whole.
+func TestNoDataInErrors(t *testing.T) {
+	s := session(t, "password", "hunter2", "card", int64(4111111111111111))
+	_, err := filestore.Value[time.Time](s, "password")
+	_, err2 := filestore.Value[int8](s, "card")
+	for _, err := range []error{err, err2} {
+		if err == nil || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "4111") {
+			t.Errorf("Value = %v", err)
+		}
+	}
+	dir := t.TempDir()
+	var log bytes.Buffer
+	o := quick()
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	o.Codec = keyless{}
+	store := open(t, dir, o)
+	write(t, dir, "id.json", "x")
+	_, err = store.Get(ctx, "id")
+	if err == nil || !strings.Contains(err.Error(), "the key of the store") {
+		t.Errorf("Get = %v, want the codec's words", err)
+	}
+	if n, err := store.Reap(ctx); n != 0 || err == nil {
+		t.Errorf("Reap = %d, %v, want the codec's error", n, err)
+	}
+	readFile(t, dir, "id.json")
+}
+
+// keyless has lost its key file.
+type keyless struct{ rot }
+
+func (keyless) Decode(string, []byte) ([]byte, error) {
+	return nil, fmt.Errorf("the key of the store: %w", &fs.PathError{Op: "open", Path: "key", Err: fs.ErrNotExist})
 }
 
 type rot struct{}

@@ -29,7 +29,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -89,13 +88,11 @@ func wrap(op, id string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var path *fs.PathError
-	var link *os.LinkError
-	switch {
-	case errors.As(err, &path):
-		err = fmt.Errorf("%s: %w", path.Op, path.Err)
-	case errors.As(err, &link):
-		err = fmt.Errorf("%s: %w", link.Op, link.Err)
+	switch e := err.(type) { // only the os package's own: a Codec's errors go on whole
+	case *fs.PathError:
+		err = fmt.Errorf("%s: %w", e.Op, e.Err)
+	case *os.LinkError:
+		err = fmt.Errorf("%s: %w", e.Op, e.Err)
 	}
 	e := &Error{Op: op, Err: err}
 	if id != "" {
@@ -115,10 +112,10 @@ type Store struct {
 	uid, gid int  // for a root process: who owns the directory, and shall own what is made in it; else -1
 
 	stripes [stripes]stripe
-	swept   atomic.Bool // a pass of the reaper has read every file
 
-	mu     sync.Mutex // guards closed, and ops.Add against ops.Wait
+	mu     sync.Mutex // guards closed, ops.Add against ops.Wait, and reaped
 	closed bool
+	reaped time.Time          // when the last pass of the reaper was done
 	ops    sync.WaitGroup     // the operations under way, and the reaper
 	done   context.Context    // cancelled by Close
 	stop   context.CancelFunc // cancels done
@@ -127,8 +124,8 @@ type Store struct {
 // Open opens the store in dir, which it makes, with mode 0700, if it is not there. It also makes the
 // lock files in dir/.locks, and starts the background reaper: a Store must be closed. A dir that is
 // a symbolic link is resolved once; from then on the Store stays in the directory that it opened,
-// whatever happens to its name. Where the directory can be read but not written, Open succeeds with
-// a warning and the operations that write fail.
+// whatever happens to its name. Where the directory can be read but not written, Open succeeds and
+// the operations that write fail.
 func Open(dir string, opts *Options) (_ *Store, err error) {
 	s := &Store{uid: -1, gid: -1}
 	if opts != nil {
@@ -191,8 +188,8 @@ func (o *Options) complete() error {
 	switch {
 	case o.LockTimeout < 0:
 		return errors.New("Options.LockTimeout is negative")
-	case o.MaxSize < 0:
-		return errors.New("Options.MaxSize is negative")
+	case o.MaxSize < 0 || o.MaxSize > 1<<30:
+		return errors.New("Options.MaxSize is negative or more than 1 GiB")
 	case !extension.MatchString(o.Extension):
 		return errors.New("Options.Extension is not a dot and up to 16 letters or digits")
 	case o.Mode&^fs.ModePerm != 0 || o.Mode&0o600 != 0o600:
@@ -201,23 +198,31 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// makeDir makes dir where it is missing, and flushes its parent's entry for it.
+// makeDir makes dir, and what it is in, where they are missing, and flushes the new entries.
 func makeDir(dir string, noSync bool) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil // whether it is a directory shows when it is opened
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if _, err := os.Stat(dir); dir == "" || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Chmod(dir, 0o700); err != nil || noSync { // the umask may have taken more
+	parent := filepath.Dir(filepath.Clean(dir))
+	if err := makeDir(parent, noSync); err != nil {
 		return err
 	}
-	parent, err := os.Open(filepath.Dir(filepath.Clean(dir)))
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // somebody else just made it
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o700) // the umask may have taken more
+	}
+	if err != nil || noSync {
+		return err
+	}
+	f, err := os.Open(parent)
 	if err != nil {
-		return err
+		return nil // one that may not be read cannot be flushed
 	}
-	defer parent.Close()
-	return syncDir(parent)
+	defer f.Close()
+	return syncDir(f)
 }
 
 // Close ends the background reaper, waits for it and for the operations under way, and releases the
@@ -230,10 +235,10 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	s.stop()
 	s.ops.Wait()
-	if !first {
-		return nil
+	if first {
+		return s.release()
 	}
-	return s.release()
+	return nil
 }
 
 func (s *Store) release() error { return errors.Join(s.dir.Close(), s.root.Close()) }
@@ -325,7 +330,7 @@ func (s *Store) Create(ctx context.Context, id string, sess *Session) error {
 
 func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 	return s.do(ctx, op, id, func(name string) error {
-		data, expires, err := s.encode(id, sess) // what has no JSON form fails before anything is touched
+		data, stamp, err := s.encode(id, sess) // what has no JSON form fails before anything is touched
 		if err != nil {
 			return err
 		}
@@ -335,11 +340,15 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 		}
 		defer l.unlock()
 		if op == "create" {
-			if _, err := s.load(id, name); !errors.Is(err, ErrNotFound) {
+			_, err := s.load(id, name)
+			if err == nil || noSession(err) && !errors.Is(err, ErrNotFound) {
 				return fs.ErrExist
 			}
+			if !errors.Is(err, ErrNotFound) {
+				return err
+			}
 		}
-		return s.replace(l, name, data, expires)
+		return s.replace(l, name, data, stamp)
 	})
 }
 
@@ -366,15 +375,15 @@ func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 
 func (s *Store) wantsTouch(sess *Session, c *Cookie) bool {
 	after := cmp.Or(s.opts.TouchAfter, sess.life(s.opts.TTL)/100)
-	if sess.assumed || time.Since(sess.LastAccess) >= after {
+	if after < 0 || sess.assumed || time.Since(sess.LastAccess) >= after {
 		return true
 	}
 	if c == nil {
 		return false
 	}
 	was, is := sess.Cookie, *c
-	if was.OriginalMaxAge != 0 { // then Expires only says when that runs out
-		was.Expires, is.Expires = time.Time{}, time.Time{}
+	if was.OriginalMaxAge != 0 || was.Expires.Equal(is.Expires) { // a running Expires is no change
+		is.Expires = was.Expires
 	}
 	return was != is
 }
@@ -407,11 +416,11 @@ func (s *Store) update(ctx context.Context, id, name string, fn func(*Session) e
 	if err := fn(sess); err != nil {
 		return err
 	}
-	data, expires, err := s.encode(id, sess)
+	data, stamp, err := s.encode(id, sess)
 	if err != nil {
 		return err
 	}
-	return s.replace(l, name, data, expires)
+	return s.replace(l, name, data, stamp)
 }
 
 // Destroy removes the session id. It succeeds where there is none. Without NoSync the session stays
@@ -423,17 +432,17 @@ func (s *Store) Destroy(ctx context.Context, id string) error {
 			return err
 		}
 		defer l.unlock()
-		if err := s.remove(l, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.remove(l, name); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		return s.sync() // even where it was gone: whoever removed it may not have flushed
 	})
 }
 
-// encode returns the bytes of the file for sess, accessed now, and when it expires.
-func (s *Store) encode(id string, sess *Session) (data []byte, expires time.Time, err error) {
+// encode returns the bytes of the file for sess, accessed now, and its mtime.
+func (s *Store) encode(id string, sess *Session) (data []byte, stamp time.Time, err error) {
 	if sess == nil {
-		return nil, expires, errors.New("nil session")
+		return nil, stamp, errors.New("nil session")
 	}
 	now := *sess
 	now.LastAccess = time.Now().Truncate(time.Millisecond)
@@ -443,12 +452,12 @@ func (s *Store) encode(id string, sess *Session) (data []byte, expires time.Time
 	if err == nil && int64(len(data)) > s.opts.MaxSize {
 		err = fmt.Errorf("%w: %d bytes", ErrTooLarge, len(data))
 	}
-	return data, now.ExpiresAt(s.opts.TTL), err
+	return data, s.stamp(&now), err
 }
 
 // replace makes data the contents of name, in one step for every reader: a temporary file in the
 // same directory takes the name over.
-func (s *Store) replace(l *lock, name string, data []byte, expires time.Time) (err error) {
+func (s *Store) replace(l *lock, name string, data []byte, stamp time.Time) (err error) {
 	if s.fold {
 		if _, err := s.lstat(name); errors.Is(err, errFolded) {
 			return err
@@ -471,16 +480,11 @@ func (s *Store) replace(l *lock, name string, data []byte, expires time.Time) (e
 	if _, err = f.Write(data); err != nil {
 		return err
 	}
-	if s.uid >= 0 {
-		if err = f.Chown(s.uid, s.gid); err != nil {
-			return err
-		}
-	}
-	if err = f.Chmod(s.opts.Mode); err != nil {
+	if err = s.adopt(f, s.opts.Mode); err != nil {
 		return err
 	}
 	// The mtime says when the session expires: to the reaper a hint, and to whoever runs ls -l.
-	if err = s.root.Chtimes(tmp, time.Time{}, expires.Truncate(time.Millisecond)); err != nil {
+	if err = s.root.Chtimes(tmp, time.Time{}, stamp); err != nil {
 		return err
 	}
 	if !s.opts.NoSync {
@@ -511,6 +515,9 @@ func (s *Store) sync() error {
 // remove unlinks name, whatever it is, unless it is a directory.
 func (s *Store) remove(l *lock, name string) error {
 	fi, err := s.lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNotFound
+	}
 	if err != nil {
 		return err
 	}
@@ -520,7 +527,11 @@ func (s *Store) remove(l *lock, name string) error {
 	if err := l.stands(); err != nil {
 		return err
 	}
-	return again(func() error { return s.root.Remove(name) })
+	err = again(func() error { return s.root.Remove(name) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNotFound
+	}
+	return err
 }
 
 // again repeats what only an interruption or, on Windows, a reader's open handle has stopped, for
@@ -624,6 +635,8 @@ func (s *Store) readOnce(name string) (data []byte, mtime time.Time, err error) 
 		return nil, mtime, err
 	case links == 0 || !os.SameFile(before, fi): // os.Root follows links within the directory
 		return nil, mtime, errReplaced
+	case !fi.Mode().IsRegular(): // for an inode's number can be used again
+		return nil, mtime, errNotRegular
 	case links > 1:
 		return nil, mtime, fmt.Errorf("%w: it has %d links", ErrUnsafeFile, links)
 	case !ours:

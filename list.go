@@ -24,7 +24,10 @@ func (s *Store) ids(ctx context.Context, op string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		err := s.interrupted(ctx)
 		for entry, listErr := range s.list() { // without enter: Close must not wait for the caller's loop
-			if err = cmp.Or(err, listErr); err != nil {
+			if listErr != nil { // maybe because the Store was closed
+				err = cmp.Or(s.interrupted(ctx), listErr)
+			}
+			if err != nil {
 				break
 			}
 			if id, ok := s.id(entry.Name()); ok && entry.Type().IsRegular() && !yield(id, nil) {
@@ -79,6 +82,9 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 				return
 			}
 			sess, err := s.load(id, id+s.opts.Extension)
+			if err != nil && s.interrupted(ctx) != nil {
+				continue // ids will say so
+			}
 			if !noSession(err) && !yield(Entry{id, sess}, wrap("all", id, err)) {
 				return
 			}

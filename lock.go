@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -36,12 +38,18 @@ const (
 	// has seen it in its place for the last time and is about to rename. The first holders of its
 	// successor wait until that writer, microseconds from its rename, is through.
 	settle = 20 * time.Millisecond
+
+	// Goroutines that hand a lock to each other leave other processes, which poll, no moment to get
+	// it. After a tenure they let one go by.
+	tenure = 50 * time.Millisecond
 )
 
 type stripe struct {
 	name string        // "00" to "3f"
 	slot chan struct{} // whoever has put a token in may use file
 	file *flock.Flock
+
+	began, freed time.Time // of the present tenure, and its last unlock
 }
 
 // A lock is held until unlock.
@@ -115,7 +123,13 @@ func (s *Store) makeLock(st *stripe) error {
 		return err
 	}
 	if err = s.root.Mkdir(lockDir, 0o700); err == nil {
-		err = s.adopt(lockDir, 0o700)
+		var dir *os.File
+		if dir, err = s.root.Open(lockDir); err == nil {
+			if _, full := dir.ReadDir(1); full == io.EOF { // else it is not what we made
+				err = s.adopt(dir, 0o700)
+			}
+			dir.Close()
+		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -127,29 +141,41 @@ func (s *Store) makeLock(st *stripe) error {
 	if err != nil {
 		return err
 	}
-	f.Close()
-	return s.adopt(st.path(), 0o600)
+	defer f.Close()
+	return s.adopt(f, 0o600)
 }
 
-// adopt gives what was made the mode, whatever the umask, and the directory's owner if we are root.
-func (s *Store) adopt(name string, mode fs.FileMode) error {
+// adopt gives what we made the mode, whatever the umask, and the directory's owner if we are root.
+// Never by name: the owner could have put root's own files there.
+func (s *Store) adopt(f *os.File, mode fs.FileMode) error {
 	if s.uid >= 0 {
-		if err := s.root.Lchown(name, s.uid, s.gid); err != nil {
+		if err := f.Chown(s.uid, s.gid); err != nil {
 			return err
 		}
 	}
-	return s.root.Chmod(name, mode)
+	if runtime.GOOS == "windows" && mode == 0o700 {
+		return nil // has no mode for directories
+	}
+	return f.Chmod(mode)
 }
 
 // lock waits for the lock of the session id, until ctx is done or Options.LockTimeout has passed.
 func (s *Store) lock(ctx context.Context, id string) (*lock, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.LockTimeout, ErrLockTimeout)
-	defer cancel()
+	timeout := time.NewTimer(s.opts.LockTimeout)
+	defer timeout.Stop()
 	st := s.stripe(id)
 	select {
 	case st.slot <- struct{}{}:
+	case <-timeout.C:
+		return nil, ErrLockTimeout
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, ctx.Err()
+	}
+	if now := time.Now(); now.Sub(st.freed) > time.Millisecond {
+		st.began = now
+	} else if now.Sub(st.began) > tenure {
+		time.Sleep(pollMax * 3 / 2)
+		st.began = time.Now()
 	}
 	for pause := pollMin; ; pause = min(2*pause, pollMax) {
 		l, err := s.tryFile(st)
@@ -160,8 +186,10 @@ func (s *Store) lock(ctx context.Context, id string) (*lock, error) {
 			select {
 			case <-time.After(pause/2 + rand.N(pause)): // the processes must not keep step
 				continue
+			case <-timeout.C:
+				err = ErrLockTimeout
 			case <-ctx.Done():
-				err = context.Cause(ctx)
+				err = ctx.Err()
 			}
 		}
 		<-st.slot
@@ -235,6 +263,7 @@ func (l *lock) stands() error {
 
 func (l *lock) unlock() {
 	l.release()
+	l.stripe.freed = time.Now()
 	<-l.stripe.slot
 }
 

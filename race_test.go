@@ -595,3 +595,69 @@ func TestSameStamps(t *testing.T) {
 		}
 	}
 }
+
+// One busy process must not starve another, which polls: the bound on its wait
+// is far below the timeout.
+func TestFairBetweenProcesses(t *testing.T) {
+	dir := t.TempDir()
+	hog, other := open(t, dir, patient()), open(t, dir, patient())
+	set(t, hog, "id")
+	c, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for range 8 {
+		wg.Go(func() {
+			for c.Err() == nil {
+				hog.Update(ctx, "id", func(*filestore.Session) error { time.Sleep(5 * time.Millisecond); return nil })
+			}
+		})
+	}
+	for range 20 {
+		c, cancel := context.WithTimeout(ctx, 3*time.Second)
+		err := other.Update(c, "id", func(*filestore.Session) error { return nil })
+		cancel()
+		if err != nil {
+			t.Fatalf("Update beside a busy process = %v", err)
+		}
+	}
+}
+
+// The error of a wait that a caller ended is the context's, whatever its cause.
+func TestWaitEndsWithContext(t *testing.T) {
+	s := open(t, t.TempDir(), patient())
+	set(t, s, "id")
+	release := hold(t, s, "id")
+	c, cancel := context.WithCancelCause(ctx)
+	time.AfterFunc(20*time.Millisecond, func() { cancel(errors.New("client left")) })
+	wantErr(t, "Set", s.Set(c, "id", session(t)), context.Canceled)
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A stopped holder costs a pass of the reaper one timeout, not one for each of
+// its stripe's sessions.
+func TestReapBesideAStoppedHolder(t *testing.T) {
+	dir := t.TempDir()
+	o := quick()
+	o.LockTimeout = 300 * time.Millisecond
+	s := open(t, dir, o)
+	set(t, s, "id")
+	release := hold(t, open(t, dir, patient()), "id")
+	for i := range 1000 {
+		write(t, dir, fmt.Sprintf("old%d.json", i), doc(1, ""))
+	}
+	start := time.Now()
+	n, err := s.Reap(ctx)
+	wantErr(t, "Reap", err, filestore.ErrLockTimeout)
+	if d := time.Since(start); n < 900 || d > 3*time.Second {
+		t.Errorf("Reap removed %d of 1,000 in %v", n, d)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if k, err := s.Reap(ctx); n+k != 1000 || err != nil {
+		t.Errorf("the second Reap = %d, %v, want %d", k, err, 1000-n)
+	}
+}

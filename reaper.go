@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"io/fs"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -17,13 +20,22 @@ const staleAfter = time.Hour
 // reapLoop is the background reaper. It runs until Close. Every process on a directory has one: a
 // lock to have but one at work would let a stopped process stop them all.
 func (s *Store) reapLoop() {
-	tick := time.NewTicker(s.opts.ReapInterval)
-	defer tick.Stop()
+	wait := s.opts.ReapInterval / 10 // the first pass is early, for programs that often start anew
 	for {
 		select {
 		case <-s.done.Done():
 			return
-		case <-tick.C:
+		case <-time.After(wait):
+			wait = s.opts.ReapInterval
+		}
+		// After a step ahead everything may seem to have expired. If the clock stays there the next pass
+		// will remove it, if it is set right in time nobody is logged out.
+		if step := s.clockStep(); step > 0 {
+			s.opts.Logger.Warn("filestore: reap left out, the clock was set ahead", "dir", s.path, "by", step)
+			s.mu.Lock()
+			s.reaped = time.Now()
+			s.mu.Unlock()
+			continue
 		}
 		if _, err := s.reap(s.done); err != nil && s.done.Err() == nil {
 			s.opts.Logger.Error("filestore: reap", "dir", s.path, "err", err)
@@ -44,8 +56,9 @@ func (s *Store) Reap(ctx context.Context) (n int, err error) {
 }
 
 func (s *Store) reap(ctx context.Context) (n int, err error) {
-	// The first pass reads every file: the ends that their mtimes tell may be those of another TTL.
-	trust, unreadable := s.swept.Load(), 0
+	trust := s.clockStep() == 0
+	unreadable := 0
+	stuck := make(map[*stripe]bool) // whose holder is stopped: to wait once is enough
 	for entry, listErr := range s.list() {
 		if listErr = cmp.Or(s.interrupted(ctx), listErr); listErr != nil {
 			return n, cmp.Or(err, wrap("reap", "", listErr))
@@ -55,30 +68,56 @@ func (s *Store) reap(ctx context.Context) (n int, err error) {
 			err = cmp.Or(err, wrap("reap", "", s.sweep(entry)))
 			continue
 		}
+		if stuck[s.stripe(id)] {
+			continue
+		}
 		removed, oneErr := s.reapOne(ctx, id, entry, trust)
 		switch {
 		case removed:
 			n++
-		case errors.Is(oneErr, fs.ErrNotExist): // somebody else was faster
+		case errors.Is(oneErr, ErrNotFound): // somebody else was faster
 		case noSession(oneErr):
 			unreadable++
 		default:
+			stuck[s.stripe(id)] = errors.Is(oneErr, ErrLockTimeout)
 			err = cmp.Or(err, wrap("reap", id, oneErr))
 		}
 	}
-	s.swept.Store(true)
 	if unreadable > 0 {
 		s.opts.Logger.Warn("filestore: reap passed over files that hold no session", "dir", s.path, "files", unreadable)
 	}
+	if err == nil {
+		s.mu.Lock()
+		s.reaped = time.Now()
+		s.mu.Unlock()
+	}
 	return n, err
+}
+
+// clockStep returns by how much the clock was set since the last pass; the longest step there is
+// before the first, of which we know nothing.
+func (s *Store) clockStep() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reaped.IsZero() {
+		return math.MinInt64
+	}
+	now := time.Now()
+	step := now.Round(0).Sub(s.reaped.Round(0)) - now.Sub(s.reaped) // by the clock, less by the steady one
+	if step.Abs() < clockSkew {
+		return 0
+	}
+	return step
 }
 
 // reapOne removes the session id if it has expired. It looks twice, the second time under the lock:
 // a session that is renewed in between must stay.
 func (s *Store) reapOne(ctx context.Context, id string, entry fs.DirEntry, trust bool) (removed bool, err error) {
-	fi, err := entry.Info()
-	if err != nil || trust && ahead(fi.ModTime()) {
-		return false, err
+	if trust {
+		fi, err := entry.Info()
+		if err == nil && s.ahead(fi.ModTime()) {
+			return false, nil
+		}
 	}
 	sess, err := s.load(id, entry.Name())
 	if err == nil && sess.assumed { // see date
@@ -93,11 +132,36 @@ func (s *Store) reapOne(ctx context.Context, id string, entry fs.DirEntry, trust
 	return removed && err == nil, err
 }
 
-// ahead reports that mtime tells credibly of an expiry to come, so that the file need not be read.
-// Our writers stamp the expiry, in whole milliseconds; the time of a write, by Node or an editor, has
-// a rest.
-func ahead(mtime time.Time) bool {
-	return mtime.After(time.Now()) && mtime.Nanosecond()%int(time.Millisecond) == 0
+// stamp returns the mtime for the file of sess: when it expires, with a tag of whose notion that is
+// below the millisecond.
+func (s *Store) stamp(sess *Session) time.Time {
+	ttl := s.opts.TTL
+	if sess.Cookie.OriginalMaxAge != 0 {
+		ttl = ownLife
+	}
+	const latest = 1 << 33 // seconds, the year 2242; beyond 2262 the os package overflows
+	at := sess.ExpiresAt(s.opts.TTL)
+	if at.Unix() > latest {
+		at = time.Unix(latest, 0)
+	}
+	return at.Truncate(time.Millisecond).Add(tag(ttl))
+}
+
+// ahead reports that mtime tells credibly of an expiry to come, so that the file need not be read: it
+// carries the tag of our TTL, or of sessions with a life of their own. The time of a write by Node, a
+// touch -d, and the stamp of a store with another TTL do not.
+func (s *Store) ahead(mtime time.Time) bool {
+	rest := time.Duration(mtime.Nanosecond()) % time.Millisecond
+	return mtime.After(time.Now()) && (rest == tag(s.opts.TTL) || rest == tag(ownLife))
+}
+
+const ownLife time.Duration = 0 // no TTL is 0
+
+// tag is a multiple of 100 ns, which is as fine as file systems go, and never 0.
+func tag(ttl time.Duration) time.Duration {
+	h := fnv.New32a()
+	fmt.Fprint(h, int64(ttl))
+	return time.Duration(1+h.Sum32()%9999) * 100
 }
 
 var ourTemp = regexp.MustCompile(`^\.([0-3][0-9a-f])-[A-Z2-7]{26}~$`) // see replace
@@ -126,9 +190,14 @@ func (s *Store) sweep(entry fs.DirEntry) error {
 }
 
 // nodeTemp reports whether name is what write-file-atomic calls the temporary file of a session:
-// <id><extension>.<digits>.
+// <id><extension>.<a hash of 32 bits, in decimal>. Shorter numbers, which are few, it leaves to
+// those who rotate or date their files.
 func nodeTemp(name, extension string) bool {
 	i := strings.LastIndexByte(name, '.')
-	return i > len(extension) && i < len(name)-1 && strings.HasSuffix(name[:i], extension) &&
-		strings.Trim(name[i+1:], "0123456789") == ""
+	if i < 0 {
+		return false
+	}
+	id, ok := strings.CutSuffix(name[:i], extension)
+	n, err := strconv.ParseUint(name[i+1:], 10, 32)
+	return ok && ValidID(id) && err == nil && n >= 1e8 && name[i+1] != '0'
 }

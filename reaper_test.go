@@ -125,6 +125,18 @@ func TestReapAfterShorterTTL(t *testing.T) {
 	if n, err := open(t, dir, o).Reap(ctx); n != 1 || err != nil {
 		t.Errorf("Reap = %d, %v, want 1", n, err)
 	}
+	// The same while a store runs, by the stamps of a store with another TTL.
+	o.TTL = time.Hour
+	long := open(t, dir, o)
+	o.TTL = 50 * time.Millisecond
+	short := open(t, dir, o)
+	set(t, long, "id")
+	for _, want := range []int{0, 1} {
+		if n, err := short.Reap(ctx); n != want || err != nil {
+			t.Errorf("Reap = %d, %v, want %d", n, err, want)
+		}
+		time.Sleep(60 * time.Millisecond)
+	}
 	// Later passes read only what may have expired.
 	o.TTL = 0
 	reads := 0
@@ -236,7 +248,7 @@ func TestSweep(t *testing.T) {
 	const dead, held = ".00-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".%02x-ABCDEFGHIJKLMNOPQRSTUVWXYZ~"
 	stays := []string{
 		"id.json.1374059317", // young
-		"id.json.12x", "id.json.", ".json.123", "../x.json.123", "README.123", ".00-short~", ".40-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".00-abcdefghijklmnopqrstuvwxyz~", "~", ".~",
+		"id.json.12x", "id.json.", "app.json.1", "a.json.20260101", "a.json.4294967296", "a.json.0374059317", "my notes.json.1374059317", ".config.json.1374059317", "x.json.99999999999999999999", ".json.123", "../x.json.123", "README.123", ".00-short~", ".40-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".00-abcdefghijklmnopqrstuvwxyz~", "~", ".~",
 	}
 	for _, name := range stays {
 		write(t, y.dir, name, "x")
@@ -246,7 +258,7 @@ func TestSweep(t *testing.T) {
 	}
 	os.Mkdir(filepath.Join(y.dir, "dir.json.123"), 0o700)
 	os.Chtimes(filepath.Join(y.dir, "dir.json.123"), old, old)
-	for _, name := range []string{"id.json.99", "a.b.json.4294967295", dead} {
+	for _, name := range []string{"id.json.999999999", "a.b.json.4294967295", dead} {
 		write(t, y.dir, name, "x")
 		os.Chtimes(filepath.Join(y.dir, name), old, old)
 	}
@@ -283,7 +295,7 @@ func TestSweep(t *testing.T) {
 	if _, err := other.Reap(ctx); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(mine, "id.json.99", "a.b.json.4294967295", dead) {
+	for _, name := range append(mine, "id.json.999999999", "a.b.json.4294967295", dead) {
 		if _, err := os.Lstat(filepath.Join(y.dir, name)); err == nil {
 			t.Errorf("%s is left", name)
 		}

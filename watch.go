@@ -29,7 +29,8 @@ type Event struct {
 // Watch yields changes of sessions, by any process, from when the loop starts until ctx is done,
 // which ends it without an error. One change may give several events, and several changes one. Under
 // load the system drops events: Watch then yields an error that is fsnotify.ErrEventOverflow and goes
-// on. After any other error it ends: when the Store is closed, when the directory is replaced.
+// on. After any other error it ends: when the Store is closed, when the directory is replaced. Each loop
+// takes one of the system's watches; see fsnotify for their limits.
 func (s *Store) Watch(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if err := s.watch(ctx, yield); err != nil {
@@ -57,33 +58,27 @@ func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error 
 	// The watch is on the directory's inode and goes silent when another one takes its name.
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
-	for {
-		if !s.inPlace() {
-			return cmp.Or(s.interrupted(ctx), errReplacedDir)
-		}
-		for waiting := true; waiting; {
-			select {
-			case <-ctx.Done():
+	for s.inPlace() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.done.Done():
+			return ErrClosed
+		case <-look.C:
+		case err := <-w.Errors:
+			if !errors.Is(err, fsnotify.ErrEventOverflow) {
+				return err
+			}
+			if !yield(Event{}, wrap("watch", "", err)) {
 				return nil
-			case <-s.done.Done():
-				return ErrClosed
-			case <-look.C:
-				waiting = false
-			case err := <-w.Errors:
-				if !errors.Is(err, fsnotify.ErrEventOverflow) {
-					return err
-				}
-				if !yield(Event{}, wrap("watch", "", err)) {
-					return nil
-				}
-			case ev := <-w.Events:
-				if e, ok := s.event(ev); ok && !yield(e, nil) {
-					return nil
-				}
-				waiting = ev.Name != s.path
+			}
+		case ev := <-w.Events:
+			if e, ok := s.event(ev); ok && !yield(e, nil) {
+				return nil
 			}
 		}
 	}
+	return cmp.Or(s.interrupted(ctx), errReplacedDir)
 }
 
 // event translates what concerns a session file.
