@@ -324,7 +324,10 @@ func wantsJSON(r *http.Request) bool {
 func (s *site) private(w http.ResponseWriter, r *http.Request, user string) error {
 	if user != admin {
 		name, password, ok := r.BasicAuth()
-		if !authenticate(name, password) || !ok || name != admin {
+		// A picture on another site could carry a password of its own: whoever sees it would be
+		// logged in as somebody else and not know it.
+		foreign := r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate"
+		if !authenticate(name, password) || !ok || name != admin || foreign {
 			w.Header().Set("WWW-Authenticate", `Basic realm="private", charset="UTF-8"`)
 			return render(w, r, http.StatusUnauthorized, "unauthorized", nil)
 		}
