@@ -29,6 +29,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -263,10 +264,11 @@ var reserved = regexp.MustCompile(`(?i)^(con|prn|aux|nul|(com|lpt)[0-9])(\.|$)`)
 
 // name returns the name of the session's file.
 func (s *Store) name(id string) (string, error) {
-	if ext := s.opts.Extension; len(id) <= 200 && ValidID(id) && !strings.HasSuffix(id, ext) && !nodeTemp(id, ext) {
-		return id + ext, nil
+	ext := s.opts.Extension
+	if _, _, temp := nodeTemp(id, ext); temp || len(id) > 200 || !ValidID(id) || strings.HasSuffix(id, ext) {
+		return "", ErrInvalidID
 	}
-	return "", ErrInvalidID
+	return id + ext, nil
 }
 
 // id returns the session that the file name belongs to; false for other names.
@@ -618,9 +620,11 @@ func (s *Store) readOnce(name string) (data []byte, mtime time.Time, err error) 
 		return nil, mtime, errNotRegular
 	}
 	f, err := s.root.OpenFile(name, os.O_RDONLY|openFlags, 0)
-	if err != nil {
-		if now, lstatErr := s.root.Lstat(name); lstatErr != nil || !os.SameFile(before, now) {
-			err = errReplaced // by nothing, or by a link
+	if err != nil { // replaced by nothing, or by a link, for which os.Root has an error of its own?
+		var errno syscall.Errno
+		now, lstatErr := s.root.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) || !errors.As(err, &errno) || lstatErr != nil || !os.SameFile(before, now) {
+			err = errReplaced
 		}
 		return nil, mtime, err
 	}

@@ -737,7 +737,7 @@ func TestInvalidIDs(t *testing.T) {
 		"CON", "nul", "Com1", "LPT9", "aux.x", "PRN", "com0.a.b", "a:b", "x.", "x ", " x", "x~", "x,", "~x", ",x", // A9
 		"%2e%2e%2f", "..%c0%af", "%00", // A10
 		"a\nb", "a\tb", "a\x1b[31m", "a\x7f", "a\r", // A11
-		"x.json.1374059317", ".x.lock", // A12
+		"x.json.1374059317", "x.json.1", ".x.lock", // A12
 		"x.json", "x.json.json", // A13
 		"a*b", "a?b", "a b", `a"b`, "a<b", "a|b", "a;b", "a$b", "a'b", "a`b", "a&b", "-\x00",
 	}

@@ -177,7 +177,7 @@ func (s *Store) sweep(entry fs.DirEntry) error {
 			return err
 		}
 		defer l.unlock()
-	} else if fi, err := entry.Info(); err != nil || !nodeTemp(name, s.opts.Extension) || time.Since(fi.ModTime()) < staleAfter {
+	} else if !s.staleNode(entry) {
 		return nil
 	}
 	if fi, err := s.root.Lstat(name); err != nil || !fi.Mode().IsRegular() {
@@ -189,15 +189,25 @@ func (s *Store) sweep(entry fs.DirEntry) error {
 	return nil
 }
 
-// nodeTemp reports whether name is what write-file-atomic calls the temporary file of a session:
-// <id><extension>.<a hash of 32 bits, in decimal>. Shorter numbers, which are few, it leaves to
-// those who rotate or date their files.
-func nodeTemp(name, extension string) bool {
+// nodeTemp takes apart what write-file-atomic calls the temporary file of a session:
+// <id><extension>.<a hash of 32 bits, in decimal>.
+func nodeTemp(name, extension string) (id, hash string, ok bool) {
 	i := strings.LastIndexByte(name, '.')
-	if i < 0 {
+	if i < 0 || i == len(name)-1 || strings.Trim(name[i+1:], "0123456789") != "" {
+		return "", "", false
+	}
+	id, ok = strings.CutSuffix(name[:i], extension)
+	return id, name[i+1:], ok
+}
+
+// staleNode reports whether entry is a temporary file of Node's that nobody will miss. Numbers that
+// are short for a hash, which few are, it leaves to those who rotate or date their files.
+func (s *Store) staleNode(entry fs.DirEntry) bool {
+	id, hash, ok := nodeTemp(entry.Name(), s.opts.Extension)
+	n, err := strconv.ParseUint(hash, 10, 32)
+	if !ok || !ValidID(id) || err != nil || n < 1e8 || hash[0] == '0' {
 		return false
 	}
-	id, ok := strings.CutSuffix(name[:i], extension)
-	n, err := strconv.ParseUint(name[i+1:], 10, 32)
-	return ok && ValidID(id) && err == nil && n >= 1e8 && name[i+1] != '0'
+	fi, err := entry.Info()
+	return err == nil && time.Since(fi.ModTime()) >= staleAfter
 }

@@ -230,8 +230,6 @@ func (m *Manager) check() error {
 	}
 	never := o.Secure == SecureNever
 	switch {
-	case never && (o.SameSite == http.SameSiteNoneMode || o.Partitioned):
-		return errors.New("SameSite=None and Partitioned need a secure cookie")
 	case strings.HasPrefix(m.name(), "__Host-") && (never || o.Domain != "" || m.path() != "/"):
 		return errors.New("a __Host- cookie must be secure, for the path / and without a domain")
 	case strings.HasPrefix(m.name(), "__Secure-") && never:

@@ -307,18 +307,16 @@ func TestStoreThatReturnsNil(t *testing.T) {
 	}
 }
 
-// Cookies that no browser takes, and one that was let through: the Kelvin sign
+// Names that promise what the attributes break, and a domain that was let through: the Kelvin sign
 // folds to a k.
 func TestUnusableCookies(t *testing.T) {
 	s := &memory{}
 	for name, m := range map[string]*session.Manager{
-		"None, not secure":        {Cookie: session.CookieOptions{SameSite: http.SameSiteNoneMode, Secure: session.SecureNever}},
-		"Partitioned, not secure": {Cookie: session.CookieOptions{Partitioned: true, Secure: session.SecureNever}},
-		"__Host- with a domain":   {Name: "__Host-sid", Cookie: session.CookieOptions{Domain: "example.com"}},
-		"__Host- with a path":     {Name: "__Host-sid", Cookie: session.CookieOptions{Path: "/app"}},
-		"__Host-, not secure":     {Name: "__Host-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
-		"__Secure-, not secure":   {Name: "__Secure-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
-		"Kelvin":                  {Cookie: session.CookieOptions{Domain: "\u212aexample.com"}},
+		"__Host- with a domain": {Name: "__Host-sid", Cookie: session.CookieOptions{Domain: "example.com"}},
+		"__Host- with a path":   {Name: "__Host-sid", Cookie: session.CookieOptions{Path: "/app"}},
+		"__Host-, not secure":   {Name: "__Host-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
+		"__Secure-, not secure": {Name: "__Secure-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
+		"Kelvin":                {Cookie: session.CookieOptions{Domain: "\u212aexample.com"}},
 	} {
 		m.Store, m.Secrets = s, []string{secret}
 		func() {

@@ -190,7 +190,8 @@ func (s *Session) Put(key string, v any) error {
 }
 
 // Handler gives every request that next serves its session. It panics if m
-// cannot work: without Store or Secrets, or with a cookie that no browser takes.
+// cannot work: without Store or Secrets, or with a cookie whose name or attributes
+// have no valid form.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	if err := m.check(); err != nil {
 		panic("session: " + err.Error())
