@@ -355,9 +355,9 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 }
 
 // Touch marks the session id as accessed now and gives it the cookie c; with nil it keeps its own,
-// whose Expires runs anew. Its values stay those of the file. It writes only if the last access is at least Options.TouchAfter
-// old, or the cookie has changed in more than its running Expires. ErrNotFound if the session is
-// gone or has expired: Touch never brings one back.
+// whose Expires runs anew. Its values stay those of the file. It writes only if the last access is at
+// least Options.TouchAfter old, or the cookie has changed in more than its running Expires.
+// ErrNotFound if the session is gone or has expired: Touch never brings one back.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 	return s.do(ctx, "touch", id, func(name string) error {
 		sess, err := s.load(id, name)

@@ -32,9 +32,7 @@ func (s *Store) reapLoop() {
 		// will remove it, if it is set right in time nobody is logged out.
 		if step := s.clockStep(); step > 0 {
 			s.opts.Logger.Warn("filestore: reap left out, the clock was set ahead", "dir", s.path, "by", step)
-			s.mu.Lock()
-			s.reaped = time.Now()
-			s.mu.Unlock()
+			s.passed()
 			continue
 		}
 		if _, err := s.reap(s.done); err != nil && s.done.Err() == nil {
@@ -87,11 +85,15 @@ func (s *Store) reap(ctx context.Context) (n int, err error) {
 		s.opts.Logger.Warn("filestore: reap passed over files that hold no session", "dir", s.path, "files", unreadable)
 	}
 	if err == nil {
-		s.mu.Lock()
-		s.reaped = time.Now()
-		s.mu.Unlock()
+		s.passed()
 	}
 	return n, err
+}
+
+func (s *Store) passed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reaped = time.Now()
 }
 
 // clockStep returns by how much the clock was set since the last pass; the longest step there is

@@ -43,12 +43,16 @@ func TestTimeoutHandlerInside(t *testing.T) {
 		sess.Destroy()
 	})
 	h := manager(s).Handler(http.TimeoutHandler(slow, 5*time.Millisecond, "timeout"))
+	given := 0
 	for range 20 {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-		if w.Code != http.StatusServiceUnavailable {
-			t.Errorf("status %d", w.Code)
+		if w.Code == http.StatusServiceUnavailable {
+			given++
 		}
+	}
+	if given == 0 {
+		t.Error("no handler was given up on: the test tests nothing")
 	}
 	time.Sleep(30 * time.Millisecond) // for the last handlers' end, before the store's
 }
