@@ -38,10 +38,10 @@ import (
 type Options struct {
 	TTL          time.Duration // life after the last access where the cookie has no maxAge; 0 = 1 h, negative = such a session has expired at once
 	TouchAfter   time.Duration // Touch rewrites a file only if its last access is at least this old; 0 = 1 % of the session's life, negative = always
-	ReapInterval time.Duration // between passes of the background reaper; 0 = 1 h, negative = no background reaper
+	ReapInterval time.Duration // between passes of the background reaper, of which the first comes after a tenth; 0 = 1 h, negative = none
 	LockTimeout  time.Duration // longest wait for a session's lock, then ErrLockTimeout; 0 = 5 s
-	MaxSize      int64         // bytes of one session file, written or read, then ErrTooLarge; 0 = 1 MiB
-	Extension    string        // of session files: a dot and what follows; "" = ".json"
+	MaxSize      int64         // bytes of one session file, written or read, then ErrTooLarge; 0 = 1 MiB, at most 1 GiB
+	Extension    string        // of session files: a dot and 1 to 16 of A-Z a-z 0-9 - _, once or twice; "" = ".json"
 	Mode         fs.FileMode   // of the files written, whatever the umask; the owner must read and write; 0 = 0600
 	NoSync       bool          // true: no flush to the disk; a finished write survives kill -9, but maybe not a power cut
 	CacheSize    int           // decoded sessions held in memory; reserved: there is no cache yet

@@ -72,8 +72,8 @@ func (s *Store) interrupted(ctx context.Context) error {
 }
 
 // All yields the live sessions, in no order. Expired sessions and files that hold no session are
-// passed over; for a session that could not be read for another reason it yields the error, with the
-// Entry's ID set, and goes on.
+// passed over; for a session that could not be read for another reason it yields the error, with an
+// Entry that has the ID and no Session, and goes on.
 func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for id, err := range s.ids(ctx, "all") {

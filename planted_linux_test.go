@@ -397,7 +397,7 @@ func TestRacingReplacement(t *testing.T) {
 		}
 	})
 	unsafe := 0
-	for range 3000 {
+	for n := 0; n < 3000 || unsafe == 0 && n < 1_000_000; n++ {
 		sess, err := y.s.Get(ctx, "id")
 		switch {
 		case err == nil && value(t, sess, "user") != "anna":

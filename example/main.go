@@ -4,6 +4,7 @@
 //	go run ./example [-addr 127.0.0.1:8080] [-dir ./sessions] [-trust-proxy]
 //
 // Sessions survive a restart, also after kill -9; look at them with ls and cat.
+// (To try that build the program first: "go run" is another process than the site.)
 //
 //	GET  /               the login form, with the message of a failed login
 //	POST /user           logs in: username=user1, password=mypassword
@@ -13,16 +14,18 @@
 //	POST /login          the same login for programs: a JSON object or a form in, JSON out
 //	GET  /dashboard      JSON for users, else 401
 //	POST /logout         answers programs in JSON
-//	GET  /private        Basic auth, once per session: admin2, password
+//	GET  /private        Basic auth, once per session: admin2, password; a login of its own
 //	GET  /cookies        cookies as cookie-parser has them, signed and not; as JSON too
 //	POST /cookies        sets one: name, value, signed=on
 //	POST /cookies/clear  clears one: name
 //	GET  /session        the visitor's own session file
 //
-// A program needs nothing but a cookie jar:
+// A program needs nothing but a cookie jar. Where both exist, JSON is for those
+// who send it or an Accept header with application/json:
 //
 //	curl -b jar -c jar -d username=user1 -d password=mypassword http://127.0.0.1:8080/login
 //	curl -b jar -c jar http://127.0.0.1:8080/dashboard
+//	curl -b jar -c jar -H 'Accept: application/json' -X POST http://127.0.0.1:8080/logout
 //
 // The cookies are signed with $SESSION_SECRET or, without it, with a secret that
 // the first start leaves beside the sessions, in ./sessions.secret. An Express

@@ -358,3 +358,30 @@ func TestErrorFuncClearsCookie(t *testing.T) {
 		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
 }
+
+// A store that keeps what Set gives it, and ends sessions by ExpiresAt, works:
+// sessions had no LastAccess, and went on changing under it.
+func TestOwnStore(t *testing.T) {
+	s := &MemoryStore{TTL: time.Hour}
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/late": func(w http.ResponseWriter, r *http.Request) {
+		put(w, r)
+		w.(http.Flusher).Flush()
+		session.From(r).Values["b"] = []byte(`"unsaved"`)
+		if kept, err := s.Get(ctx, session.From(r).ID()); err != nil || len(kept.Values) != 1 {
+			t.Errorf("the store has %+v, %v", kept, err)
+		}
+		session.From(r).Delete("b")
+	}})
+	b := newBrowser(t, srv)
+	b.get("/late?a=1")
+	b.get("/put?c=2")
+	if got, want := b.get("/show").body, `{"a":"1","c":"2"}`+"\n"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	for id := range s.sessions {
+		sess, err := s.Get(ctx, id)
+		if err != nil || time.Since(sess.LastAccess) > time.Minute {
+			t.Errorf("dated %v, %v", sess, err)
+		}
+	}
+}

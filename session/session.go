@@ -10,7 +10,8 @@
 //     handler changed it after that.
 //   - Of a loaded session only the members that the request changed or deleted
 //     are written, into what the store holds by then. Parallel requests that
-//     change different members lose nothing, and a session that another request
+//     change different members lose nothing (of one member the later write wins:
+//     to count, use filestore.Store.Update), and a session that another request
 //     destroyed stays destroyed.
 //   - The store's own __lastAccess does not count as a change.
 //   - If the store fails, the request fails, through Manager.ErrorFunc: nobody
@@ -51,12 +52,16 @@ import (
 //
 // Get returns an error that errors.Is filestore.ErrNotFound, or nil and no error,
 // where there is no such session or it has expired; Destroy then succeeds. An id
-// is any string that one of the Secrets has signed. Set stores the session
+// is any string that one of the Secrets has signed. When a session expires is the
+// Store's to say, by ExpiresAt; the middleware sets LastAccess whenever it stores.
+// Set may keep what it is given, and Get return what it keeps: the middleware
+// copies. Set stores the session
 // whether or not there is one. All must be safe for concurrent use.
 //
 // A Store may do better by also being a Toucher, an Updater or a Creator; of one
 // that is not, a session is read again before it is written, which narrows the
-// races that these close, and unchanged sessions are not touched.
+// races that these close, and unchanged sessions are not touched: they expire
+// when they have not changed for their life, however much they are used.
 type Store interface {
 	Get(ctx context.Context, id string) (*filestore.Session, error)
 	Set(ctx context.Context, id string, s *filestore.Session) error
@@ -94,7 +99,7 @@ type Manager struct {
 	Cookie CookieOptions
 
 	Resave            bool // store loaded sessions although they have not changed
-	Rolling           bool // set the cookie on every response, so that its Expires moves
+	Rolling           bool // set the cookie on every response; without it browsers drop a cookie with a MaxAge at the end they were last told, which was when the session last changed
 	SaveUninitialized bool // store new sessions although nothing was put in
 	TrustProxy        bool // believe X-Forwarded-Proto; only behind a proxy that sets it
 
@@ -143,7 +148,8 @@ type CookieOptions struct {
 // http.TimeoutHandler has given up on harms nobody; what it puts in after that
 // goes nowhere. The fields of the filestore.Session within, Values and Cookie,
 // are for one goroutine, and Regenerate and Reload replace it: do not keep it.
-// To change the cookie's life set Cookie.OriginalMaxAge; Expires follows it.
+// To change the cookie's life set Cookie.OriginalMaxAge, after any Regenerate;
+// Expires follows it. That alone is no change for which a new session is stored.
 type Session struct {
 	*filestore.Session
 
@@ -336,7 +342,8 @@ func (s *Session) Delete(key string) {
 
 // Regenerate destroys the session and begins a new, empty one under a new id.
 // Call it whenever the user's rights change, at login above all: an id that
-// somebody planted in the browser before is then worth nothing. If the store
+// somebody planted in the browser before is then worth nothing. The new cookie is
+// as Manager.Cookie says. If the store
 // fails to destroy the old session the error is returned, and the session is
 // new nevertheless; if GenID fails it stays as it was, but for the store.
 func (s *Session) Regenerate() error {
@@ -351,8 +358,9 @@ func (s *Session) Regenerate() error {
 }
 
 // Destroy removes the session from the store. What is put in afterwards goes
-// nowhere, unless Regenerate begins a new session. The browser keeps its cookie,
-// as in express-session, but it opens nothing any more.
+// nowhere; for a word of farewell by Flash, call Regenerate instead, which
+// destroys and begins anew. The browser keeps its cookie, as in express-session,
+// but it opens nothing any more.
 func (s *Session) Destroy() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -432,6 +440,7 @@ func (s *Session) merge(sess *filestore.Session) error {
 		sess.Cookie = s.Cookie
 	}
 	renew(&sess.Cookie)
+	sess.LastAccess = time.Now()
 	return nil
 }
 
@@ -445,8 +454,10 @@ func (s *Session) cookieChanged() bool {
 // create stores a new session and refuses an id that is in use: two users must
 // never meet in one session, whatever GenID does.
 func (s *Session) create(ctx context.Context) error {
+	sess := *s.Session // the Store may keep it
+	sess.Values, sess.LastAccess = maps.Clone(s.Values), time.Now()
 	if c, ok := s.m.Store.(Creator); ok {
-		return c.Create(ctx, s.id, s.Session)
+		return c.Create(ctx, s.id, &sess)
 	}
 	_, err := s.m.get(ctx, s.id)
 	if err == nil {
@@ -455,7 +466,7 @@ func (s *Session) create(ctx context.Context) error {
 	if !errors.Is(err, filestore.ErrNotFound) {
 		return err
 	}
-	return s.m.Store.Set(ctx, s.id, s.Session)
+	return s.m.Store.Set(ctx, s.id, &sess)
 }
 
 func (m *Manager) update(ctx context.Context, id string, fn func(*filestore.Session) error) error {

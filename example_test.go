@@ -1,0 +1,89 @@
+package filestore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// tempStore is Open in a directory of its own.
+func tempStore() (s *filestore.Store, remove func()) {
+	dir, err := os.MkdirTemp("", "sessions")
+	if err != nil {
+		log.Fatal(err)
+	}
+	s, err = filestore.Open(dir, &filestore.Options{TTL: 24 * time.Hour})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return s, func() { s.Close(); os.RemoveAll(dir) }
+}
+
+func ExampleStore_Update() {
+	store, remove := tempStore()
+	defer remove()
+	ctx := context.Background()
+	if err := store.Set(ctx, "some-id", new(filestore.Session)); err != nil {
+		log.Fatal(err)
+	}
+	for range 3 {
+		err := store.Update(ctx, "some-id", func(s *filestore.Session) error { // under the session's lock
+			n, err := filestore.Value[int](s, "views")
+			if err != nil {
+				return err
+			}
+			return s.Put("views", n+1)
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	s, err := store.Get(ctx, "some-id")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("views:", string(s.Values["views"]))
+
+	if err := store.Destroy(ctx, "some-id"); err != nil {
+		log.Fatal(err)
+	}
+	err = store.Update(ctx, "some-id", func(*filestore.Session) error { return nil })
+	fmt.Println("gone:", errors.Is(err, filestore.ErrNotFound))
+	// Output:
+	// views: 3
+	// gone: true
+}
+
+// To end all sessions of a user.
+func ExampleStore_All() {
+	store, remove := tempStore()
+	defer remove()
+	ctx := context.Background()
+	for id, user := range map[string]string{"a": "anna", "b": "bert", "c": "anna"} {
+		s := new(filestore.Session)
+		if err := s.Put("user", user); err != nil {
+			log.Fatal(err)
+		}
+		if err := store.Set(ctx, id, s); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for e, err := range store.All(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if user, _ := filestore.Value[string](e.Session, "user"); user == "anna" {
+			if err := store.Destroy(ctx, e.ID); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}
+	n, err := store.Len(ctx)
+	fmt.Println(n, err)
+	// Output: 1 <nil>
+}
