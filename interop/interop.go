@@ -39,15 +39,20 @@ func NPM(tb testing.TB, dir string) {
 	tb.Helper()
 	for _, name := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(name); err != nil {
-			if os.Getenv("CI") == "true" {
-				tb.Fatalf("%s is not installed, and CI must not skip the comparison with Node", name)
-			}
-			tb.Skipf("SKIPPED, NOT COMPARED WITH NODE: %s is not installed", name)
+			skip(tb, "NOT COMPARED WITH NODE: "+name+" is not installed")
 		}
 	}
 	if err := install(dir); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+func skip(tb testing.TB, why string) {
+	tb.Helper()
+	if os.Getenv("CI") == "true" {
+		tb.Fatal("CI must not skip: " + why)
+	}
+	tb.Skip("SKIPPED, " + why)
 }
 
 func install(dir string) error {
