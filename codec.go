@@ -29,7 +29,7 @@ type Session struct {
 	Values map[string]json.RawMessage
 
 	assumed bool     // LastAccess is the present because the file's lies ahead: see date
-	order   []string // the members' names as the file had them, so that a rewrite moves none
+	order   []member // as the file had them, each once, so that a rewrite moves none; shared
 }
 
 // A Cookie holds the attributes of the session's cookie, under express-session's names. As there,
@@ -129,29 +129,61 @@ func (s *Session) date(now, mtime time.Time) {
 // between the members, in the order that the file had, new members last; of a new session
 // __lastAccess last, as Node writes it.
 func (s *Session) MarshalJSON() ([]byte, error) {
-	all := make(map[string]json.RawMessage, len(s.Values)+2)
-	for name, raw := range s.Values {
-		if raw == nil {
-			raw = json.RawMessage("null")
-		}
-		if err := checkKey(name); err != nil || !json.Valid(raw) {
-			return nil, cmp.Or(err, errors.New("filestore: a value of the session is not JSON"))
-		}
-		all[name] = raw
-	}
 	cookie, err := s.Cookie.marshal()
 	if err != nil {
 		return nil, err
 	}
-	all[cookieMember] = cookie
-	if !s.LastAccess.IsZero() {
-		all[lastAccessMember] = strconv.AppendInt(nil, s.LastAccess.UnixMilli(), 10)
+	size := len(cookie) + 64
+	for name, raw := range s.Values {
+		if err := checkKey(name); err != nil || raw != nil && !json.Valid(raw) {
+			return nil, cmp.Or(err, errors.New("filestore: a value of the session is not JSON"))
+		}
+		size += len(name) + len(raw) + 8
 	}
-	names := slices.Clone(s.order)
-	if names == nil {
-		names = []string{cookieMember}
+	buf := append(make([]byte, 0, size), '{')
+	add := func(name string, raw []byte) {
+		if len(buf) > 1 {
+			buf = append(buf, ',')
+		}
+		buf = append(appendString(buf, name), ':')
+		if raw == nil {
+			raw = []byte("null")
+		}
+		buf = append(buf, raw...)
 	}
-	buf := object(append(append(names, slices.Sorted(maps.Keys(s.Values))...), lastAccessMember), all)
+	order, fresh, dated := s.order, len(s.Values), s.LastAccess.IsZero()
+	lastAccess := strconv.AppendInt(nil, s.LastAccess.UnixMilli(), 10)
+	if order == nil {
+		order = []member{{name: cookieMember}}
+	}
+	for _, m := range order {
+		raw, ok := s.Values[m.name]
+		switch {
+		case m.name == cookieMember:
+			add(m.name, cookie)
+		case m.name == lastAccessMember && !dated:
+			add(m.name, lastAccess)
+			dated = true
+		case ok:
+			add(m.name, raw)
+			fresh--
+		}
+	}
+	if fresh > 0 {
+		old := make(map[string]bool, len(order))
+		for _, m := range order {
+			old[m.name] = true
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.Values)) {
+			if !old[name] {
+				add(name, s.Values[name])
+			}
+		}
+	}
+	if !dated {
+		add(lastAccessMember, lastAccess)
+	}
+	buf = append(buf, '}')
 	// Values that are sound alone can nest too deep together with the document; what could not be
 	// read again must not be written.
 	if len(buf) > 2*maxDepth && !json.Valid(buf) {
@@ -170,22 +202,15 @@ func checkKey(key string) error {
 	return nil
 }
 
-// object returns the JSON object of the members raw, each once, in the order of names. It uses raw up.
-func object(names []string, raw map[string]json.RawMessage) []byte {
-	buf := []byte{'{'}
-	for _, name := range names {
-		value, ok := raw[name]
-		if !ok {
-			continue
+// appendString appends s as a JSON string.
+func appendString(buf []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			raw, _ := encodeJSON(s) // a string always has a JSON form
+			return append(buf, raw...)
 		}
-		delete(raw, name)
-		if len(buf) > 1 {
-			buf = append(buf, ',')
-		}
-		key, _ := encodeJSON(name) // a string always has a JSON form
-		buf = append(append(append(buf, key...), ':'), value...)
 	}
-	return append(buf, '}')
+	return append(append(append(buf, '"'), s...), '"')
 }
 
 // encodeJSON is json.Marshal without its escaping of <, > and &, which Node does not do either.
@@ -202,47 +227,83 @@ func encodeJSON(v any) ([]byte, error) {
 // Node; names are matched to the letter. A __lastAccess that is no sane number leaves LastAccess
 // zero: the store then dates the session by its file.
 func (s *Session) UnmarshalJSON(doc []byte) error {
+	d, err := decode(doc)
+	if err == nil {
+		*s = d.session
+		s.Values = d.values()
+	}
+	return err
+}
+
+// A document is a decoded session that is shared and never changed: to callers go copies.
+type document struct {
+	session Session // without Values; its order lists all members
+	text    string
+}
+
+func decode(doc []byte) (*document, error) {
 	// encoding/json would match names in any case and rewrite numbers and lone surrogates, so it
 	// only judges, and the members are cut out of the text.
 	if !json.Valid(doc) {
-		return fmt.Errorf("%w: not JSON", ErrCorrupt)
+		return nil, fmt.Errorf("%w: not JSON", ErrCorrupt)
 	}
 	if bytes.TrimLeft(doc, jsonSpace)[0] != '{' {
-		return fmt.Errorf("%w: not an object", ErrCorrupt)
+		return nil, fmt.Errorf("%w: not an object", ErrCorrupt)
 	}
-	n := Session{Values: make(map[string]json.RawMessage)}
-	var cookie, lastAccess json.RawMessage
-	for name, raw := range members(bytes.Clone(doc)) {
-		old := n.Values[name]
-		switch name {
-		case cookieMember:
-			old, cookie = cookie, raw
-		case lastAccessMember:
-			old, lastAccess = lastAccess, raw
-		default:
-			n.Values[name] = raw
+	d := &document{text: string(doc)}
+	var room [16]member
+	order := room[:0]
+	at := make(map[string]int)
+	for m := range members(d.text) {
+		i, twice := at[m.name]
+		if !twice {
+			i = len(order)
+			at[m.name] = i
+			order = append(order, m)
 		}
-		if old == nil {
-			n.order = append(n.order, name)
-		}
+		order[i] = m
 	}
-	if cookie == nil || cookie[0] != '{' {
-		return fmt.Errorf("%w: no cookie object", ErrCorrupt)
+	d.session.order = slices.Clone(order)
+	i, ok := at[cookieMember]
+	if !ok || !strings.HasPrefix(order[i].raw(d.text), "{") {
+		return nil, fmt.Errorf("%w: no cookie object", ErrCorrupt)
 	}
-	n.Cookie = unmarshalCookie(cookie)
+	d.session.Cookie = unmarshalCookie(order[i].raw(d.text))
 	const maxDate = 8.64e15 // the last instant of ECMAScript
-	if ms, err := strconv.ParseFloat(string(lastAccess), 64); err == nil && ms >= 0 && ms <= maxDate {
-		n.LastAccess = time.UnixMilli(int64(ms))
+	if i, ok := at[lastAccessMember]; ok {
+		ms, err := strconv.ParseFloat(order[i].raw(d.text), 64)
+		if err == nil && ms >= 0 && ms <= maxDate {
+			d.session.LastAccess = time.UnixMilli(int64(ms))
+		}
 	}
-	*s = n
-	return nil
+	return d, nil
+}
+
+// values returns the application's members, in bytes of their own.
+func (d *document) values() map[string]json.RawMessage {
+	text := []byte(d.text)
+	values := make(map[string]json.RawMessage, len(d.session.order))
+	for _, m := range d.session.order {
+		if m.name != cookieMember && m.name != lastAccessMember {
+			values[m.name] = text[m.start:m.end:m.end]
+		}
+	}
+	return values
 }
 
 const jsonSpace = " \t\r\n"
 
-// members yields the members of the valid JSON object doc, sharing its bytes.
-func members(doc []byte) iter.Seq2[string, json.RawMessage] {
-	return func(yield func(string, json.RawMessage) bool) {
+// A member of an object, its value as a place in the object's text.
+type member struct {
+	name       string
+	start, end uint32
+}
+
+func (m member) raw(text string) string { return text[m.start:m.end] }
+
+// members yields the members of the valid JSON object doc.
+func members(doc string) iter.Seq[member] {
+	return func(yield func(member) bool) {
 		skip := func(i int) int {
 			for strings.IndexByte(jsonSpace, doc[i]) >= 0 {
 				i++
@@ -255,7 +316,7 @@ func members(doc []byte) iter.Seq2[string, json.RawMessage] {
 			name := decodeString(doc[i:end])
 			i = skip(skip(end) + 1)
 			end = valueEnd(doc, i)
-			if !yield(name, doc[i:end:end]) {
+			if !yield(member{name, uint32(i), uint32(end)}) {
 				return
 			}
 			if i = skip(end); doc[i] == ',' {
@@ -266,7 +327,7 @@ func members(doc []byte) iter.Seq2[string, json.RawMessage] {
 }
 
 // valueEnd returns where the value that starts at doc[i] ends.
-func valueEnd(doc []byte, i int) int {
+func valueEnd(doc string, i int) int {
 	depth := 0
 	for ; ; i++ {
 		switch doc[i] {
@@ -292,12 +353,12 @@ func valueEnd(doc []byte, i int) int {
 }
 
 // decodeString returns the JSON string raw, "" for any other value.
-func decodeString(raw []byte) string {
-	if raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
-		return string(raw[1 : len(raw)-1])
+func decodeString(raw string) string {
+	if raw[0] == '"' && strings.IndexByte(raw, '\\') < 0 && utf8.ValidString(raw) {
+		return raw[1 : len(raw)-1]
 	}
 	var s string
-	json.Unmarshal(raw, &s)
+	json.Unmarshal([]byte(raw), &s)
 	return s
 }
 
@@ -305,34 +366,43 @@ var defaultCookie = Cookie{HTTPOnly: true, Path: "/"}
 
 // plain returns the JSON of the cookie's fields, as express-session would write it.
 func (c *Cookie) plain() []byte {
-	j := struct {
-		OriginalMaxAge *int64  `json:"originalMaxAge"`
-		Partitioned    bool    `json:"partitioned,omitempty"`
-		Priority       string  `json:"priority,omitempty"`
-		Expires        *string `json:"expires"`
-		Secure         bool    `json:"secure,omitempty"`
-		HTTPOnly       bool    `json:"httpOnly"`
-		Domain         string  `json:"domain,omitempty"`
-		Path           string  `json:"path,omitempty"`
-		SameSite       string  `json:"sameSite,omitempty"`
-	}{nil, c.Partitioned, c.Priority, nil, c.Secure, c.HTTPOnly, c.Domain, c.Path, c.SameSite}
+	b := append(make([]byte, 0, 192), `{"originalMaxAge":`...)
 	if age := c.OriginalMaxAge; age != 0 {
 		ms := age.Milliseconds()
 		if ms == 0 { // less than a millisecond must not become "none"
 			ms = int64(max(-1, min(1, age)))
 		}
-		j.OriginalMaxAge = &ms
+		b = strconv.AppendInt(b, ms, 10)
+	} else {
+		b = append(b, "null"...)
 	}
-	if !c.Expires.IsZero() {
-		expires := c.Expires.UTC().Format("2006-01-02T15:04:05.000Z")
-		j.Expires = &expires
+	flag := func(name string, v bool) {
+		if v {
+			b = append(b, `,"`+name+`":true`...)
+		}
 	}
-	raw, _ := encodeJSON(j) // it has no values that could fail
-	return raw
+	text := func(name, v string) {
+		if v != "" {
+			b = appendString(append(b, `,"`+name+`":`...), v)
+		}
+	}
+	flag("partitioned", c.Partitioned)
+	text("priority", c.Priority)
+	if c.Expires.IsZero() {
+		b = append(b, `,"expires":null`...)
+	} else {
+		b = c.Expires.UTC().AppendFormat(b, `,"expires":"2006-01-02T15:04:05.000Z"`)
+	}
+	flag("secure", c.Secure)
+	b = strconv.AppendBool(append(b, `,"httpOnly":`...), c.HTTPOnly)
+	text("domain", c.Domain)
+	text("path", c.Path)
+	text("sameSite", c.SameSite)
+	return append(b, '}')
 }
 
 // setField is the way back: raw may be of any type.
-func (c *Cookie) setField(name string, raw json.RawMessage) {
+func (c *Cookie) setField(name, raw string) {
 	switch name {
 	case "originalMaxAge":
 		c.OriginalMaxAge = decodeMaxAge(raw)
@@ -354,26 +424,35 @@ func (c *Cookie) setField(name string, raw json.RawMessage) {
 	case "path":
 		c.Path = decodeString(raw)
 	case "sameSite":
-		if c.SameSite = decodeString(raw); string(raw) == "true" {
+		if c.SameSite = decodeString(raw); raw == "true" {
 			c.SameSite = "strict"
 		}
 	}
 }
 
 // truthy is JavaScript's, for what a cookie's flag may have become.
-func truthy(raw json.RawMessage) bool {
-	n, err := strconv.ParseFloat(string(raw), 64)
-	return string(raw) != "false" && string(raw) != "null" && string(raw) != `""` && (err != nil || n != 0)
+func truthy(raw string) bool {
+	switch raw {
+	case "true":
+		return true
+	case "false", "null", `""`:
+		return false
+	}
+	n, err := strconv.ParseFloat(raw, 64)
+	return err != nil || n != 0
 }
 
 // decodeMaxAge follows JavaScript for numbers, null and booleans: null, false and 0 are none, true
 // is 1 ms. Any other type is none too; Node would concatenate strings and let the session live for
 // ever.
-func decodeMaxAge(raw json.RawMessage) time.Duration {
-	if string(raw) == "true" {
+func decodeMaxAge(raw string) time.Duration {
+	switch raw {
+	case "true":
 		return time.Millisecond
+	case "null":
+		return 0
 	}
-	ms, _ := strconv.ParseFloat(string(raw), 64) // out of range it is an infinity, else 0
+	ms, _ := strconv.ParseFloat(raw, 64) // out of range it is an infinity, else 0
 	ns := ms * float64(time.Millisecond)
 	switch {
 	case ns >= math.MaxInt64:
@@ -387,13 +466,13 @@ func decodeMaxAge(raw json.RawMessage) time.Duration {
 }
 
 // unmarshalCookie reads the object raw. What it lacks is what express-session would supply.
-func unmarshalCookie(raw json.RawMessage) Cookie {
+func unmarshalCookie(raw string) Cookie {
 	c := defaultCookie
-	for name, value := range members(raw) {
-		c.setField(name, value)
+	for m := range members(raw) {
+		c.setField(m.name, m.raw(raw))
 	}
-	if !bytes.Equal(c.plain(), raw) {
-		c.raw = string(raw)
+	if string(c.plain()) != raw {
+		c.raw = raw
 		text, _ := c.marshal() // so that of equal cookies it is the same
 		c.raw = string(text)
 	}
@@ -416,20 +495,36 @@ func (c *Cookie) marshal() ([]byte, error) {
 	}
 	loaded := defaultCookie
 	var names []string
-	texts := make(map[string]json.RawMessage)
-	for name, raw := range members([]byte(c.raw)) {
-		names, texts[name] = append(names, name), raw
-		loaded.setField(name, raw)
+	texts := make(map[string]string)
+	for m := range members(c.raw) {
+		names, texts[m.name] = append(names, m.name), m.raw(c.raw)
+		loaded.setField(m.name, m.raw(c.raw))
 	}
-	was := maps.Collect(members(loaded.plain()))
-	for name, raw := range members(c.plain()) {
-		if !bytes.Equal(raw, was[name]) {
-			names, texts[name] = append(names, name), raw
+	old, now := string(loaded.plain()), string(c.plain())
+	was := make(map[string]string)
+	for m := range members(old) {
+		was[m.name] = m.raw(old)
+	}
+	for m := range members(now) {
+		if m.raw(now) != was[m.name] {
+			names, texts[m.name] = append(names, m.name), m.raw(now)
 		}
-		delete(was, name)
+		delete(was, m.name)
 	}
 	for name := range was { // a field that is empty now
 		delete(texts, name)
 	}
-	return object(names, texts), nil
+	buf := []byte{'{'}
+	for _, name := range names {
+		raw, ok := texts[name]
+		if !ok {
+			continue
+		}
+		delete(texts, name) // each once
+		if len(buf) > 1 {
+			buf = append(buf, ',')
+		}
+		buf = append(append(appendString(buf, name), ':'), raw...)
+	}
+	return append(buf, '}'), nil
 }
