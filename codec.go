@@ -110,15 +110,15 @@ func (s *Session) life(ttl time.Duration) time.Duration {
 // expired is session-file-store's rule: strictly later than the last millisecond, and at once where
 // the life is nothing.
 func (s *Session) expired(now time.Time, ttl time.Duration) bool {
-	return s.life(ttl) <= 0 || s.ExpiresAt(ttl).Before(now.Truncate(time.Millisecond))
+	return s.life(ttl) <= 0 || s.ExpiresAt(ttl).UnixMilli() < now.UnixMilli()
 }
 
 // date makes LastAccess trustworthy, so that no session is immortal: where the file does not say,
 // it is when the file was written, and what lies ahead by more than clocks differ is now. Touch and
 // the reaper write the latter down, or it would be assumed anew at each look.
-func (s *Session) date(now, mtime time.Time) {
+func (s *Session) date(now time.Time, mtime int64) {
 	if s.LastAccess.IsZero() {
-		s.LastAccess = mtime
+		s.LastAccess = time.Unix(0, mtime)
 	}
 	if s.LastAccess.After(now.Add(clockSkew)) {
 		s.LastAccess, s.assumed = now.Truncate(time.Millisecond), true
@@ -239,6 +239,9 @@ func (s *Session) UnmarshalJSON(doc []byte) error {
 type document struct {
 	session Session // without Values; its order lists all members
 	text    string
+	name    string
+	version      // of the file
+	settled bool // the file was read late enough after it was changed to go by its version
 }
 
 func decode(doc []byte) (*document, error) {
@@ -282,7 +285,7 @@ func decode(doc []byte) (*document, error) {
 // values returns the application's members, in bytes of their own.
 func (d *document) values() map[string]json.RawMessage {
 	text := []byte(d.text)
-	values := make(map[string]json.RawMessage, len(d.session.order))
+	values := make(map[string]json.RawMessage, max(0, len(d.session.order)-2)) // up to 8 a map is half as large
 	for _, m := range d.session.order {
 		if m.name != cookieMember && m.name != lastAccessMember {
 			values[m.name] = text[m.start:m.end:m.end]

@@ -18,9 +18,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -29,8 +29,9 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // Options are a Store's settings. The zero value of each field, and a nil *Options, stand for the
@@ -44,7 +45,7 @@ type Options struct {
 	Extension    string        // of session files: a dot and 1 to 16 of A-Z a-z 0-9 - _, once or twice; "" = ".json"
 	Mode         fs.FileMode   // of the files written, whatever the umask; the owner must read and write; 0 = 0600
 	NoSync       bool          // true: no flush to the disk; a finished write survives kill -9, but maybe not a power cut
-	CacheSize    int           // decoded sessions held in memory; reserved: there is no cache yet
+	CacheSize    int           // decoded sessions held in memory, of files up to 16 KiB; each use looks whether the file has changed; 0 = 10,000, negative = none
 	Codec        Codec         // between the JSON of a session and the bytes of its file; nil = plain JSON
 	Logger       *slog.Logger  // what could be told to no caller: by the reaper, and warnings of Open; nil = slog.Default()
 }
@@ -97,29 +98,45 @@ func wrap(op, id string, err error) error {
 	}
 	e := &Error{Op: op, Err: err}
 	if id != "" {
-		e.ID = fmt.Sprintf("%.4x", sha256.Sum256([]byte(id)))
+		sum := sha256.Sum256([]byte(id))
+		e.ID = hex.EncodeToString(sum[:4])
 	}
 	return e
 }
 
 // A Store keeps sessions in one directory. Make one with Open.
 type Store struct {
-	opts Options
-	path string   // absolute and free of symbolic links, as it was at Open
-	root *os.Root // all file access goes through it: the second wall behind ValidID
-	dir  *os.File // the same directory, for fsync and for the lock files' paths
+	opts  Options
+	path  string // absolute and free of symbolic links, as it was at Open
+	dir   directory
+	cache *lru.Cache[string, *document] // nil: none
 
-	fold     bool // the file system takes "A" and "a" for one name
-	uid, gid int  // for a root process: who owns the directory, and shall own what is made in it; else -1
+	ttlTag time.Duration // see stamp
+	swaps  bool          // see swap
+
+	fold  bool // the file system takes "A" and "a" for one name
+	owner ids  // for a root process: who owns the directory, and shall own what is made in it
 
 	stripes [stripes]stripe
 
-	mu     sync.Mutex // guards closed, ops.Add against ops.Wait, and reaped
+	mu     sync.Mutex // guards closed, and ops.Add against ops.Wait
 	closed bool
-	reaped time.Time          // when the last pass of the reaper was done
 	ops    sync.WaitGroup     // the operations under way, and the reaper
 	done   context.Context    // cancelled by Close
 	stop   context.CancelFunc // cancels done
+}
+
+// ids are whose a file shall be; the zero value is whoever makes it.
+type ids struct {
+	given    bool
+	uid, gid int
+}
+
+// A directory is the opened one, whatever its name leads to by now: all file access goes through it.
+type directory struct {
+	root *os.Root // the second wall behind ValidID
+	file *os.File // the same directory
+	fd   int      // and file's descriptor
 }
 
 // Open opens the store in dir, which it makes, with mode 0700, if it is not there. It also makes the
@@ -128,7 +145,16 @@ type Store struct {
 // whatever happens to its name. Where the directory can be read but not written, Open succeeds and
 // the operations that write fail.
 func Open(dir string, opts *Options) (_ *Store, err error) {
-	s := &Store{uid: -1, gid: -1}
+	s := new(Store)
+	defer func() {
+		if err == nil {
+			return
+		}
+		s.dir.close()
+		if _, ok := err.(*Error); !ok { // the directory's name is no secret
+			err = &Error{Op: "open", Err: err}
+		}
+	}()
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -142,32 +168,31 @@ func Open(dir string, opts *Options) (_ *Store, err error) {
 		s.path, err = filepath.EvalSymlinks(s.path)
 	}
 	if err == nil {
-		s.root, err = os.OpenRoot(s.path)
+		s.dir.root, err = os.OpenRoot(s.path)
+	}
+	if err == nil {
+		s.dir.file, err = s.dir.root.Open(".")
 	}
 	if err != nil {
-		return nil, &Error{Op: "open", Err: err} // the directory's name is no secret
+		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.release()
-		}
-	}()
-	if s.dir, err = s.root.Open("."); err != nil {
-		return nil, &Error{Op: "open", Err: err}
-	}
-	fi, err := s.dir.Stat()
+	s.dir.fd = int(s.dir.file.Fd())
+	fi, err := s.dir.file.Stat()
 	if err != nil {
-		return nil, &Error{Op: "open", Err: err}
+		return nil, err
 	}
 	if os.Geteuid() == 0 {
-		s.uid, s.gid = owner(fi)
+		s.owner = owner(fi)
 	}
 	if fi.Mode()&0o022 != 0 && runtime.GOOS != "windows" {
 		s.opts.Logger.Warn("filestore: others may write to the session directory", "dir", s.path, "mode", fi.Mode())
 	}
-	if err := s.openLocks(); err != nil {
+	if err = s.openLocks(); err != nil {
 		return nil, wrap("open", "", err)
 	}
+	s.cache = newCache(s.opts.CacheSize)
+	s.ttlTag = tag(s.opts.TTL)
+	s.swaps = s.opts.NoSync && s.dir.flushesRename()
 	s.done, s.stop = context.WithCancel(context.Background())
 	if s.opts.ReapInterval > 0 {
 		s.ops.Go(s.reapLoop)
@@ -183,6 +208,7 @@ func (o *Options) complete() error {
 	o.ReapInterval = cmp.Or(o.ReapInterval, time.Hour)
 	o.LockTimeout = cmp.Or(o.LockTimeout, 5*time.Second)
 	o.MaxSize = cmp.Or(o.MaxSize, 1<<20)
+	o.CacheSize = cmp.Or(o.CacheSize, 10_000)
 	o.Extension = cmp.Or(o.Extension, ".json")
 	o.Mode = cmp.Or(o.Mode, 0o600)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
@@ -218,12 +244,12 @@ func makeDir(dir string, noSync bool) error {
 	if err != nil || noSync {
 		return err
 	}
-	f, err := os.Open(parent)
-	if err != nil {
+	d := directory{}
+	if d.file, err = os.Open(parent); err != nil {
 		return nil // one that may not be read cannot be flushed
 	}
-	defer f.Close()
-	return syncDir(f)
+	defer d.file.Close()
+	return d.sync()
 }
 
 // Close ends the background reaper, waits for it and for the operations under way, and releases the
@@ -237,12 +263,17 @@ func (s *Store) Close() error {
 	s.stop()
 	s.ops.Wait()
 	if first {
-		return s.release()
+		return s.dir.close()
 	}
 	return nil
 }
 
-func (s *Store) release() error { return errors.Join(s.dir.Close(), s.root.Close()) }
+func (d *directory) close() error {
+	if d.root == nil {
+		return nil
+	}
+	return errors.Join(d.file.Close(), d.root.Close())
+}
 
 // ValidID reports whether id can name a session: 1 to 200 of A-Z a-z 0-9 - _ and, but for the first
 // and the last, also . , and ~. The names that Windows reserves are refused everywhere, so that a
@@ -257,25 +288,36 @@ func ValidID(id string) bool {
 			return false
 		}
 	}
-	return 1 <= len(id) && len(id) <= 200 && !reserved.MatchString(id)
+	first, _, _ := strings.Cut(id, ".")
+	return 1 <= len(id) && len(id) <= 200 && (len(first) < 3 || len(first) > 4 || !reserved.MatchString(first))
 }
 
-var reserved = regexp.MustCompile(`(?i)^(con|prn|aux|nul|(com|lpt)[0-9])(\.|$)`)
+var reserved = regexp.MustCompile(`(?i)^(con|prn|aux|nul|(com|lpt)[0-9])$`)
 
-// name returns the name of the session's file.
-func (s *Store) name(id string) (string, error) {
+// A key is an id that is valid, and what goes with it.
+type key struct {
+	id, name string    // name is the file's
+	cached   *document // maybe
+}
+
+func (s *Store) key(id string) (key, error) {
+	if s.cache != nil {
+		if d, ok := s.cache.Get(id); ok {
+			return key{id, d.name, d}, nil
+		}
+	}
 	ext := s.opts.Extension
 	if _, _, temp := nodeTemp(id, ext); temp || len(id) > 200 || !ValidID(id) || strings.HasSuffix(id, ext) {
-		return "", ErrInvalidID
+		return key{}, ErrInvalidID
 	}
-	return id + ext, nil
+	return key{id: id, name: id + ext}, nil
 }
 
-// id returns the session that the file name belongs to; false for other names.
-func (s *Store) id(name string) (string, bool) {
+// keyOf returns the session that the file name belongs to; false for other names.
+func (s *Store) keyOf(name string) (key, bool) {
 	id, ok := strings.CutSuffix(name, s.opts.Extension)
-	_, err := s.name(id)
-	return id, ok && err == nil
+	k, err := s.key(id)
+	return k, ok && err == nil
 }
 
 // enter admits an operation, unless the Store is closed or ctx is done; s.ops.Done must follow.
@@ -294,14 +336,14 @@ func (s *Store) enter(ctx context.Context) error {
 }
 
 // do is the frame of an operation on one session; the id is checked before any system call.
-func (s *Store) do(ctx context.Context, op, id string, fn func(name string) error) error {
-	name, err := s.name(id)
+func (s *Store) do(ctx context.Context, op, id string, fn func(k key) error) error {
+	k, err := s.key(id)
 	if err == nil {
 		err = s.enter(ctx)
 	}
 	if err == nil {
 		defer s.ops.Done()
-		err = fn(name)
+		err = fn(k)
 	}
 	return wrap(op, id, err)
 }
@@ -311,8 +353,8 @@ func (s *Store) do(ctx context.Context, op, id string, fn func(name string) erro
 // over, ErrCorrupt, ErrTooLarge or ErrUnsafeFile if its file cannot be used; the file stays in each
 // case.
 func (s *Store) Get(ctx context.Context, id string) (sess *Session, err error) {
-	err = s.do(ctx, "get", id, func(name string) error {
-		sess, err = s.load(id, name)
+	err = s.do(ctx, "get", id, func(k key) error {
+		sess, err = s.load(k, true)
 		return err
 	})
 	return sess, err
@@ -331,18 +373,18 @@ func (s *Store) Create(ctx context.Context, id string, sess *Session) error {
 }
 
 func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
-	return s.do(ctx, op, id, func(name string) error {
-		data, stamp, err := s.encode(id, sess) // what has no JSON form fails before anything is touched
+	return s.do(ctx, op, id, func(k key) error {
+		data, stamp, err := s.encode(k.id, sess) // what has no JSON form fails before anything is touched
 		if err != nil {
 			return err
 		}
-		l, err := s.lock(ctx, id)
+		st, err := s.lock(ctx, k.id)
 		if err != nil {
 			return err
 		}
-		defer l.unlock()
+		defer st.unlock()
 		if op == "create" {
-			_, err := s.load(id, name)
+			_, err := s.load(k, true)
 			if err == nil || noSession(err) && !errors.Is(err, ErrNotFound) {
 				return fs.ErrExist
 			}
@@ -350,7 +392,7 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 				return err
 			}
 		}
-		return s.replace(l, name, data, stamp)
+		return s.replace(st, k.name, data, stamp)
 	})
 }
 
@@ -359,12 +401,16 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 // least Options.TouchAfter old, or the cookie has changed in more than its running Expires.
 // ErrNotFound if the session is gone or has expired: Touch never brings one back.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
-	return s.do(ctx, "touch", id, func(name string) error {
-		sess, err := s.load(id, name)
-		if err != nil || !s.wantsTouch(sess, c) {
+	return s.do(ctx, "touch", id, func(k key) error {
+		d, err := s.document(k, true)
+		if err != nil {
 			return err
 		}
-		return s.update(ctx, id, name, func(sess *Session) error {
+		var sess Session
+		if err := s.judge(d, &sess); err != nil || !s.wantsTouch(&sess, c) {
+			return err
+		}
+		return s.update(ctx, k, func(sess *Session) error {
 			if c != nil {
 				sess.Cookie = *c
 			} else if age := sess.Cookie.OriginalMaxAge; age != 0 {
@@ -396,8 +442,8 @@ func (s *Store) wantsTouch(sess *Session, c *Cookie) bool {
 // not use the same Store.
 func (s *Store) Update(ctx context.Context, id string, fn func(*Session) error) error {
 	var own error
-	err := s.do(ctx, "update", id, func(name string) error {
-		return s.update(ctx, id, name, func(sess *Session) error {
+	err := s.do(ctx, "update", id, func(k key) error {
+		return s.update(ctx, k, func(sess *Session) error {
 			own = fn(sess)
 			return own
 		})
@@ -405,36 +451,36 @@ func (s *Store) Update(ctx context.Context, id string, fn func(*Session) error) 
 	return cmp.Or(own, err)
 }
 
-func (s *Store) update(ctx context.Context, id, name string, fn func(*Session) error) error {
-	l, err := s.lock(ctx, id)
+func (s *Store) update(ctx context.Context, k key, fn func(*Session) error) error {
+	st, err := s.lock(ctx, k.id)
 	if err != nil {
 		return err
 	}
-	defer l.unlock()
-	sess, err := s.load(id, name)
+	defer st.unlock()
+	sess, err := s.load(k, true)
 	if err != nil {
 		return err
 	}
 	if err := fn(sess); err != nil {
 		return err
 	}
-	data, stamp, err := s.encode(id, sess)
+	data, stamp, err := s.encode(k.id, sess)
 	if err != nil {
 		return err
 	}
-	return s.replace(l, name, data, stamp)
+	return s.replace(st, k.name, data, stamp)
 }
 
 // Destroy removes the session id. It succeeds where there is none. Without NoSync the session stays
 // away after a power cut too.
 func (s *Store) Destroy(ctx context.Context, id string) error {
-	return s.do(ctx, "destroy", id, func(name string) error {
-		l, err := s.lock(ctx, id)
+	return s.do(ctx, "destroy", id, func(k key) error {
+		st, err := s.lock(ctx, k.id)
 		if err != nil {
 			return err
 		}
-		defer l.unlock()
-		if err := s.remove(l, name); err != nil && !errors.Is(err, ErrNotFound) {
+		defer st.unlock()
+		if err := s.remove(st, k); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		return s.sync() // even where it was gone: whoever removed it may not have flushed
@@ -459,51 +505,52 @@ func (s *Store) encode(id string, sess *Session) (data []byte, stamp time.Time, 
 
 // replace makes data the contents of name, in one step for every reader: a temporary file in the
 // same directory takes the name over.
-func (s *Store) replace(l *lock, name string, data []byte, stamp time.Time) (err error) {
+func (s *Store) replace(st *stripe, name string, data []byte, stamp time.Time) (err error) {
 	if s.fold {
-		if _, err := s.lstat(name); errors.Is(err, errFolded) {
+		if _, err := s.stat(name); errors.Is(err, errFolded) {
 			return err
 		}
 	}
 	// The name tells whose lock its writer holds, for sweep. It is random, so that nobody can put
 	// something there first, and no extension ends like it: Node's reaper deletes what looks like a
 	// session and is none.
-	tmp := fmt.Sprintf(".%s-%s~", l.stripe.name, rand.Text())
-	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
+	tmp := "." + st.name + "-" + rand.Text() + "~"
 	defer func() {
 		if err != nil { // also after a failed fsync: the kernel may have dropped the pages
-			f.Close()
-			s.root.Remove(tmp)
+			s.dir.unlink(tmp)
 		}
 	}()
-	if _, err = f.Write(data); err != nil {
-		return err
-	}
-	if err = s.adopt(f, s.opts.Mode); err != nil {
-		return err
-	}
 	// The mtime says when the session expires: to the reaper a hint, and to whoever runs ls -l.
-	if err = s.root.Chtimes(tmp, time.Time{}, stamp); err != nil {
+	if err = s.dir.write(tmp, data, s.opts.Mode, s.owner, stamp, !s.opts.NoSync); err != nil {
 		return err
 	}
-	if !s.opts.NoSync {
-		if err = f.Sync(); err != nil {
-			return err
-		}
-	}
-	if err = f.Close(); err != nil {
+	if err = s.stands(st); err != nil {
 		return err
 	}
-	if err = l.stands(); err != nil {
-		return err
+	if s.swaps {
+		return s.swap(tmp, name)
 	}
-	if err = again(func() error { return s.root.Rename(tmp, name) }); err != nil {
+	if err = s.dir.rename(tmp, name); err != nil {
 		return err
 	}
 	return s.sync()
+}
+
+// swap is rename for contents that have not been flushed: over an existing file ext4 would flush
+// them first, which takes longer than all else. Where the old file has the temporary name only its
+// removal is left, and if we die before that, it is an orphan like others.
+func (s *Store) swap(tmp, name string) error {
+	m, err := s.dir.stat(name)
+	if err != nil || m.dir || s.dir.exchange(tmp, name) != nil {
+		return s.dir.rename(tmp, name)
+	}
+	if s.dir.unlink(tmp) != nil {
+		if m, err := s.dir.stat(tmp); err == nil && m.dir { // made since we looked: put it back
+			s.dir.exchange(tmp, name)
+			return errNotRegular
+		}
+	}
+	return nil
 }
 
 // sync flushes the directory: without it a power cut can undo a rename or removal that has returned.
@@ -511,150 +558,73 @@ func (s *Store) sync() error {
 	if s.opts.NoSync {
 		return nil
 	}
-	return syncDir(s.dir)
+	return s.dir.sync()
 }
 
 // remove unlinks name, whatever it is, unless it is a directory.
-func (s *Store) remove(l *lock, name string) error {
-	fi, err := s.lstat(name)
+func (s *Store) remove(st *stripe, k key) error {
+	if s.fold {
+		if _, err := s.stat(k.name); errors.Is(err, errFolded) {
+			return err
+		}
+	}
+	err := s.stands(st)
+	if err == nil {
+		err = s.dir.unlink(k.name)
+	}
+	if s.cache != nil {
+		s.cache.Remove(k.id) // which holds no more what is gone
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNotFound
 	}
-	if err != nil {
-		return err
-	}
-	if fi.IsDir() { // os.Root.Remove would take an empty one
+	if m, statErr := s.dir.stat(k.name); err != nil && statErr == nil && m.dir {
 		return errNotRegular
-	}
-	if err := l.stands(); err != nil {
-		return err
-	}
-	err = again(func() error { return s.root.Remove(name) })
-	if errors.Is(err, fs.ErrNotExist) {
-		return ErrNotFound
 	}
 	return err
 }
 
-// again repeats what only an interruption or, on Windows, a reader's open handle has stopped, for
-// two seconds at most.
-func again(op func() error) error {
-	for deadline := time.Now().Add(2 * time.Second); ; {
-		err := op()
-		pause, transient := transient(err)
-		if !transient || time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(pause)
-	}
-}
-
-// lstat is root.Lstat, but where the file system folds case it does not find one session under
+// stat is directory.stat, but where the file system folds case it does not find one session under
 // another's name.
-func (s *Store) lstat(name string) (fs.FileInfo, error) {
-	fi, err := s.root.Lstat(name)
+func (s *Store) stat(name string) (meta, error) {
+	m, err := s.dir.stat(name)
 	if err != nil || !s.fold {
-		return fi, err
+		return m, err
 	}
 	for entry, err := range s.list() { // slow, but such systems are where people develop
 		if err != nil {
-			return nil, err
+			return m, err
 		}
 		if entry.Name() == name {
-			return fi, nil
+			return m, nil
 		}
 	}
-	return nil, errFolded
+	return m, errFolded
 }
 
 var errFolded error = &sentinel{"differs from another session's id by case only", ErrInvalidID}
 
-// load reads, decodes and judges the session id. It needs no lock.
-func (s *Store) load(id, name string) (*Session, error) {
-	data, mtime, err := s.read(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNotFound
-	}
-	if err == nil && s.opts.Codec != nil {
-		data, err = s.opts.Codec.Decode(id, data)
-	}
-	sess := new(Session)
-	if err == nil {
-		err = sess.UnmarshalJSON(data)
-	}
+// load returns a session of the caller's own; keep as for document. It needs no lock.
+func (s *Store) load(k key, keep bool) (*Session, error) {
+	d, err := s.document(k, keep)
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	sess.date(now, mtime)
-	if sess.expired(now, s.opts.TTL) {
-		return nil, ErrExpired
+	sess := new(Session)
+	if err := s.judge(d, sess); err != nil {
+		return nil, err
 	}
+	sess.Values = d.values()
 	return sess, nil
 }
 
-// read returns the contents and the mtime of name, if that is a file that we can trust.
-func (s *Store) read(name string) (data []byte, mtime time.Time, err error) {
-	// A name that is replaced between two looks is looked at again. To lose a hundred times in a row
-	// takes no busy session but an attack.
-	for range 100 {
-		data, mtime, err = s.readOnce(name)
-		if err != errReplaced {
-			break
-		}
+// judge makes *sess d's session, without its Values, and says whether it has expired by now.
+func (s *Store) judge(d *document, sess *Session) error {
+	*sess = d.session
+	now := time.Now()
+	sess.date(now, d.mtime)
+	if sess.expired(now, s.opts.TTL) {
+		return ErrExpired
 	}
-	return data, mtime, err
-}
-
-var (
-	errNotRegular = fmt.Errorf("%w: not a regular file", ErrUnsafeFile)
-	errReplaced   = fmt.Errorf("%w: it is replaced all the time", ErrUnsafeFile)
-)
-
-func (s *Store) readOnce(name string) (data []byte, mtime time.Time, err error) {
-	before, err := s.lstat(name)
-	if err != nil {
-		return nil, mtime, err
-	}
-	if !before.Mode().IsRegular() { // not even opened: that may act on a device
-		return nil, mtime, errNotRegular
-	}
-	f, err := s.root.OpenFile(name, os.O_RDONLY|openFlags, 0)
-	if err != nil { // replaced by nothing, or by a link, for which os.Root has an error of its own?
-		var errno syscall.Errno
-		now, lstatErr := s.root.Lstat(name)
-		if errors.Is(err, fs.ErrNotExist) || !errors.As(err, &errno) || lstatErr != nil || !os.SameFile(before, now) {
-			err = errReplaced
-		}
-		return nil, mtime, err
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, mtime, err
-	}
-	links, ours, err := links(f, fi)
-	switch {
-	case err != nil:
-		return nil, mtime, err
-	case links == 0 || !os.SameFile(before, fi): // os.Root follows links within the directory
-		return nil, mtime, errReplaced
-	case !fi.Mode().IsRegular(): // for an inode's number can be used again
-		return nil, mtime, errNotRegular
-	case links > 1:
-		return nil, mtime, fmt.Errorf("%w: it has %d links", ErrUnsafeFile, links)
-	case !ours:
-		return nil, mtime, fmt.Errorf("%w: it is another user's", ErrUnsafeFile)
-	case fi.Size() > s.opts.MaxSize:
-		return nil, mtime, fmt.Errorf("%w: %d bytes", ErrTooLarge, fi.Size())
-	}
-	data = make([]byte, fi.Size()+1)
-	n, err := io.ReadFull(f, data)
-	switch err {
-	case io.EOF, io.ErrUnexpectedEOF:
-		return data[:n], fi.ModTime(), nil
-	case nil: // one byte more than it had; no writer of ours writes in place
-		err = fmt.Errorf("%w: it is being written", ErrCorrupt)
-	}
-	return nil, mtime, err
+	return nil
 }

@@ -30,7 +30,7 @@ func (s *Store) ids(ctx context.Context, op string) iter.Seq2[string, error] {
 			if err != nil {
 				break
 			}
-			if id, ok := s.id(entry.Name()); ok && entry.Type().IsRegular() && !yield(id, nil) {
+			if k, ok := s.keyOf(entry.Name()); ok && entry.Type().IsRegular() && !yield(k.id, nil) {
 				return
 			}
 			err = s.interrupted(ctx)
@@ -44,7 +44,7 @@ func (s *Store) ids(ctx context.Context, op string) iter.Seq2[string, error] {
 // list yields the entries of the directory, holding a batch of them at a time.
 func (s *Store) list() iter.Seq2[fs.DirEntry, error] {
 	return func(yield func(fs.DirEntry, error) bool) {
-		dir, err := s.root.Open(".") // of its own: a descriptor has one position
+		dir, err := s.dir.root.Open(".") // of its own: a descriptor has one position
 		if err == nil {
 			defer dir.Close()
 		}
@@ -81,10 +81,11 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 				yield(Entry{}, err)
 				return
 			}
-			sess, err := s.load(id, id+s.opts.Extension)
-			if err != nil && s.interrupted(ctx) != nil {
+			if s.enter(ctx) != nil {
 				continue // ids will say so
 			}
+			sess, err := s.load(key{id: id, name: id + s.opts.Extension}, false) // a scan must not empty the cache
+			s.ops.Done()
 			if !noSession(err) && !yield(Entry{id, sess}, wrap("all", id, err)) {
 				return
 			}
@@ -118,27 +119,37 @@ func (s *Store) Clear(ctx context.Context) (err error) {
 	defer s.ops.Done()
 	for id, idErr := range s.ids(ctx, "clear") {
 		if idErr == nil {
-			idErr = wrap("clear", id, s.removeIf(ctx, id, func(err error) bool {
+			_, removeErr := s.removeIf(ctx, key{id: id, name: id + s.opts.Extension}, nil, func(err error) bool {
 				return err == nil || errors.Is(err, ErrExpired)
-			}))
+			})
+			idErr = wrap("clear", id, removeErr)
 		}
 		err = cmp.Or(err, idErr)
 	}
 	return cmp.Or(err, wrap("clear", "", s.sync()))
 }
 
-// removeIf removes the session id, under its lock, if doomed says so of the outcome of loading it.
-func (s *Store) removeIf(ctx context.Context, id string, doomed func(error) bool) error {
-	l, err := s.lock(ctx, id)
+// removeIf removes a session, under its lock, if doomed says so of the outcome of loading it.
+// The file need not be read again where it still is the one of d, which may be nil.
+func (s *Store) removeIf(ctx context.Context, k key, d *document, doomed func(error) bool) (removed bool, err error) {
+	st, err := s.lock(ctx, k.id)
 	if err != nil {
-		return err
+		return false, err
 	}
-	defer l.unlock()
-	name := id + s.opts.Extension
-	if _, err := s.load(id, name); doomed(err) {
-		return s.remove(l, name)
-	} else if !noSession(err) {
-		return err
+	defer st.unlock()
+	m, err := s.stat(k.name)
+	if d == nil || !d.settled || err != nil || m.version != d.version {
+		d, err = s.document(k, false)
 	}
-	return nil
+	if err == nil {
+		err = s.judge(d, new(Session))
+	}
+	if doomed(err) {
+		err = s.remove(st, k)
+		return err == nil, err
+	}
+	if noSession(err) {
+		err = nil
+	}
+	return false, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -32,7 +31,7 @@ const (
 	stripes = 64
 
 	pollMin = 100 * time.Microsecond
-	pollMax = 4 * time.Millisecond
+	pollMax = time.Millisecond
 
 	// A lock file that somebody deleted may still be held, through its old inode, by a writer that
 	// has seen it in its place for the last time and is about to rename. The first holders of its
@@ -46,23 +45,21 @@ const (
 
 type stripe struct {
 	name string        // "00" to "3f"
-	slot chan struct{} // whoever has put a token in may use file
+	slot chan struct{} // whoever has put a token in may use the rest
 	file *flock.Flock
 
+	inode        uint64    // of the locked file
+	stood        time.Time // when it was last seen in its place
 	began, freed time.Time // of the present tenure, and its last unlock
 }
 
-// A lock is held until unlock.
-type lock struct {
-	s      *Store
-	stripe *stripe
-	fi     fs.FileInfo // the locked file
-}
-
+// stripe returns the one of the session id, by the 32-bit FNV-1a hash.
 func (s *Store) stripe(id string) *stripe {
-	h := fnv.New32a()
-	h.Write([]byte(id))
-	return &s.stripes[h.Sum32()%stripes]
+	h := uint32(2166136261)
+	for i := range len(id) {
+		h = (h ^ uint32(id[i])) * 16777619
+	}
+	return &s.stripes[h%stripes]
 }
 
 func (st *stripe) path() string { return lockDir + "/" + st.name }
@@ -70,7 +67,7 @@ func (st *stripe) path() string { return lockDir + "/" + st.name }
 // openLocks makes the lock files that are missing and tries one, so that a file system without locks
 // is an error here and not unlocked work later.
 func (s *Store) openLocks() error {
-	if fi, err := s.root.Lstat(lockDir); err == nil && !fi.IsDir() {
+	if fi, err := s.dir.root.Lstat(lockDir); err == nil && !fi.IsDir() {
 		return errLockFile
 	}
 	var err error
@@ -78,53 +75,52 @@ func (s *Store) openLocks() error {
 		st := &s.stripes[i]
 		st.name = fmt.Sprintf("%02x", i)
 		st.slot = make(chan struct{}, 1)
-		st.file = newFlock(s.lockPath(st.path()))
+		st.file = newFlock(filepath.Join(s.path, filepath.FromSlash(st.path())))
 		if err == nil {
 			err = s.makeLock(st)
 		}
 	}
 	if err == nil {
-		var l *lock
-		if l, err = s.tryLock(&s.stripes[0]); l != nil {
-			l.unlock()
+		var ok bool
+		if ok, err = s.tryLock(&s.stripes[0]); ok {
+			s.stripes[0].unlock()
 		}
 	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		s.opts.Logger.Warn("filestore: sessions can only be read here", "dir", s.path, "err", err)
 		err = nil
 	}
-	upper, upperErr := s.root.Lstat(".LOCKS")
-	lower, lowerErr := s.root.Lstat(lockDir)
+	upper, upperErr := s.dir.root.Lstat(".LOCKS")
+	lower, lowerErr := s.dir.root.Lstat(lockDir)
 	s.fold = upperErr == nil && lowerErr == nil && os.SameFile(upper, lower)
 	return err
 }
 
 func newFlock(path string) *flock.Flock { return flock.New(path, flock.SetFlag(lockFlags)) }
 
-// lockPath is how flock finds a file of the directory that we opened: by a path that holds when the
-// directory's name has changed, where the system has one.
-func (s *Store) lockPath(name string) string {
-	self := fmt.Sprintf("/proc/self/fd/%d", s.dir.Fd())
+// follow finds the stripe's file again where the directory's name has come to lead elsewhere and the
+// system has a path that holds. That is not the first choice: to open it takes twice as long.
+func (s *Store) follow(st *stripe) {
+	self := fmt.Sprintf("/proc/self/fd/%d", s.dir.fd)
 	fi, err := os.Stat(self)
-	dir, dirErr := s.dir.Stat()
-	if err == nil && dirErr == nil && os.SameFile(fi, dir) {
-		return self + "/" + name
+	dir, dirErr := s.dir.file.Stat()
+	if err == nil && dirErr == nil && os.SameFile(fi, dir) && !s.inPlace() {
+		st.file = newFlock(self + "/" + st.path())
 	}
-	return filepath.Join(s.path, filepath.FromSlash(name))
 }
 
 // makeLock makes the stripe's lock file if it is missing.
 func (s *Store) makeLock(st *stripe) error {
-	fi, err := s.root.Lstat(st.path())
+	fi, err := s.dir.root.Lstat(st.path())
 	if err == nil && !fi.Mode().IsRegular() {
 		return errLockFile
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err = s.root.Mkdir(lockDir, 0o700); err == nil {
+	if err = s.dir.root.Mkdir(lockDir, 0o700); err == nil {
 		var dir *os.File
-		if dir, err = s.root.Open(lockDir); err == nil {
+		if dir, err = s.dir.root.Open(lockDir); err == nil {
 			if _, full := dir.ReadDir(1); full == io.EOF { // else it is not what we made
 				err = s.adopt(dir, 0o700)
 			}
@@ -134,7 +130,7 @@ func (s *Store) makeLock(st *stripe) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	f, err := s.root.OpenFile(st.path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := s.dir.root.OpenFile(st.path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // somebody else just made it
 	}
@@ -148,8 +144,8 @@ func (s *Store) makeLock(st *stripe) error {
 // adopt gives what we made the mode, whatever the umask, and the directory's owner if we are root.
 // Never by name: the owner could have put root's own files there.
 func (s *Store) adopt(f *os.File, mode fs.FileMode) error {
-	if s.uid >= 0 {
-		if err := f.Chown(s.uid, s.gid); err != nil {
+	if s.owner.given {
+		if err := f.Chown(s.owner.uid, s.owner.gid); err != nil {
 			return err
 		}
 	}
@@ -160,7 +156,7 @@ func (s *Store) adopt(f *os.File, mode fs.FileMode) error {
 }
 
 // lock waits for the lock of the session id, until ctx is done or Options.LockTimeout has passed.
-func (s *Store) lock(ctx context.Context, id string) (*lock, error) {
+func (s *Store) lock(ctx context.Context, id string) (*stripe, error) {
 	timeout := time.NewTimer(s.opts.LockTimeout)
 	defer timeout.Stop()
 	st := s.stripe(id)
@@ -178,9 +174,9 @@ func (s *Store) lock(ctx context.Context, id string) (*lock, error) {
 		st.began = time.Now()
 	}
 	for pause := pollMin; ; pause = min(2*pause, pollMax) {
-		l, err := s.tryFile(st)
-		if l != nil {
-			return l, nil
+		ok, err := s.tryFile(st)
+		if ok {
+			return st, nil
 		}
 		if err == nil {
 			select {
@@ -197,53 +193,56 @@ func (s *Store) lock(ctx context.Context, id string) (*lock, error) {
 	}
 }
 
-// tryLock is lock without waiting: nil where somebody holds it.
-func (s *Store) tryLock(st *stripe) (*lock, error) {
+// tryLock is lock without waiting: false where somebody holds it.
+func (s *Store) tryLock(st *stripe) (bool, error) {
 	select {
 	case st.slot <- struct{}{}:
 	default:
-		return nil, nil
+		return false, nil
 	}
-	l, err := s.tryFile(st)
-	if l == nil {
+	ok, err := s.tryFile(st)
+	if !ok {
 		<-st.slot
 	}
-	return l, err
+	return ok, err
 }
 
 // tryFile tries the stripe's file; its caller has the slot. No lock and no error: try again.
-func (s *Store) tryFile(st *stripe) (*lock, error) {
+func (s *Store) tryFile(st *stripe) (bool, error) {
 	ok, err := st.file.TryLock()
 	switch {
 	case errors.Is(err, syscall.EINTR): // gofrs/flock hands it to its caller
-		return nil, nil
+		return false, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, s.makeLock(st)
+		s.follow(st)
+		return false, s.makeLock(st)
 	case err != nil:
-		if fi, statErr := s.root.Lstat(st.path()); statErr == nil && !fi.Mode().IsRegular() {
+		if fi, statErr := s.dir.root.Lstat(st.path()); statErr == nil && !fi.Mode().IsRegular() {
 			err = errLockFile
 		}
-		return nil, err
+		return false, err
 	case !ok:
-		return nil, nil
+		return false, nil
 	}
-	l := &lock{s: s, stripe: st}
-	if l.fi, err = st.file.Stat(); err == nil && !l.fi.Mode().IsRegular() {
+	fi, err := st.file.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
 		err = errLockFile
 	}
 	if err == nil {
-		if age := time.Since(l.fi.ModTime()).Abs(); age < settle {
+		if age := time.Since(fi.ModTime()).Abs(); age < settle {
 			time.Sleep(settle - age)
 		}
-		if err = l.stands(); err == nil {
-			return l, nil
+		st.inode, st.stood = inode(fi), time.Time{}
+		if err = s.stands(st); err == nil {
+			return true, nil
 		}
 	}
-	l.release()
-	if errors.Is(err, errLockLost) { // between its opening and its locking
-		return nil, nil
+	st.release()
+	if errors.Is(err, errLockLost) { // between its opening and its locking, or it is another directory's
+		s.follow(st)
+		return false, nil
 	}
-	return nil, err
+	return false, err
 }
 
 var (
@@ -251,30 +250,36 @@ var (
 	errLockLost = fmt.Errorf("lock: %w: the file was replaced", ErrUnsafeFile)
 )
 
-// stands is asked at the last moment before a change takes effect: it fails where the locked file is
-// no longer the one that others would lock.
-func (l *lock) stands() error {
-	fi, err := l.s.root.Lstat(l.stripe.path())
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(fi, l.fi) {
+// stands fails where the locked file is no longer the one that others would lock. It is asked when
+// the lock is taken, and again at the last moment before a change takes effect, if that is later by
+// more than others wait for us.
+func (s *Store) stands(st *stripe) error {
+	now := time.Now()
+	if now.Sub(st.stood) < settle/2 {
+		return nil
+	}
+	m, err := s.dir.stat(st.path())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && m.inode != st.inode {
 		return errLockLost
 	}
+	st.stood = now
 	return err
 }
 
-func (l *lock) unlock() {
-	l.release()
-	l.stripe.freed = time.Now()
-	<-l.stripe.slot
+func (st *stripe) unlock() {
+	st.release()
+	st.freed = time.Now()
+	<-st.slot
 }
 
 // release frees the file and keeps the slot. gofrs/flock keeps lock and descriptor when its unlock
 // fails, by an interruption; if it goes on failing, a new Flock lets the runtime close the old
 // one's descriptor, which frees the lock.
-func (l *lock) release() {
+func (st *stripe) release() {
 	for range 100 {
-		if l.stripe.file.Unlock() == nil {
+		if st.file.Unlock() == nil {
 			return
 		}
 	}
-	l.stripe.file = newFlock(l.stripe.file.Path())
+	st.file = newFlock(st.file.Path())
 }

@@ -496,6 +496,15 @@ func (h *hook) Decode(_ string, file []byte) ([]byte, error) {
 	return file, nil
 }
 
+// A counter counts how many files are decoded.
+type counter struct{ atomic.Int64 }
+
+func (*counter) Encode(_ string, doc []byte) ([]byte, error) { return doc, nil }
+func (c *counter) Decode(_ string, file []byte) ([]byte, error) {
+	c.Add(1)
+	return file, nil
+}
+
 func hooked(t *testing.T, dir string, n int32, fn func()) *filestore.Store {
 	o := quick()
 	h := &hook{fn: fn}

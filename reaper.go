@@ -7,21 +7,26 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
-	"math"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
-// Node's temporary files do not show whether their writer lives. It keeps one for milliseconds.
-const staleAfter = time.Hour
+const (
+	// Node's temporary files do not show whether their writer lives. It keeps one for milliseconds.
+	staleAfter = time.Hour
+
+	// Of a due session most of the time goes into system calls.
+	reapers = 2
+)
 
 // reapLoop is the background reaper. It runs until Close. Every process on a directory has one: a
 // lock to have but one at work would let a stopped process stop them all.
 func (s *Store) reapLoop() {
 	wait := s.opts.ReapInterval / 10 // the first pass is early, for programs that often start anew
-	for {
+	for last := time.Now(); ; last = time.Now() {
 		select {
 		case <-s.done.Done():
 			return
@@ -30,9 +35,8 @@ func (s *Store) reapLoop() {
 		}
 		// After a step ahead everything may seem to have expired. If the clock stays there the next pass
 		// will remove it, if it is set right in time nobody is logged out.
-		if step := s.clockStep(); step > 0 {
+		if step := clockStep(last, time.Now()); step > clockSkew {
 			s.opts.Logger.Warn("filestore: reap left out, the clock was set ahead", "dir", s.path, "by", step)
-			s.passed()
 			continue
 		}
 		if _, err := s.reap(s.done); err != nil && s.done.Err() == nil {
@@ -41,10 +45,18 @@ func (s *Store) reapLoop() {
 	}
 }
 
+// clockStep returns by how much the clock was set between two instants: what has passed by it, less
+// what has passed by the steady one.
+func clockStep(from, to time.Time) time.Duration {
+	return to.Round(0).Sub(from.Round(0)) - to.Sub(from)
+}
+
 // Reap makes one pass over the directory: it removes the sessions that have expired and the
 // temporary files of dead writers, and returns the number of sessions removed. A session that is
-// renewed before its removal stays. What cannot be read, and what is not ours, stays. Reap goes on
-// after an error and returns the first. Any number of processes may reap at once.
+// renewed before its removal stays. What cannot be read, and what is not ours, stays. A file whose
+// modification time does not tell when the session ends, as those that Node wrote, is read and given
+// that time. Reap goes on after an error and returns the first. Any number of processes may reap at
+// once.
 func (s *Store) Reap(ctx context.Context) (n int, err error) {
 	if err := s.enter(ctx); err != nil {
 		return 0, wrap("reap", "", err)
@@ -53,111 +65,134 @@ func (s *Store) Reap(ctx context.Context) (n int, err error) {
 	return s.reap(ctx)
 }
 
+// A pass is what one Reap has found. Its reapers share it.
+type pass struct {
+	mu         sync.Mutex
+	removed    int
+	unreadable int
+	stuck      map[*stripe]bool // whose holder is stopped: to wait once is enough
+	err        error            // the first
+}
+
 func (s *Store) reap(ctx context.Context) (n int, err error) {
-	trust := s.clockStep() == 0
-	unreadable := 0
-	stuck := make(map[*stripe]bool) // whose holder is stopped: to wait once is enough
-	for entry, listErr := range s.list() {
-		if listErr = cmp.Or(s.interrupted(ctx), listErr); listErr != nil {
-			return n, cmp.Or(err, wrap("reap", "", listErr))
-		}
-		id, ok := s.id(entry.Name())
-		if !ok {
-			err = cmp.Or(err, wrap("reap", "", s.sweep(entry)))
-			continue
-		}
-		if stuck[s.stripe(id)] {
-			continue
-		}
-		removed, oneErr := s.reapOne(ctx, id, entry, trust)
-		switch {
-		case removed:
-			n++
-		case errors.Is(oneErr, ErrNotFound): // somebody else was faster
-		case noSession(oneErr):
-			unreadable++
-		default:
-			stuck[s.stripe(id)] = errors.Is(oneErr, ErrLockTimeout)
-			err = cmp.Or(err, wrap("reap", id, oneErr))
-		}
-	}
-	if unreadable > 0 {
-		s.opts.Logger.Warn("filestore: reap passed over files that hold no session", "dir", s.path, "files", unreadable)
-	}
-	if err == nil {
-		s.passed()
-	}
-	return n, err
-}
-
-func (s *Store) passed() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.reaped = time.Now()
-}
-
-// clockStep returns by how much the clock was set since the last pass; the longest step there is
-// before the first, of which we know nothing.
-func (s *Store) clockStep() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.reaped.IsZero() {
-		return math.MinInt64
-	}
-	now := time.Now()
-	step := now.Round(0).Sub(s.reaped.Round(0)) - now.Sub(s.reaped) // by the clock, less by the steady one
-	if step.Abs() < clockSkew {
-		return 0
-	}
-	return step
-}
-
-// reapOne removes the session id if it has expired. It looks twice, the second time under the lock:
-// a session that is renewed in between must stay.
-func (s *Store) reapOne(ctx context.Context, id string, entry fs.DirEntry, trust bool) (removed bool, err error) {
-	if trust {
-		fi, err := entry.Info()
-		if err == nil && s.ahead(fi.ModTime()) {
-			return false, nil
-		}
-	}
-	sess, err := s.load(id, entry.Name())
-	if err == nil && sess.assumed { // see date
-		return false, s.update(ctx, id, entry.Name(), func(*Session) error { return nil })
-	}
-	if errors.Is(err, ErrExpired) {
-		err = s.removeIf(ctx, id, func(err error) bool {
-			removed = errors.Is(err, ErrExpired)
-			return removed
+	p := &pass{stuck: make(map[*stripe]bool)}
+	due := make(chan key, 64)
+	var workers sync.WaitGroup
+	for range reapers {
+		workers.Go(func() {
+			for k := range due {
+				s.visit(ctx, p, k)
+			}
 		})
 	}
-	return removed && err == nil, err
+	var listErr error
+	for entry, err := range s.list() {
+		if listErr = wrap("reap", "", cmp.Or(s.interrupted(ctx), err)); listErr != nil {
+			break
+		}
+		name := entry.Name()
+		if k, ok := s.keyOf(name); !ok {
+			p.fail(wrap("reap", "", s.sweep(name)))
+		} else if m, err := s.dir.stat(name); err != nil || !s.ahead(m) {
+			due <- k
+		}
+	}
+	close(due)
+	workers.Wait()
+	if p.unreadable > 0 {
+		s.opts.Logger.Warn("filestore: reap passed over files that hold no session", "dir", s.path, "files", p.unreadable)
+	}
+	return p.removed, cmp.Or(p.err, listErr)
+}
+
+func (p *pass) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = cmp.Or(p.err, err)
+}
+
+// visit deals with one session that may have expired, and notes the outcome.
+func (s *Store) visit(ctx context.Context, p *pass, k key) {
+	st := s.stripe(k.id)
+	p.mu.Lock()
+	stuck := p.stuck[st]
+	p.mu.Unlock()
+	if stuck {
+		return
+	}
+	removed, err := s.reapOne(ctx, k)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case removed:
+		p.removed++
+	case errors.Is(err, ErrNotFound): // somebody else was faster
+	case noSession(err):
+		p.unreadable++
+	default:
+		p.stuck[st] = errors.Is(err, ErrLockTimeout)
+		p.err = cmp.Or(p.err, wrap("reap", k.id, err))
+	}
+}
+
+// reapOne removes a session if it has expired. It looks twice, the second time under the lock:
+// a session that is renewed in between must stay.
+func (s *Store) reapOne(ctx context.Context, k key) (removed bool, err error) {
+	d, err := s.document(k, false)
+	if err != nil {
+		return false, err
+	}
+	var sess Session
+	switch err := s.judge(d, &sess); {
+	case err != nil:
+		return s.removeIf(ctx, k, d, func(err error) bool { return errors.Is(err, ErrExpired) })
+	case sess.assumed: // see date
+		return false, s.update(ctx, k, func(*Session) error { return nil })
+	case !d.session.LastAccess.IsZero() && !s.stamp(&sess).Equal(time.Unix(0, d.mtime)):
+		return false, s.mark(ctx, k, d, s.stamp(&sess))
+	}
+	return false, nil
+}
+
+// mark gives a file that we did not write our mtime, so that the next pass need not read it.
+func (s *Store) mark(ctx context.Context, k key, d *document, stamp time.Time) error {
+	st, err := s.lock(ctx, k.id)
+	if err != nil {
+		return err
+	}
+	defer st.unlock()
+	if m, err := s.stat(k.name); err == nil && m.version == d.version {
+		s.dir.setTime(k.name, stamp) // which only the owner may: then it is read each time
+	}
+	return nil
 }
 
 // stamp returns the mtime for the file of sess: when it expires, with a tag of whose notion that is
 // below the millisecond.
 func (s *Store) stamp(sess *Session) time.Time {
-	ttl := s.opts.TTL
+	tag := s.ttlTag
 	if sess.Cookie.OriginalMaxAge != 0 {
-		ttl = ownLife
+		tag = ownTag
 	}
 	const latest = 1 << 33 // seconds, the year 2242; beyond 2262 the os package overflows
 	at := sess.ExpiresAt(s.opts.TTL)
 	if at.Unix() > latest {
 		at = time.Unix(latest, 0)
 	}
-	return at.Truncate(time.Millisecond).Add(tag(ttl))
+	return at.Truncate(time.Millisecond).Add(tag)
 }
 
-// ahead reports that mtime tells credibly of an expiry to come, so that the file need not be read: it
-// carries the tag of our TTL, or of sessions with a life of their own. The time of a write by Node, a
-// touch -d, and the stamp of a store with another TTL do not.
-func (s *Store) ahead(mtime time.Time) bool {
-	rest := time.Duration(mtime.Nanosecond()) % time.Millisecond
-	return mtime.After(time.Now()) && (rest == tag(s.opts.TTL) || rest == tag(ownLife))
+// ahead reports that the mtime tells credibly of an expiry to come, so that the file need not be
+// read: it carries the tag of our TTL, or of sessions with a life of their own. The time of a write
+// by Node, a touch -d, and the stamp of a store with another TTL do not; nor does one of a time when
+// the clock was ahead, as the ctime shows.
+func (s *Store) ahead(m meta) bool {
+	now := time.Now()
+	rest := time.Duration(m.mtime) % time.Millisecond
+	return m.mtime > now.UnixNano() && m.ctime < now.Add(clockSkew).UnixNano() && (rest == s.ttlTag || rest == ownTag)
 }
 
-const ownLife time.Duration = 0 // no TTL is 0
+var ownTag = tag(0) // no TTL is 0
 
 // tag is a multiple of 100 ns, which is as fine as file systems go, and never 0.
 func tag(ttl time.Duration) time.Duration {
@@ -169,23 +204,22 @@ func tag(ttl time.Duration) time.Duration {
 var ourTemp = regexp.MustCompile(`^\.([0-3][0-9a-f])-[A-Z2-7]{26}~$`) // see replace
 
 // sweep removes a temporary file whose writer is dead.
-func (s *Store) sweep(entry fs.DirEntry) error {
-	name := entry.Name()
+func (s *Store) sweep(name string) error {
 	if m := ourTemp.FindStringSubmatch(name); m != nil {
 		// Its writer holds the stripe's lock until it has renamed or removed it.
 		i, _ := strconv.ParseUint(m[1], 16, 8)
-		l, err := s.tryLock(&s.stripes[i])
-		if l == nil {
+		st := &s.stripes[i]
+		if ok, err := s.tryLock(st); !ok {
 			return err
 		}
-		defer l.unlock()
-	} else if !s.staleNode(entry) {
+		defer st.unlock()
+	} else if !s.nodeLeftover(name) {
 		return nil
 	}
-	if fi, err := s.root.Lstat(name); err != nil || !fi.Mode().IsRegular() {
+	if m, err := s.dir.stat(name); err != nil || !m.regular {
 		return nil
 	}
-	if err := s.root.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+	if err := s.dir.unlink(name); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -202,14 +236,14 @@ func nodeTemp(name, extension string) (id, hash string, ok bool) {
 	return id, name[i+1:], ok
 }
 
-// staleNode reports whether entry is a temporary file of Node's that nobody will miss. Numbers that
+// nodeLeftover reports whether name is a temporary file of Node's that nobody will miss. Numbers that
 // are short for a hash, which few are, it leaves to those who rotate or date their files.
-func (s *Store) staleNode(entry fs.DirEntry) bool {
-	id, hash, ok := nodeTemp(entry.Name(), s.opts.Extension)
+func (s *Store) nodeLeftover(name string) bool {
+	id, hash, ok := nodeTemp(name, s.opts.Extension)
 	n, err := strconv.ParseUint(hash, 10, 32)
 	if !ok || !ValidID(id) || err != nil || n < 1e8 || hash[0] == '0' {
 		return false
 	}
-	fi, err := entry.Info()
-	return err == nil && time.Since(fi.ModTime()) >= staleAfter
+	m, err := s.dir.stat(name)
+	return err == nil && time.Since(time.Unix(0, m.mtime)) >= staleAfter
 }

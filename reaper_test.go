@@ -137,22 +137,50 @@ func TestReapAfterShorterTTL(t *testing.T) {
 		}
 		time.Sleep(60 * time.Millisecond)
 	}
-	// Later passes read only what may have expired.
-	o.TTL = 0
-	reads := 0
-	h := &hook{fn: func() { reads++ }}
-	o.Codec = h
-	s = open(t, dir, o)
-	set(t, s, "live")
-	for pass, want := range []int{1, 0} {
-		reads = 0
-		h.n.Store(1)
-		if _, err := s.Reap(ctx); err != nil {
+}
+
+// A pass reads only what may have expired. What Node or a person wrote looks due:
+// it is read once, and then carries its end.
+func TestReapReadsWhatIsDue(t *testing.T) {
+	dir := t.TempDir()
+	o := quick()
+	reads := new(counter)
+	o.Codec = reads
+	s := open(t, dir, o)
+	set(t, s, "ours")
+	write(t, dir, "node.json", doc(nowMs(), ""))
+	write(t, dir, "undated.json", `{"cookie":{}}`) // its mtime is its date and must stay
+	write(t, dir, "own.json", fmt.Sprintf(`{"cookie":{"originalMaxAge":7200000},"__lastAccess":%d}`, nowMs()))
+	undated, _ := os.Stat(filepath.Join(dir, "undated.json"))
+	before := map[string]string{"node.json": readFile(t, dir, "node.json"), "own.json": readFile(t, dir, "own.json")}
+	for pass, want := range []int64{3, 1, 1} {
+		reads.Store(0)
+		if n, err := s.Reap(ctx); n != 0 || err != nil {
+			t.Fatal(n, err)
+		}
+		if reads.Load() != want {
+			t.Errorf("pass %d read %d files, want %d", pass, reads.Load(), want)
+		}
+	}
+	for name, life := range map[string]time.Duration{"node.json": time.Hour, "own.json": 2 * time.Hour} {
+		fi, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
 			t.Fatal(err)
 		}
-		if reads != want {
-			t.Errorf("pass %d read %d files, want %d", pass, reads, want)
+		if end := time.Until(fi.ModTime()); end < life-time.Minute || end > life {
+			t.Errorf("%s ends in %v by its mtime", name, end)
 		}
+		if readFile(t, dir, name) != before[name] {
+			t.Errorf("%s has changed", name)
+		}
+	}
+	if fi, _ := os.Stat(filepath.Join(dir, "undated.json")); !fi.ModTime().Equal(undated.ModTime()) {
+		t.Error("the date of an undated session was changed: it would never end")
+	}
+	// A rewrite by Node, or by hand, makes it due again.
+	write(t, dir, "node.json", doc(0, ""))
+	if n, err := s.Reap(ctx); n != 1 || err != nil {
+		t.Errorf("Reap = %d, %v after Node expired a session", n, err)
 	}
 }
 

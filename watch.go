@@ -83,19 +83,22 @@ func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error 
 
 // event translates what concerns a session file.
 func (s *Store) event(ev fsnotify.Event) (Event, bool) {
-	id, ok := s.id(filepath.Base(ev.Name))
+	k, ok := s.keyOf(filepath.Base(ev.Name))
 	switch {
 	case ev.Has(fsnotify.Create), ev.Has(fsnotify.Write):
-		return Event{Changed, id}, ok
+		return Event{Changed, k.id}, ok
 	case ev.Has(fsnotify.Remove), ev.Has(fsnotify.Rename):
-		return Event{Destroyed, id}, ok
+		if _, err := s.dir.root.Lstat(filepath.Base(ev.Name)); err == nil { // it has a successor: see swap
+			return Event{Changed, k.id}, ok
+		}
+		return Event{Destroyed, k.id}, ok
 	}
 	return Event{}, false
 }
 
 // inPlace reports whether the directory's name still leads to the opened one.
 func (s *Store) inPlace() bool {
-	here, err := s.dir.Stat()
+	here, err := s.dir.file.Stat()
 	there, thereErr := os.Lstat(s.path)
 	return err == nil && thereErr == nil && os.SameFile(here, there)
 }

@@ -1,0 +1,116 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// A version tells the states of one file name from each other. Every change of a file changes its
+// ctime or, where another file takes the name, the inode.
+type version struct {
+	inode        uint64 // 0 where the system does not tell
+	size         int64
+	mtime, ctime int64 // nanoseconds since 1970
+}
+
+// meta is what the system tells of a file.
+type meta struct {
+	version
+	regular, dir bool
+	links        uint64
+	uid          int
+}
+
+var (
+	errNotRegular = fmt.Errorf("%w: not a regular file", ErrUnsafeFile)
+	errReplaced   = fmt.Errorf("%w: it is replaced all the time", ErrUnsafeFile)
+	errGrown      = fmt.Errorf("%w: it is being written", ErrCorrupt) // no writer of ours writes in place
+)
+
+// check says why an open file is not to be read.
+func (m meta) check(limit int64) error {
+	switch {
+	case m.links == 0:
+		return errReplaced
+	case !m.regular:
+		return errNotRegular
+	case m.links > 1:
+		return fmt.Errorf("%w: it has %d links", ErrUnsafeFile, m.links)
+	case m.uid != 0 && m.uid != os.Geteuid() && os.Geteuid() != 0:
+		return fmt.Errorf("%w: it is another user's", ErrUnsafeFile)
+	case m.size > limit:
+		return fmt.Errorf("%w: %d bytes", ErrTooLarge, m.size)
+	}
+	return nil
+}
+
+const (
+	// File systems stamp with a clock that ticks every few milliseconds, and use inodes again at
+	// once: a change soon after the last may show the same version. A file is cached only if it was
+	// read later than that (git's rule for its index).
+	settled = 20 * time.Millisecond
+
+	// What is larger is read anew each time, so that the cache's size in bytes has a bound too.
+	maxCached = 16 << 10
+)
+
+func newCache(size int) *lru.Cache[string, *document] {
+	if size < 0 {
+		return nil
+	}
+	c, _ := lru.New[string, *document](size) // its only error is a size below 1
+	return c
+}
+
+// document returns the decoded file of a session. It needs no lock. A cached one is served only
+// after a look at the file; keep says whether to cache one that is read.
+func (s *Store) document(k key, keep bool) (*document, error) {
+	// A name that is replaced between two looks is looked at again. To lose a hundred times in a row
+	// takes no busy session but an attack.
+	for range 100 {
+		m, err := s.stat(k.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			if s.cache != nil {
+				s.cache.Remove(k.id)
+			}
+			return nil, ErrNotFound
+		}
+		if err != nil {
+			return nil, err
+		}
+		if k.cached != nil && k.cached.version == m.version {
+			return k.cached, nil
+		}
+		if !m.regular { // not even opened: that may act on a device
+			return nil, errNotRegular
+		}
+		now := time.Now()
+		data, m, err := s.dir.read(k.name, s.opts.MaxSize)
+		if err == errReplaced {
+			continue
+		}
+		if err == nil && s.opts.Codec != nil {
+			data, err = s.opts.Codec.Decode(k.id, data)
+		}
+		if err != nil {
+			return nil, err
+		}
+		d, err := decode(data)
+		if err != nil {
+			return nil, err
+		}
+		d.version = m.version
+		d.settled = now.Sub(time.Unix(0, m.ctime)) > settled
+		if keep && s.cache != nil && d.settled && m.inode != 0 && len(d.text) <= maxCached {
+			d.name = k.name
+			s.cache.Add(k.name[:len(k.id)], d) // not id, which may be part of something large
+		}
+		return d, nil
+	}
+	return nil, errReplaced
+}
