@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,8 +29,7 @@ type meta struct {
 
 var (
 	errNotRegular = fmt.Errorf("%w: not a regular file", ErrUnsafeFile)
-	errReplaced   = fmt.Errorf("%w: it is replaced all the time", ErrUnsafeFile)
-	errGrown      = fmt.Errorf("%w: it is being written", ErrCorrupt) // no writer of ours writes in place
+	errReplaced   = fmt.Errorf("%w: it is replaced or written all the time", ErrUnsafeFile)
 )
 
 // check says why an open file is not to be read.
@@ -72,7 +72,7 @@ func newCache(size int) *lru.Cache[string, *document] {
 func (s *Store) document(k key, keep bool) (*document, error) {
 	// A name that is replaced between two looks is looked at again. To lose a hundred times in a row
 	// takes no busy session but an attack.
-	for range 100 {
+	for i := range 100 {
 		m, err := s.stat(k.name)
 		if errors.Is(err, fs.ErrNotExist) {
 			if s.cache != nil {
@@ -89,28 +89,45 @@ func (s *Store) document(k key, keep bool) (*document, error) {
 		if !m.regular { // not even opened: that may act on a device
 			return nil, errNotRegular
 		}
-		now := time.Now()
-		data, m, err := s.dir.read(k.name, s.opts.MaxSize)
+		d, saving, err := s.read(k, time.Now())
 		if err == errReplaced {
 			continue
 		}
-		if err == nil && s.opts.Codec != nil {
-			data, err = s.opts.Codec.Decode(k.id, data)
+		if err != nil && saving && i < 5 {
+			time.Sleep(time.Millisecond)
+			continue
 		}
-		if err != nil {
-			return nil, err
+		if err == nil && keep && s.cache != nil && d.settled && m.inode != 0 && len(d.text) <= maxCached {
+			s.cache.Add(k.name[:len(k.id)], d) // not k.id, which may be part of something large
 		}
-		d, err := decode(data)
-		if err != nil {
-			return nil, err
-		}
-		d.version = m.version
-		d.settled = now.Sub(time.Unix(0, m.ctime)) > settled
-		if keep && s.cache != nil && d.settled && m.inode != 0 && len(d.text) <= maxCached {
-			d.name = k.name
-			s.cache.Add(k.name[:len(k.id)], d) // not id, which may be part of something large
-		}
-		return d, nil
+		return d, err
 	}
 	return nil, errReplaced
+}
+
+// read reads and decodes a session's file.
+func (s *Store) read(k key, now time.Time) (d *document, saving bool, err error) {
+	data, m, err := s.dir.read(k.name, s.opts.MaxSize)
+	if err != nil {
+		return nil, false, err
+	}
+	// Our files never change and their mtime is ahead. What is just being written in place, by a
+	// person's editor, may be half of it: two looks must agree, and what is broken gets a moment.
+	ago := now.Sub(time.Unix(0, m.ctime))
+	if saving = ago < settled && m.mtime <= m.ctime; saving {
+		if again, _, err := s.dir.read(k.name, s.opts.MaxSize); err != nil || !bytes.Equal(again, data) {
+			return nil, true, errReplaced
+		}
+	}
+	if s.opts.Codec != nil {
+		data, err = s.opts.Codec.Decode(k.id, data)
+	}
+	if err == nil {
+		d, err = decode(data)
+	}
+	if err != nil {
+		return nil, saving, err
+	}
+	d.name, d.version, d.settled = k.name, m.version, ago > settled
+	return d, saving, nil
 }

@@ -435,7 +435,7 @@ func TestWrittenInPlace(t *testing.T) {
 			f.Close()
 		}
 	})
-	for range 3000 {
+	for range 500 {
 		sess, err := s.Get(ctx, "id")
 		if err == nil {
 			if v := value(t, sess, "v"); strings.Trim(v, v[:1]) != "" {

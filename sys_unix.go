@@ -84,8 +84,11 @@ func (d *directory) read(name string, limit int64) (data []byte, m meta, err err
 		n, err = unix.Read(fd, data)
 		return err
 	})
-	if err == nil && int64(n) > m.size {
-		err = errGrown
+	if err == nil {
+		err = unix.Fstat(fd, &st)
+	}
+	if err == nil && (int64(n) != m.size || newMeta(&st).version != m.version) { // written in place meanwhile
+		err = errReplaced
 	}
 	return data[:max(n, 0)], m, err
 }

@@ -62,8 +62,8 @@ func (d *directory) read(name string, limit int64) (data []byte, m meta, err err
 		return nil, m, err
 	}
 	data, err = io.ReadAll(io.LimitReader(f, m.size+1))
-	if err == nil && int64(len(data)) > m.size {
-		err = errGrown
+	if err == nil && int64(len(data)) != m.size { // written in place meanwhile
+		err = errReplaced
 	}
 	return data, m, err
 }
