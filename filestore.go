@@ -306,18 +306,22 @@ func (s *Store) key(id string) (key, error) {
 			return key{id, d.name, d}, nil
 		}
 	}
-	ext := s.opts.Extension
-	if _, _, temp := nodeTemp(id, ext); temp || len(id) > 200 || !ValidID(id) || strings.HasSuffix(id, ext) {
+	if !s.validID(id) {
 		return key{}, ErrInvalidID
 	}
-	return key{id: id, name: id + ext}, nil
+	return key{id: id, name: id + s.opts.Extension}, nil
+}
+
+func (s *Store) validID(id string) bool {
+	ext := s.opts.Extension
+	_, _, temp := nodeTemp(id, ext)
+	return !temp && ValidID(id) && !strings.HasSuffix(id, ext)
 }
 
 // keyOf returns the session that the file name belongs to; false for other names.
 func (s *Store) keyOf(name string) (key, bool) {
 	id, ok := strings.CutSuffix(name, s.opts.Extension)
-	k, err := s.key(id)
-	return k, ok && err == nil
+	return key{id: id, name: name}, ok && s.validID(id)
 }
 
 // enter admits an operation, unless the Store is closed or ctx is done; s.ops.Done must follow.
@@ -591,11 +595,11 @@ func (s *Store) stat(name string) (meta, error) {
 	if err != nil || !s.fold {
 		return m, err
 	}
-	for entry, err := range s.list() { // slow, but such systems are where people develop
+	for other, err := range s.list() { // slow, but such systems are where people develop
 		if err != nil {
 			return m, err
 		}
-		if entry.Name() == name {
+		if other == name {
 			return m, nil
 		}
 	}

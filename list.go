@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"iter"
 )
 
@@ -18,47 +17,71 @@ type Entry struct {
 // IDs yields the id of each session file, in no order, without reading the file: the session may
 // have expired, or the file hold none. Sessions that come or go meanwhile may or may not be among
 // them. It ends after an error.
-func (s *Store) IDs(ctx context.Context) iter.Seq2[string, error] { return s.ids(ctx, "ids") }
-
-func (s *Store) ids(ctx context.Context, op string) iter.Seq2[string, error] {
+func (s *Store) IDs(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
+		for k, err := range s.keys(ctx, "ids") {
+			if err == nil {
+				if m, err := s.look(k); err != nil || !m.regular {
+					continue
+				}
+			}
+			if !yield(k.id, err) {
+				return
+			}
+		}
+	}
+}
+
+// keys yields what is named like a session.
+func (s *Store) keys(ctx context.Context, op string) iter.Seq2[key, error] {
+	return func(yield func(key, error) bool) {
 		err := s.interrupted(ctx)
-		for entry, listErr := range s.list() { // without enter: Close must not wait for the caller's loop
+		for name, listErr := range s.list() { // without enter: Close must not wait for the caller's loop
 			if listErr != nil { // maybe because the Store was closed
 				err = cmp.Or(s.interrupted(ctx), listErr)
 			}
 			if err != nil {
 				break
 			}
-			if k, ok := s.keyOf(entry.Name()); ok && entry.Type().IsRegular() && !yield(k.id, nil) {
+			if k, ok := s.keyOf(name); ok && !yield(k, nil) {
 				return
 			}
 			err = s.interrupted(ctx)
 		}
 		if err != nil {
-			yield("", wrap(op, "", err))
+			yield(key{}, wrap(op, "", err))
 		}
 	}
 }
 
-// list yields the entries of the directory, holding a batch of them at a time.
-func (s *Store) list() iter.Seq2[fs.DirEntry, error] {
-	return func(yield func(fs.DirEntry, error) bool) {
+// look is directory.stat for those who have not entered.
+func (s *Store) look(k key) (meta, error) {
+	if err := s.enter(context.Background()); err != nil {
+		return meta{}, err
+	}
+	defer s.ops.Done()
+	return s.dir.stat(k.name)
+}
+
+// list yields the names in the directory, holding a batch of them at a time. It tells no types, for
+// which the os package looks at each file.
+func (s *Store) list() iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
 		dir, err := s.dir.root.Open(".") // of its own: a descriptor has one position
 		if err == nil {
 			defer dir.Close()
 		}
 		for err == nil {
-			var entries []fs.DirEntry
-			entries, err = dir.ReadDir(1024)
-			for _, entry := range entries {
-				if !yield(entry, nil) {
+			var names []string
+			names, err = dir.Readdirnames(1024)
+			for _, name := range names {
+				if !yield(name, nil) {
 					return
 				}
 			}
 		}
 		if err != io.EOF {
-			yield(nil, err)
+			yield("", err)
 		}
 	}
 }
@@ -76,17 +99,17 @@ func (s *Store) interrupted(ctx context.Context) error {
 // Entry that has the ID and no Session, and goes on.
 func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		for id, err := range s.ids(ctx, "all") {
+		for k, err := range s.keys(ctx, "all") {
 			if err != nil {
 				yield(Entry{}, err)
 				return
 			}
 			if s.enter(ctx) != nil {
-				continue // ids will say so
+				continue // keys will say so
 			}
-			sess, err := s.load(key{id: id, name: id + s.opts.Extension}, false) // a scan must not empty the cache
+			sess, err := s.load(k, false) // a scan must not empty the cache
 			s.ops.Done()
-			if !noSession(err) && !yield(Entry{id, sess}, wrap("all", id, err)) {
+			if !noSession(err) && !yield(Entry{k.id, sess}, wrap("all", k.id, err)) {
 				return
 			}
 		}
@@ -117,14 +140,14 @@ func (s *Store) Clear(ctx context.Context) (err error) {
 		return wrap("clear", "", err)
 	}
 	defer s.ops.Done()
-	for id, idErr := range s.ids(ctx, "clear") {
-		if idErr == nil {
-			_, removeErr := s.removeIf(ctx, key{id: id, name: id + s.opts.Extension}, nil, func(err error) bool {
+	for k, oneErr := range s.keys(ctx, "clear") {
+		if oneErr == nil {
+			_, oneErr = s.removeIf(ctx, k, nil, func(err error) bool {
 				return err == nil || errors.Is(err, ErrExpired)
 			})
-			idErr = wrap("clear", id, removeErr)
+			oneErr = wrap("clear", k.id, oneErr)
 		}
-		err = cmp.Or(err, idErr)
+		err = cmp.Or(err, oneErr)
 	}
 	return cmp.Or(err, wrap("clear", "", s.sync()))
 }

@@ -86,11 +86,10 @@ func (s *Store) reap(ctx context.Context) (n int, err error) {
 		})
 	}
 	var listErr error
-	for entry, err := range s.list() {
+	for name, err := range s.list() {
 		if listErr = wrap("reap", "", cmp.Or(s.interrupted(ctx), err)); listErr != nil {
 			break
 		}
-		name := entry.Name()
 		if k, ok := s.keyOf(name); !ok {
 			p.fail(wrap("reap", "", s.sweep(name)))
 		} else if m, err := s.dir.stat(name); err != nil || !s.ahead(m) {
