@@ -48,9 +48,9 @@ type stripe struct {
 	slot chan struct{} // whoever has put a token in may use the rest
 	file *flock.Flock
 
-	inode        uint64    // of the locked file
-	stood        time.Time // when it was last seen in its place
-	began, freed time.Time // of the present tenure, and its last unlock
+	fi           fs.FileInfo // the file last locked
+	stood        time.Time   // when it was last seen in its place
+	began, freed time.Time   // of the present tenure, and its last unlock
 }
 
 // stripe returns the one of the session id, by the 32-bit FNV-1a hash.
@@ -209,6 +209,7 @@ func (s *Store) tryLock(st *stripe) (bool, error) {
 
 // tryFile tries the stripe's file; its caller has the slot. No lock and no error: try again.
 func (s *Store) tryFile(st *stripe) (bool, error) {
+	now := time.Now()
 	ok, err := st.file.TryLock()
 	switch {
 	case errors.Is(err, syscall.EINTR): // gofrs/flock hands it to its caller
@@ -229,16 +230,21 @@ func (s *Store) tryFile(st *stripe) (bool, error) {
 		err = errLockFile
 	}
 	if err == nil {
-		if age := time.Since(fi.ModTime()).Abs(); age < settle {
+		age := now.Sub(fi.ModTime()).Abs()
+		if age < settle {
 			time.Sleep(settle - age)
 		}
-		st.inode, st.stood = inode(fi), time.Time{}
+		if age < settle || !os.SameFile(fi, st.fi) {
+			now = time.Time{} // its path alone does not tell that it is in our directory
+		}
+		st.fi, st.stood = fi, now
 		if err = s.stands(st); err == nil {
 			return true, nil
 		}
 	}
 	st.release()
 	if errors.Is(err, errLockLost) { // between its opening and its locking, or it is another directory's
+		st.fi = nil
 		s.follow(st)
 		return false, nil
 	}
@@ -251,15 +257,15 @@ var (
 )
 
 // stands fails where the locked file is no longer the one that others would lock. It is asked when
-// the lock is taken, and again at the last moment before a change takes effect, if that is later by
-// more than others wait for us.
+// the lock is taken, and again at the last moment before a change takes effect. It looks unless that
+// was done, or the file opened under its name, so lately that others still wait for us: see settle.
 func (s *Store) stands(st *stripe) error {
 	now := time.Now()
 	if now.Sub(st.stood) < settle/2 {
 		return nil
 	}
-	m, err := s.dir.stat(st.path())
-	if errors.Is(err, fs.ErrNotExist) || err == nil && m.inode != st.inode {
+	fi, err := s.dir.root.Lstat(st.path())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(fi, st.fi) {
 		return errLockLost
 	}
 	st.stood = now

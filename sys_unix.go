@@ -166,5 +166,3 @@ func owner(fi fs.FileInfo) ids {
 	o.given = o.uid != os.Geteuid() || o.gid != os.Getegid()
 	return o
 }
-
-func inode(fi fs.FileInfo) uint64 { return uint64(fi.Sys().(*syscall.Stat_t).Ino) }

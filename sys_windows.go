@@ -104,9 +104,6 @@ func (d *directory) unlink(name string) error {
 // sync does nothing: Windows has no flush for directories.
 func (d *directory) sync() error { return nil }
 
-// inode is not needed: a lock file that is open cannot be removed.
-func inode(fs.FileInfo) uint64 { return 0 }
-
 func owner(fs.FileInfo) ids { return ids{} }
 
 // again repeats what somebody's open handle has stopped: another process's of ours for
