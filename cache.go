@@ -97,7 +97,7 @@ func (s *Store) document(k key, keep bool) (*document, error) {
 			time.Sleep(time.Millisecond)
 			continue
 		}
-		if err == nil && keep && s.cache != nil && d.settled && m.inode != 0 && len(d.text) <= maxCached {
+		if err == nil && keep && s.cache != nil && d.settled && m.inode != 0 && m.size <= maxCached {
 			s.cache.Add(k.name[:len(k.id)], d) // not k.id, which may be part of something large
 		}
 		return d, err
@@ -128,6 +128,6 @@ func (s *Store) read(k key, now time.Time) (d *document, saving bool, err error)
 	if err != nil {
 		return nil, saving, err
 	}
-	d.name, d.version, d.settled = k.name, m.version, ago > settled
+	d.file, d.version, d.settled = k.name, m.version, ago > settled
 	return d, saving, nil
 }

@@ -28,8 +28,8 @@ type Session struct {
 	// the store's own.
 	Values map[string]json.RawMessage
 
-	assumed bool     // LastAccess is the present because the file's lies ahead: see date
-	order   []member // as the file had them, each once, so that a rewrite moves none; shared
+	assumed bool      // LastAccess is the present because the file's lies ahead: see date
+	from    *document // whose order of the members a rewrite keeps; nil = none
 }
 
 // A Cookie holds the attributes of the session's cookie, under express-session's names. As there,
@@ -151,28 +151,26 @@ func (s *Session) MarshalJSON() ([]byte, error) {
 		}
 		buf = append(buf, raw...)
 	}
-	order, fresh, dated := s.order, len(s.Values), s.LastAccess.IsZero()
+	fresh, dated := len(s.Values), s.LastAccess.IsZero()
 	lastAccess := strconv.AppendInt(nil, s.LastAccess.UnixMilli(), 10)
-	if order == nil {
-		order = []member{{name: cookieMember}}
-	}
-	for _, m := range order {
-		raw, ok := s.Values[m.name]
+	from := cmp.Or(s.from, newDocument)
+	for name := range from.members() {
+		raw, ok := s.Values[name]
 		switch {
-		case m.name == cookieMember:
-			add(m.name, cookie)
-		case m.name == lastAccessMember && !dated:
-			add(m.name, lastAccess)
+		case name == cookieMember:
+			add(name, cookie)
+		case name == lastAccessMember && !dated:
+			add(name, lastAccess)
 			dated = true
 		case ok:
-			add(m.name, raw)
+			add(name, raw)
 			fresh--
 		}
 	}
 	if fresh > 0 {
-		old := make(map[string]bool, len(order))
-		for _, m := range order {
-			old[m.name] = true
+		old := make(map[string]bool, len(from.ends))
+		for name := range from.members() {
+			old[name] = true
 		}
 		for _, name := range slices.Sorted(maps.Keys(s.Values)) {
 			if !old[name] {
@@ -229,19 +227,53 @@ func encodeJSON(v any) ([]byte, error) {
 func (s *Session) UnmarshalJSON(doc []byte) error {
 	d, err := decode(doc)
 	if err == nil {
-		*s = d.session
-		s.Values = d.values()
+		*s = Session{Cookie: d.cookie, LastAccess: d.lastAccess, from: d, Values: d.copyValues()}
 	}
 	return err
 }
 
-// A document is a decoded session that is shared and never changed: to callers go copies.
+// A document is a decoded session that is shared and never changed: to callers go copies. Many are
+// held, so it is packed.
 type document struct {
-	session Session // without Values; its order lists all members
-	text    string
-	name    string
-	version      // of the file
-	settled bool // the file was read late enough after it was changed to go by its version
+	cookie        Cookie
+	lastAccess    time.Time
+	names, values string // of the members in order, each once, with nothing between; the store's own have an empty value
+	ends          []ends
+
+	file    string // its name
+	version        // and its state
+	settled bool   // it was read late enough after it was changed to go by its version
+}
+
+// ends are where a member's name and value end in those of its document; the next begin there.
+type ends struct{ name, value uint32 }
+
+// newDocument has what a new session's file begins with.
+var newDocument = &document{names: cookieMember, ends: []ends{{name: uint32(len(cookieMember))}}}
+
+// members yields the names, and where the values are.
+func (d *document) members() iter.Seq2[string, [2]uint32] {
+	return func(yield func(string, [2]uint32) bool) {
+		var at ends
+		for _, end := range d.ends {
+			if !yield(d.names[at.name:end.name], [2]uint32{at.value, end.value}) {
+				return
+			}
+			at = end
+		}
+	}
+}
+
+// copyValues returns the application's members, in bytes of their own.
+func (d *document) copyValues() map[string]json.RawMessage {
+	b := []byte(d.values)
+	values := make(map[string]json.RawMessage, max(0, len(d.ends)-2)) // up to 8 a map is half as large
+	for name, at := range d.members() {
+		if at[0] < at[1] {
+			values[name] = b[at[0]:at[1]:at[1]]
+		}
+	}
+	return values
 }
 
 func decode(doc []byte) (*document, error) {
@@ -253,11 +285,11 @@ func decode(doc []byte) (*document, error) {
 	if bytes.TrimLeft(doc, jsonSpace)[0] != '{' {
 		return nil, fmt.Errorf("%w: not an object", ErrCorrupt)
 	}
-	d := &document{text: string(doc)}
+	text := string(doc)
 	var room [16]member
 	order := room[:0]
 	at := make(map[string]int)
-	for m := range members(d.text) {
+	for m := range members(text) {
 		i, twice := at[m.name]
 		if !twice {
 			i = len(order)
@@ -266,43 +298,52 @@ func decode(doc []byte) (*document, error) {
 		}
 		order[i] = m
 	}
-	d.session.order = slices.Clone(order)
-	i, ok := at[cookieMember]
-	if !ok || !strings.HasPrefix(order[i].raw(d.text), "{") {
+	own := func(name string) string {
+		i, ok := at[name]
+		if !ok {
+			return ""
+		}
+		raw := order[i].raw
+		order[i].raw = ""
+		return raw
+	}
+	d := new(document)
+	cookie := own(cookieMember)
+	if !strings.HasPrefix(cookie, "{") {
 		return nil, fmt.Errorf("%w: no cookie object", ErrCorrupt)
 	}
-	d.session.Cookie = unmarshalCookie(order[i].raw(d.text))
+	d.cookie = unmarshalCookie(cookie)
 	const maxDate = 8.64e15 // the last instant of ECMAScript
-	if i, ok := at[lastAccessMember]; ok {
-		ms, err := strconv.ParseFloat(order[i].raw(d.text), 64)
-		if err == nil && ms >= 0 && ms <= maxDate {
-			d.session.LastAccess = time.UnixMilli(int64(ms))
-		}
+	ms, err := strconv.ParseFloat(own(lastAccessMember), 64)
+	if err == nil && ms >= 0 && ms <= maxDate {
+		d.lastAccess = time.UnixMilli(int64(ms))
 	}
+	d.pack(order)
 	return d, nil
 }
 
-// values returns the application's members, in bytes of their own.
-func (d *document) values() map[string]json.RawMessage {
-	text := []byte(d.text)
-	values := make(map[string]json.RawMessage, max(0, len(d.session.order)-2)) // up to 8 a map is half as large
-	for _, m := range d.session.order {
-		if m.name != cookieMember && m.name != lastAccessMember {
-			values[m.name] = text[m.start:m.end:m.end]
-		}
+func (d *document) pack(order []member) {
+	var names, values int
+	d.ends = make([]ends, len(order))
+	for i, m := range order {
+		names, values = names+len(m.name), values+len(m.raw)
+		d.ends[i] = ends{uint32(names), uint32(values)}
 	}
-	return values
+	var b strings.Builder
+	b.Grow(names + values)
+	for _, m := range order {
+		b.WriteString(m.name)
+	}
+	for _, m := range order {
+		b.WriteString(m.raw)
+	}
+	d.names, d.values = b.String()[:names], b.String()[names:]
 }
 
 const jsonSpace = " \t\r\n"
 
-// A member of an object, its value as a place in the object's text.
-type member struct {
-	name       string
-	start, end uint32
-}
-
-func (m member) raw(text string) string { return text[m.start:m.end] }
+// A member of an object, its value as it stands in the object's text.
+type member struct{ name, raw string }
 
 // members yields the members of the valid JSON object doc.
 func members(doc string) iter.Seq[member] {
@@ -319,7 +360,7 @@ func members(doc string) iter.Seq[member] {
 			name := decodeString(doc[i:end])
 			i = skip(skip(end) + 1)
 			end = valueEnd(doc, i)
-			if !yield(member{name, uint32(i), uint32(end)}) {
+			if !yield(member{name, doc[i:end]}) {
 				return
 			}
 			if i = skip(end); doc[i] == ',' {
@@ -406,13 +447,18 @@ func (c *Cookie) plain() []byte {
 
 // setField is the way back: raw may be of any type.
 func (c *Cookie) setField(name, raw string) {
+	text := func(field *string) {
+		if s := decodeString(raw); s != *field {
+			*field = strings.Clone(s) // lest it keep the whole document
+		}
+	}
 	switch name {
 	case "originalMaxAge":
 		c.OriginalMaxAge = decodeMaxAge(raw)
 	case "partitioned":
 		c.Partitioned = truthy(raw)
 	case "priority":
-		c.Priority = decodeString(raw)
+		text(&c.Priority)
 	case "expires":
 		t, err := time.Parse(time.RFC3339, decodeString(raw))
 		if c.Expires = t.UTC(); err != nil || !writable(t) {
@@ -423,11 +469,11 @@ func (c *Cookie) setField(name, raw string) {
 	case "httpOnly":
 		c.HTTPOnly = truthy(raw)
 	case "domain":
-		c.Domain = decodeString(raw)
+		text(&c.Domain)
 	case "path":
-		c.Path = decodeString(raw)
+		text(&c.Path)
 	case "sameSite":
-		if c.SameSite = decodeString(raw); raw == "true" {
+		if text(&c.SameSite); raw == "true" {
 			c.SameSite = "strict"
 		}
 	}
@@ -472,7 +518,7 @@ func decodeMaxAge(raw string) time.Duration {
 func unmarshalCookie(raw string) Cookie {
 	c := defaultCookie
 	for m := range members(raw) {
-		c.setField(m.name, m.raw(raw))
+		c.setField(m.name, m.raw)
 	}
 	if string(c.plain()) != raw {
 		c.raw = raw
@@ -500,17 +546,17 @@ func (c *Cookie) marshal() ([]byte, error) {
 	var names []string
 	texts := make(map[string]string)
 	for m := range members(c.raw) {
-		names, texts[m.name] = append(names, m.name), m.raw(c.raw)
-		loaded.setField(m.name, m.raw(c.raw))
+		names, texts[m.name] = append(names, m.name), m.raw
+		loaded.setField(m.name, m.raw)
 	}
 	old, now := string(loaded.plain()), string(c.plain())
 	was := make(map[string]string)
 	for m := range members(old) {
-		was[m.name] = m.raw(old)
+		was[m.name] = m.raw
 	}
 	for m := range members(now) {
-		if m.raw(now) != was[m.name] {
-			names, texts[m.name] = append(names, m.name), m.raw(now)
+		if m.raw != was[m.name] {
+			names, texts[m.name] = append(names, m.name), m.raw
 		}
 		delete(was, m.name)
 	}

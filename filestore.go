@@ -303,7 +303,7 @@ type key struct {
 func (s *Store) key(id string) (key, error) {
 	if s.cache != nil {
 		if d, ok := s.cache.Get(id); ok {
-			return key{id, d.name, d}, nil
+			return key{id, d.file, d}, nil
 		}
 	}
 	if !s.validID(id) {
@@ -618,13 +618,13 @@ func (s *Store) load(k key, keep bool) (*Session, error) {
 	if err := s.judge(d, sess); err != nil {
 		return nil, err
 	}
-	sess.Values = d.values()
+	sess.Values = d.copyValues()
 	return sess, nil
 }
 
 // judge makes *sess d's session, without its Values, and says whether it has expired by now.
 func (s *Store) judge(d *document, sess *Session) error {
-	*sess = d.session
+	*sess = Session{Cookie: d.cookie, LastAccess: d.lastAccess, from: d}
 	now := time.Now()
 	sess.date(now, d.mtime)
 	if sess.expired(now, s.opts.TTL) {

@@ -147,7 +147,7 @@ func (s *Store) reapOne(ctx context.Context, k key) (removed bool, err error) {
 		return s.removeIf(ctx, k, d, func(err error) bool { return errors.Is(err, ErrExpired) })
 	case sess.assumed: // see date
 		return false, s.update(ctx, k, func(*Session) error { return nil })
-	case !d.session.LastAccess.IsZero() && !s.stamp(&sess).Equal(time.Unix(0, d.mtime)):
+	case !d.lastAccess.IsZero() && !s.stamp(&sess).Equal(time.Unix(0, d.mtime)):
 		return false, s.mark(ctx, k, d, s.stamp(&sess))
 	}
 	return false, nil
