@@ -582,8 +582,10 @@ func (s *Store) remove(st *stripe, k key) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNotFound
 	}
-	if m, statErr := s.dir.stat(k.name); err != nil && statErr == nil && m.dir {
-		return errNotRegular
+	if err != nil {
+		if m, statErr := s.dir.stat(k.name); statErr == nil && m.dir {
+			return errNotRegular
+		}
 	}
 	return err
 }
