@@ -10,9 +10,6 @@ ignore (
 require (
 	github.com/fsnotify/fsnotify v1.10.1
 	github.com/gofrs/flock v0.13.1
-)
-
-require (
-	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
-	golang.org/x/sys v0.47.0 // indirect
+	github.com/hashicorp/golang-lru/v2 v2.0.7
+	golang.org/x/sys v0.47.0
 )
