@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// A target is a ratio of two lines that filestore is meant to keep.
+type target struct {
+	fs       string // "" = any
+	row, of  string // the row may be the beginning of its name
+	to       string
+	atLeast  bool
+	want     float64
+	longest  bool    // in place of a ratio of's greatest figure, in milliseconds
+	orMillis float64 // or it may take this long, whatever the ratio
+}
+
+var targets = []target{
+	{row: "Get hot", of: "filestore NoSync", to: "limit", want: 1.6},
+	{row: "Get uniform", of: "filestore NoSync", to: "limit", want: 2},
+	{row: "Get cache off", of: "filestore, no cache", to: "limit", want: 1.6},
+	{row: "Get missing", of: "filestore NoSync", to: "limit", want: 2},
+	{fs: "ext4", row: "Set over", of: "filestore NoSync", to: "limit", want: 0.7},
+	{fs: "tmpfs", row: "Set over", of: "filestore NoSync", to: "limit", want: 1.8},
+	{fs: "ext4", row: "Set over, durable", of: "filestore", to: "limit", want: 1.2},
+	{fs: "ext4", row: "Set over, durable", of: "session-file-store", to: "filestore", atLeast: true, want: 1.8},
+	{fs: "ext4", row: "Set new", of: "filestore NoSync", to: "limit", want: 1.5},
+	{fs: "tmpfs", row: "Set new", of: "filestore NoSync", to: "limit", want: 1.8},
+	{row: "Touch", of: "filestore NoSync", to: "filestore NoSync, Get", want: 1.2},
+	{fs: "ext4", row: "Destroy", of: "filestore NoSync", to: "limit", want: 1.6},
+	{fs: "ext4", row: destroyOld, of: "filestore NoSync", to: "limit", want: 1.6},
+	{fs: "tmpfs", row: "Destroy", of: "filestore NoSync", to: "limit", want: 2.4},
+	{row: "mixed, 8 at once", of: "filestore NoSync", to: "gorilla", atLeast: true, want: 3},
+	{row: "mixed, 64 at once, longest wait", of: "filestore NoSync", longest: true, want: 50},
+	{fs: "ext4", row: "mixed, 64 at once, durable, longest wait", of: "filestore", longest: true, want: 50},
+	{row: "Reap *, 1 % expired", of: "filestore NoSync", to: "limit", want: 1.3},
+	{row: "Reap *, all expired", of: "filestore NoSync", to: "limit", want: 1.3},
+	{row: "Set p99 beside a Reap", of: "filestore NoSync, while reaping", to: "filestore NoSync", want: 2,
+		orMillis: 10},
+	{row: "memory: heap per session", of: "filestore NoSync", to: "scs memory", want: 1.25},
+	{row: "HTTP, read only", of: "filestore NoSync", to: "scs memory", atLeast: true, want: 0.9},
+}
+
+func (t *table) printTargets() {
+	fmt.Printf("\ntargets, %s:\n", t.fs)
+	for _, g := range targets {
+		if g.fs != "" && g.fs != t.fs {
+			continue
+		}
+		row := g.row
+		for _, l := range t.lines { // the number of sessions varies
+			head, tail, ok := strings.Cut(g.row, "*")
+			if ok && strings.HasPrefix(l.row, head) && strings.HasSuffix(l.row, tail) {
+				row = l.row
+			}
+		}
+		of, to := t.find(row, g.of), t.find(row, g.to)
+		got, unit := ratio(of, to), "x "+g.to
+		if g.fs == "ext4" && row == "Set over" {
+			// Mounted noauto_da_alloc, ext4 flushes no rename, and nothing is to be won.
+			swap := t.find(row, "limit, exchange")
+			if ratio(to, swap) < 1.5 {
+				got, unit, g.want = ratio(of, swap), "x "+swap.name+" (the rename flushes nothing)", 1.4
+			}
+		}
+		if g.longest && of != nil {
+			got, unit = slices.Max(of.rounds)/1e6, "ms"
+		}
+		if math.IsNaN(got) || g.longest && of == nil {
+			continue // not measured
+		}
+		ok, sign := got <= g.want, "<="
+		if g.atLeast {
+			ok, sign = got >= g.want, ">="
+		}
+		if g.orMillis > 0 {
+			took := median(of.rounds) / 1e6
+			ok = ok || took <= g.orMillis
+			unit += fmt.Sprintf(" or <= %.0f ms (took %.2f)", g.orMillis, took)
+		}
+		verdict := "ok"
+		if !ok {
+			verdict = "MISSED"
+		}
+		fmt.Printf("%-6s  %-40s %-31s %6.2f  %s %.2f %s\n", verdict, row, g.of, got, sign, g.want, unit)
+	}
+}
