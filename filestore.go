@@ -245,8 +245,12 @@ func makeDir(dir string, noSync bool) error {
 		return err
 	}
 	d := directory{}
-	if d.file, err = os.Open(parent); err != nil {
+	d.file, err = os.Open(parent)
+	if errors.Is(err, fs.ErrPermission) {
 		return nil // one that may not be read cannot be flushed
+	}
+	if err != nil {
+		return err
 	}
 	defer d.file.Close()
 	return d.sync()
