@@ -1,0 +1,443 @@
+package fault
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// An injection makes one system call of an operation fail, or kills the process there.
+type injection struct {
+	call  string
+	nth   int    // of that name, in the worker's main thread
+	what  string // an errno's name, or KILL
+	twice bool   // each later unlinkat, which cleans up, fails too
+}
+
+func (i injection) String() string {
+	s := fmt.Sprintf("%s %d %s", i.call, i.nth, i.what)
+	if i.twice {
+		s += ", then unlinkat"
+	}
+	return s
+}
+
+func (i injection) args() []string {
+	what := "error=" + i.what
+	if i.what == "KILL" {
+		what = "signal=SIGKILL"
+	}
+	args := []string{"-e", fmt.Sprintf("inject=%s:%s:when=%d", i.call, what, i.nth)}
+	if i.twice {
+		args = append(args, "-e", "inject=unlinkat:error=EIO:when=1+")
+	}
+	return args
+}
+
+// sweeps are the operations, with what the session holds before and after: 0 = there is none.
+var sweeps = []struct {
+	name, op string
+	options  filestore.Options
+	old, new int
+}{
+	{"Get", "get", filestore.Options{}, 1, 1},
+	{"Set new", "set", filestore.Options{}, 0, 2},
+	{"Set over", "set", filestore.Options{}, 1, 2},
+	{"Set over, NoSync", "set", filestore.Options{NoSync: true}, 1, 2},
+	{"Create", "create", filestore.Options{}, 0, 2},
+	{"Update", "update", filestore.Options{}, 1, 2},
+	{"Touch", "touch", filestore.Options{TouchAfter: -1}, 1, 1},
+	{"Destroy", "destroy", filestore.Options{}, 1, 0},
+	{"Reap", "reap", filestore.Options{TTL: time.Millisecond}, 1, 0},
+	{"Open", "open", filestore.Options{}, 1, 1},
+	{"Open new", "open", filestore.Options{}, 0, 0},
+}
+
+// interruptible are the calls that a signal can interrupt. (The others do not wait.)
+var interruptible = map[string]bool{"openat": true, "read": true, "write": true, "fsync": true, "flock": true,
+	"renameat": true, "renameat2": true, "unlinkat": true, "ftruncate": true}
+
+// calls are those that are made to fail: all that a store uses, but for what cannot (futex) and
+// what is the runtime's own.
+const calls = "openat,close,read,write,fstat,newfstatat,statfs,fstatfs,fchown,fchownat,fchmod,fchmodat,utimensat,fsync,ftruncate," +
+	"renameat,renameat2,unlinkat,mkdirat,flock,getdents64,lseek,readlinkat"
+
+// P1 to P3, G1, G3, G5, G7, H1: whatever system call of an operation fails, or is the process's last,
+// the session is the old one or the new one, the error is reported, and the next call works.
+func TestCalls(t *testing.T) {
+	need(t, "root", "strace")
+	whats := []string{"EIO", "KILL"}
+	if long(0, 1) == 1 {
+		whats = []string{"EIO", "ENOSPC", "EDQUOT", "EMFILE", "EACCES", "EROFS", "KILL"}
+	}
+	for _, sw := range sweeps {
+		t.Run(sw.name, func(t *testing.T) {
+			t.Parallel()
+			c := caller{t: t, dir: t.TempDir(), name: sw.name, op: sw.op, options: sw.options, old: sw.old, new: sw.new}
+			found := c.record()
+			var all []injection
+			for _, name := range slices.Sorted(maps.Keys(found)) {
+				nths := found[name]
+				if most := long(4, len(nths)); len(nths) > most { // Open looks at each lock file
+					nths = slices.Concat(nths[:most/2], nths[len(nths)-most/2:])
+				}
+				for _, nth := range nths {
+					for _, what := range whats {
+						if what == "KILL" && sw.op == "open" && len(nths) > 2 && long(0, 1) == 0 {
+							continue
+						}
+						all = append(all, injection{name, nth, what, false})
+					}
+					if interruptible[name] {
+						all = append(all, injection{name, nth, "EINTR", false})
+					}
+					if sw.op == "set" && name != "unlinkat" {
+						all = append(all, injection{name, nth, "EIO", true})
+					}
+				}
+			}
+			reported := 0
+			for _, i := range all {
+				if c.try(i) {
+					reported++
+				}
+			}
+			t.Logf("%d calls made to fail in %d ways, %d reported, %d did not happen", len(found), len(all), reported, c.missed)
+			if hit := len(all) - c.missed; hit < 8 || hit < len(all)/2 {
+				t.Errorf("only %d of %d injections: the test tests nothing", hit, len(all))
+			}
+		})
+	}
+}
+
+type caller struct {
+	t        *testing.T
+	dir      string
+	name, op string
+	options  filestore.Options
+	old, new int
+	runs     int
+	missed   int // injections that did not happen
+	locks    int // the first flock
+}
+
+// prepare makes a directory with the old session and one that nobody touches.
+func (c *caller) prepare() string {
+	c.t.Helper()
+	c.runs++
+	dir := filepath.Join(c.dir, fmt.Sprint(c.runs), "sessions")
+	if c.op == "open" && c.old == 0 {
+		if err := os.Mkdir(filepath.Dir(dir), 0o700); err != nil {
+			c.t.Fatal(err)
+		}
+		return dir
+	}
+	s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer s.Close()
+	for id, n := range map[string]int{"id": c.old, "other": 7} {
+		if n == 0 {
+			continue
+		}
+		sess := new(filestore.Session)
+		if id == "other" {
+			sess.Cookie = filestore.Cookie{OriginalMaxAge: time.Hour, HTTPOnly: true, Path: "/"}
+		}
+		if err := put(sess, newValue(n, 300)); err != nil {
+			c.t.Fatal(err)
+		}
+		if err := s.Set(ctx, id, sess); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	then := time.Now().Add(-time.Minute) // a new lock file would be waited for
+	locks, _ := filepath.Glob(filepath.Join(dir, ".locks", "*"))
+	for _, lock := range locks {
+		if err := os.Chtimes(lock, then, then); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// run has a worker do the operation in dir, with strace's arguments, and returns what it reports and
+// the calls that strace has seen.
+func (c *caller) run(dir string, args ...string) (r outcome, seen []seenCall, err error) {
+	name := filepath.Join(c.dir, "log")
+	options, _ := json.Marshal(c.options)
+	trace := calls
+	if len(args) > 0 { // what is injected alone: the fewer calls stop, the faster
+		trace, _, _ = strings.Cut(strings.TrimPrefix(args[1], "inject="), ":")
+	}
+	if !slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, "SIGKILL") }) {
+		args = append(args, "--seccomp-bpf") // faster, but then it sends no signal
+	}
+	args = append(args, "-f", "-qq", "-o", name, "-e", "signal=none", "-e", "trace=faccessat,faccessat2,"+trace)
+	if c.op == "reap" { // which does its work in other threads: count what they do with this session
+		for _, path := range []string{"/begin", "/end", "id.json", dir + "/id.json", dir + "/.locks/20"} {
+			args = append(args, "-P", path)
+		}
+	}
+	cmd := exec.Command("strace", append(args, os.Args[0], dir, c.op, fmt.Sprint(c.new), string(options))...)
+	cmd.Env = append(os.Environ(), workerVar+"=call")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	data, logErr := os.ReadFile(name)
+	if err == nil {
+		err = json.Unmarshal(out, &r)
+	}
+	if logErr != nil {
+		err = logErr
+	}
+	return r, parse(string(data)), err
+}
+
+// A seenCall is one that the worker made in its operation.
+type seenCall struct {
+	name     string
+	nth      int // of its thread
+	injected bool
+}
+
+var logLine = regexp.MustCompile(`^(\d+) +(?:<\.\.\. )?(\w+)(\(| resumed)(.*)`)
+
+// parse finds what happened between the worker's marks.
+func parse(log string) (seen []seenCall) {
+	count := make(map[string]int)
+	last := make(map[string]int) // of each thread, its index in seen
+	main, inside := "", false
+	for line := range strings.Lines(log) {
+		m := logLine.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		thread, name, rest := m[1], m[2], m[4]
+		main = cmp.Or(main, thread)
+		if strings.HasPrefix(name, "faccessat") {
+			if thread == main {
+				inside = strings.Contains(rest, `"/begin"`)
+			}
+			continue
+		}
+		if m[3] == "(" {
+			count[thread+name]++
+			delete(last, thread)
+			if inside {
+				last[thread] = len(seen)
+				seen = append(seen, seenCall{name: name, nth: count[thread+name]})
+			}
+		}
+		if i, ok := last[thread]; ok && strings.Contains(rest, "INJECTED") {
+			seen[i].injected = true
+		}
+	}
+	return seen
+}
+
+// record finds the calls that the operation makes: for each name which ones.
+func (c *caller) record() map[string][]int {
+	c.t.Helper()
+	r, seen, err := c.run(c.prepare())
+	if err != nil || r.Err != "" {
+		c.t.Fatalf("without a fault: %v, %+v", err, r)
+	}
+	found := make(map[string][]int)
+	for _, call := range seen {
+		if !slices.Contains(found[call.name], call.nth) {
+			found[call.name] = append(found[call.name], call.nth)
+		}
+	}
+	if len(found) == 0 {
+		c.t.Fatal("no calls seen")
+	}
+	if flocks := found["flock"]; len(flocks) > 0 {
+		c.locks = slices.Min(flocks)
+	}
+	return found
+}
+
+// harmless are the calls whose failure an operation gets by without, and how.
+var harmless = map[string]map[string]bool{
+	"":                 {"close": true, "flock": true},                                           // the kernel has let go, or will
+	"Set over, NoSync": {"newfstatat": true, "renameat2": true, "unlinkat": true},                // renames then; Reap removes
+	"Reap":             {"newfstatat": true},                                                     // then it looks at the session itself
+	"Open":             {"newfstatat": true, "fstat": true, "getdents64": true, "fstatfs": true}, // what it can do without
+	"Open new":         {"newfstatat": true, "fstat": true, "getdents64": true, "fstatfs": true},
+}
+
+// try reports whether the fault was reported.
+func (c *caller) try(i injection) bool {
+	c.t.Helper()
+	fail := func(format string, args ...any) {
+		c.t.Helper()
+		c.t.Errorf("%v: "+format, append([]any{i}, args...)...)
+	}
+	var dir string
+	var r outcome
+	for attempt := 1; ; attempt++ {
+		dir = c.prepare()
+		var seen []seenCall
+		var err error
+		r, seen, err = c.run(dir, i.args()...)
+		hit := slices.ContainsFunc(seen, func(call seenCall) bool { return call.injected && call.name == i.call })
+		if i.what == "KILL" {
+			hit = err != nil
+		} else if err != nil {
+			fail("the worker: %v", err)
+			return false
+		}
+		if hit {
+			break
+		}
+		if attempt == 3 { // a call that an operation makes now and then, as time goes
+			c.missed++
+			return false
+		}
+	}
+	if i.what != "KILL" {
+		switch {
+		case i.what == "EINTR" && r.Err != "":
+			fail("an interruption is reported: %s", r.Err)
+		case r.Err != "" && r.Kind != errnos[i.what].Error():
+			fail("reported as %q: %s", r.Kind, r.Err)
+		case r.Err == "" && i.what != "EINTR" && !harmless[""][i.call] && !harmless[c.name][i.call] &&
+			!(i.call == "flock" && i.nth > c.locks): // an unlock; then the descriptor is closed
+			fail("is not reported")
+		case r.Err == "" && r.After != c.new && c.op != "open":
+			fail("success, and the session is %d", r.After)
+		case r.After != c.old && r.After != c.new && c.op != "open":
+			fail("the session is %d", r.After)
+		case r.Again != "" && c.op != "reap": // whose injections hit each thread that comes
+			fail("the next call: %s", r.Again)
+		case r.Temps > 0 && i.call != "unlinkat" && !i.twice:
+			fail("%d temporary files left by a living process", r.Temps)
+		}
+	}
+	c.again(dir, fail)
+	return r.Err != ""
+}
+
+// again looks at the directory with another process's eyes.
+func (c *caller) again(dir string, fail func(string, ...any)) {
+	c.t.Helper()
+	s, err := filestore.Open(dir, &filestore.Options{ReapInterval: -1})
+	if err != nil {
+		fail("Open later: %v", err)
+		return
+	}
+	defer s.Close()
+	if c.op == "open" && c.old == 0 {
+		return
+	}
+	if n, err := read(s, "id"); err != nil || n != c.old && n != c.new {
+		fail("the session is %d, %v", n, err)
+	}
+	if n, err := read(s, "other"); err != nil || n != 7 {
+		fail("the other session is %d, %v", n, err)
+	}
+	if _, err := s.Reap(ctx); err != nil {
+		fail("Reap later: %v", err)
+	}
+	if n := temps(dir); n > 0 {
+		fail("%d temporary files survive a Reap", n)
+	}
+	if err := s.Set(ctx, "next", new(filestore.Session)); err != nil {
+		fail("Set later: %v", err)
+	}
+}
+
+func temps(dir string) int {
+	left, _ := filepath.Glob(filepath.Join(dir, ".*~"))
+	return len(left)
+}
+
+var errnos = map[string]syscall.Errno{
+	"EIO": syscall.EIO, "ENOSPC": syscall.ENOSPC, "EDQUOT": syscall.EDQUOT, "EINTR": syscall.EINTR, "EMFILE": syscall.EMFILE,
+	"EACCES": syscall.EACCES, "EROFS": syscall.EROFS,
+}
+
+// An outcome is what a worker found: the operation's error, the session after it, what failed when
+// all was done once more.
+type outcome struct {
+	Err, Kind string
+	After     int
+	Again     string
+	Temps     int
+}
+
+func init() {
+	if os.Getenv(workerVar) == "call" {
+		runtime.LockOSThread() // strace counts for each thread
+	}
+	workers["call"] = func(dir string, args []string) {
+		var o filestore.Options
+		if err := json.Unmarshal([]byte(args[2]), &o); err != nil {
+			panic(err)
+		}
+		o.ReapInterval = -1
+		a := ask{Op: args[0], ID: "id", Size: 300}
+		fmt.Sscan(args[1], &a.N)
+		var s *filestore.Store
+		var err error
+		act := func() error {
+			if a.Op == "open" {
+				if s != nil {
+					s.Close()
+				}
+				s, err = filestore.Open(dir, &o)
+				return err
+			}
+			_, err := operate(s, a)
+			return err
+		}
+		if a.Op != "open" {
+			if s, err = filestore.Open(dir, &o); err != nil {
+				panic(err)
+			}
+		}
+		syscall.Access("/begin", 0)
+		err = act()
+		syscall.Access("/end", 0)
+		var r outcome
+		if err != nil {
+			r.Err, r.Kind = err.Error(), kind(err)
+		}
+		r.Temps = temps(dir)
+		if a.Op != "open" || s != nil { // with a life that is not over at once
+			look, err := filestore.Open(dir, &filestore.Options{ReapInterval: -1})
+			if err != nil {
+				r.Again = err.Error()
+			} else if r.After, err = read(look, "id"); err != nil {
+				r.Again = err.Error()
+			}
+		}
+		if a.Op == "create" && r.After != 0 {
+			a.Op = "set"
+		}
+		if err := act(); err != nil && kind(err) != filestore.ErrNotFound.Error() {
+			r.Again = err.Error()
+		}
+		if _, err := operate(s, ask{Op: "set", ID: "next"}); err != nil {
+			r.Again = err.Error()
+		}
+		if err := s.Close(); err != nil {
+			r.Again = err.Error()
+		}
+		json.NewEncoder(os.Stdout).Encode(r)
+	}
+}

@@ -1,0 +1,157 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// A disk is a block device whose power can fail: the one file of a FUSE file system, with a loop
+// device on top of it, and on that a real file system. What was written since the last flush is in
+// the disk's cache, and of that a power cut keeps any part.
+type disk struct {
+	fs.Inode
+	dev   string // /dev/loop…
+	point string // where the file system is mounted
+
+	mu      sync.Mutex
+	now     []byte  // what a read sees
+	stable  []byte  // as it was at the last flush
+	cache   []write // since then
+	flushes int
+}
+
+type write struct {
+	off  int64
+	data []byte
+}
+
+// sector is what a disk writes whole.
+const sector = 512
+
+// newDisk makes a disk with a file system on it, made by mkfs and mounted with the options.
+func newDisk(t *testing.T, size int, options string, mkfs ...string) *disk {
+	t.Helper()
+	d := &disk{now: make([]byte, size), stable: make([]byte, size), point: t.TempDir()}
+	host := t.TempDir()
+	server, err := fs.Mount(host, &root{disk: d}, &fs.Options{MountOptions: fuse.MountOptions{
+		DirectMountStrict: true, FsName: "filestore-fault", MaxWrite: 1 << 20,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Unmount(); err != nil {
+			t.Error(err)
+		}
+	})
+	d.dev = loop(t, filepath.Join(host, "disk"))
+	run(t, mkfs[0], append(mkfs[1:], d.dev)...)
+	mount(t, d.dev, d.point, options)
+	return d
+}
+
+// loop lays a loop device over the file.
+func loop(t *testing.T, file string) (dev string) {
+	t.Helper()
+	dev = strings.TrimSpace(run(t, "losetup", "--find", "--show", file))
+	t.Cleanup(func() { run(t, "losetup", "--detach", dev) })
+	return dev
+}
+
+func mount(t *testing.T, dev, point, options string) (unmount func()) {
+	t.Helper()
+	run(t, "mount", "-o", options, dev, point)
+	unmount = sync.OnceFunc(func() { run(t, "umount", point) })
+	t.Cleanup(unmount)
+	return unmount
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		errors.As(err, &exit)
+		t.Fatalf("%s %v: %v %s", name, args, err, exit.Stderr)
+	}
+	return string(out)
+}
+
+// cut writes what a power cut at this moment leaves of the disk to the file image: all that was
+// flushed, and of each sector written since then either the old or the new state.
+func (d *disk) cut(image string, rnd *rand.Rand) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	left := append([]byte(nil), d.stable...)
+	keep := rnd.Float64() // from nothing to all
+	for _, w := range d.cache {
+		for i := 0; i < len(w.data); i += sector {
+			if end := min(i+sector, len(w.data)); rnd.Float64() < keep {
+				copy(left[w.off+int64(i):], w.data[i:end])
+			}
+		}
+	}
+	return os.WriteFile(image, left, 0o600)
+}
+
+type root struct {
+	fs.Inode
+	disk *disk
+}
+
+func (r *root) OnAdd(ctx context.Context) {
+	r.AddChild("disk", r.NewPersistentInode(ctx, r.disk, fs.StableAttr{Mode: syscall.S_IFREG}), true)
+}
+
+func (d *disk) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	out.Mode, out.Size = 0o600, uint64(len(d.now))
+	return 0
+}
+
+func (d *disk) Setattr(context.Context, fs.FileHandle, *fuse.SetAttrIn, *fuse.AttrOut) syscall.Errno {
+	return 0 // of times, which nobody reads
+}
+
+func (d *disk) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
+	return nil, fuse.FOPEN_DIRECT_IO, 0
+}
+
+func (d *disk) Read(_ context.Context, _ fs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := copy(dest, d.now[min(off, int64(len(d.now))):])
+	return fuse.ReadResultData(dest[:n]), 0
+}
+
+func (d *disk) Write(_ context.Context, _ fs.FileHandle, data []byte, off int64) (uint32, syscall.Errno) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if off+int64(len(data)) > int64(len(d.now)) {
+		return 0, syscall.ENOSPC
+	}
+	copy(d.now[off:], data)
+	d.cache = append(d.cache, write{off, append([]byte(nil), data...)})
+	return uint32(len(data)), 0
+}
+
+func (d *disk) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, w := range d.cache {
+		copy(d.stable[w.off:], w.data)
+	}
+	d.cache = nil
+	d.flushes++
+	return 0
+}

@@ -1,0 +1,274 @@
+//go:build linux
+
+package fault
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+var ctx = context.Background()
+
+// Other processes are this test binary again: a worker is named by an environment variable and
+// opens the store in the directory of its argument.
+const workerVar = "FILESTORE_FAULT_WORKER"
+
+var workers = map[string]func(dir string, args []string){"serve": serve}
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	if name := os.Getenv(workerVar); name != "" {
+		workers[name](os.Args[1], os.Args[2:])
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// long is n in the long form, else short.
+func long(short, n int) int {
+	if os.Getenv("FILESTORE_LONG") != "" {
+		return n
+	}
+	return short
+}
+
+func dice(t testing.TB) *rand.Rand {
+	seed, err := strconv.ParseUint(os.Getenv("FILESTORE_SEED"), 10, 64)
+	if err != nil {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("FILESTORE_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// need skips a test with a line that says what is missing, and fails it where CI promises that
+// nothing is.
+func need(t testing.TB, what ...string) {
+	t.Helper()
+	for _, name := range what {
+		_, err := exec.LookPath(name)
+		if name == "root" {
+			err = nil
+			if os.Geteuid() != 0 {
+				err = errors.New("not root")
+			}
+		}
+		if strings.HasPrefix(name, "/") {
+			_, err = os.Stat(name)
+		}
+		if err != nil && os.Getenv("CI") == "true" {
+			t.Fatalf("with CI=true nothing may be skipped: %v", err)
+		}
+		if err != nil {
+			t.Skip(err)
+		}
+	}
+}
+
+// A value is what a session holds in these tests: it shows whether it is whole.
+type value struct {
+	N   int    `json:"n"` // 0: no session
+	Pad string `json:"pad"`
+}
+
+func newValue(n, size int) value {
+	return value{n, strings.Repeat(string(rune('a'+n%26)), size)}
+}
+
+func put(sess *filestore.Session, v value) error {
+	return errors.Join(sess.Put("n", v.N), sess.Put("size", len(v.Pad)), sess.Put("pad", v.Pad))
+}
+
+// read returns the n of the session id, 0 where there is none. Any other thing than a whole value is
+// an error.
+func read(s *filestore.Store, id string) (n int, err error) {
+	sess, err := s.Get(ctx, id)
+	if errors.Is(err, filestore.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err = filestore.Value[int](sess, "n")
+	size, sizeErr := filestore.Value[int](sess, "size")
+	pad, padErr := filestore.Value[string](sess, "pad")
+	if err := errors.Join(err, sizeErr, padErr); err != nil {
+		return 0, err
+	}
+	if pad != newValue(n, size).Pad {
+		return 0, fmt.Errorf("a third possibility: n %d, size %d, pad of %d", n, size, len(pad))
+	}
+	return n, nil
+}
+
+// An ask is one operation of a serving worker; a reply is its outcome.
+type ask struct {
+	Op, ID  string
+	N, Size int
+	Options filestore.Options // of open
+	Of      string            // of starve: the operation
+}
+
+type reply struct {
+	N    int
+	Err  string
+	Kind string // the sentinel or system error that Err is
+}
+
+// serve does what it is asked for, on one store after the other.
+func serve(dir string, _ []string) {
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	var s *filestore.Store
+	for {
+		var a ask
+		if in.Decode(&a) != nil {
+			return
+		}
+		var r reply
+		var err error
+		switch a.Op {
+		case "open": // ID is a directory in dir
+			o := a.Options
+			o.ReapInterval = -1
+			s, err = filestore.Open(dir+"/"+a.ID, &o)
+		case "close":
+			err = s.Close()
+		case "starve":
+			r.N, err = starve(s, a)
+		case "watch":
+			for _, err = range s.Watch(ctx) {
+				break
+			}
+		default:
+			r.N, err = operate(s, a)
+		}
+		if err != nil {
+			r.Err, r.Kind = err.Error(), kind(err)
+		}
+		out.Encode(r)
+	}
+}
+
+// operate does one operation on s.
+func operate(s *filestore.Store, a ask) (n int, err error) {
+	v := newValue(a.N, a.Size)
+	switch a.Op {
+	case "get":
+		return read(s, a.ID)
+	case "set", "create":
+		sess := new(filestore.Session)
+		if err := put(sess, v); err != nil {
+			return 0, err
+		}
+		if a.Op == "create" {
+			return 0, s.Create(ctx, a.ID, sess)
+		}
+		return 0, s.Set(ctx, a.ID, sess)
+	case "update":
+		return 0, s.Update(ctx, a.ID, func(sess *filestore.Session) error { return put(sess, v) })
+	case "touch":
+		return 0, s.Touch(ctx, a.ID, nil)
+	case "destroy":
+		return 0, s.Destroy(ctx, a.ID)
+	case "reap":
+		return s.Reap(ctx)
+	case "len":
+		return s.Len(ctx)
+	}
+	return 0, errors.New("no such operation")
+}
+
+// kind names what a caller could act on.
+func kind(err error) string {
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		return no.Error()
+	}
+	for _, e := range []error{filestore.ErrLockTimeout, filestore.ErrExpired, filestore.ErrInvalidID, filestore.ErrNotFound,
+		filestore.ErrCorrupt, filestore.ErrTooLarge, filestore.ErrUnsafeFile, filestore.ErrClosed} {
+		if errors.Is(err, e) {
+			return e.Error()
+		}
+	}
+	return ""
+}
+
+// A server is a serving worker.
+type server struct {
+	*exec.Cmd
+	in  *json.Encoder
+	out *json.Decoder
+}
+
+// newServer starts one, behind the command before, if any.
+func newServer(t testing.TB, dir string, before ...string) *server {
+	t.Helper()
+	args := slices.Concat(before, []string{os.Args[0], dir})
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), workerVar+"=serve")
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return &server{cmd, json.NewEncoder(in), json.NewDecoder(bufio.NewReader(out))}
+}
+
+// begin asks without waiting for the reply, which end returns.
+func (s *server) begin(t testing.TB, a ask) {
+	t.Helper()
+	if err := s.in.Encode(a); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *server) end(t testing.TB) (r reply) {
+	t.Helper()
+	if err := s.out.Decode(&r); err != nil {
+		t.Fatalf("the worker is gone: %v", err)
+	}
+	return r
+}
+
+func (s *server) do(t testing.TB, a ask) reply {
+	t.Helper()
+	s.begin(t, a)
+	return s.end(t)
+}
+
+// must is do for what has to succeed.
+func (s *server) must(t testing.TB, a ask) reply {
+	t.Helper()
+	r := s.do(t, a)
+	if r.Err != "" {
+		t.Fatalf("%s %s: %s", a.Op, a.ID, r.Err)
+	}
+	return r
+}

@@ -1,0 +1,173 @@
+package fault
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// fileSystems are those that a power cut is tried on.
+var fileSystems = map[string][]string{
+	"ext4": {"mkfs.ext4", "-q"},
+}
+
+// P1 to P3, H2 to H4: after a power cut at any moment, each session is what was acknowledged last,
+// or what was just being written; a logout stays one. A store made just before is there.
+func TestPowerCut(t *testing.T) {
+	for name, mkfs := range fileSystems {
+		t.Run(name, func(t *testing.T) {
+			need(t, "root", "losetup", "/dev/fuse", mkfs[0])
+			p := newPlant(t, filestore.Options{}, mkfs)
+			for range long(40, 1000) {
+				if err := p.round(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Logf("%d power cuts, %d in the middle of an operation; %d operations acknowledged, %d flushes",
+				p.cuts, p.amid, p.acked, p.disk.flushes)
+		})
+	}
+}
+
+// The proof has teeth: where nothing is flushed, power cuts are seen to lose what was acknowledged.
+func TestPowerCutHasTeeth(t *testing.T) {
+	for name, mkfs := range fileSystems {
+		t.Run(name, func(t *testing.T) {
+			need(t, "root", "losetup", "/dev/fuse", mkfs[0])
+			p := newPlant(t, filestore.Options{NoSync: true}, mkfs)
+			for range 40 {
+				if err := p.round(); err != nil {
+					t.Log("as it must:", err)
+					return
+				}
+			}
+			t.Error("40 power cuts have lost nothing of what was never flushed: the test sees nothing")
+		})
+	}
+}
+
+// A plant is a worker on a disk whose power is cut again and again.
+type plant struct {
+	t      *testing.T
+	rnd    *rand.Rand
+	disk   *disk
+	worker *server
+	opts   filestore.Options
+	known  map[string]int // id, with its directory, to the n acknowledged last
+	dir    string         // that the worker's store is in
+	n      int
+
+	cuts, amid, acked int
+}
+
+func newPlant(t *testing.T, opts filestore.Options, mkfs []string) *plant {
+	p := &plant{t: t, rnd: dice(t), opts: opts, known: make(map[string]int)}
+	p.disk = newDisk(t, 32<<20, "noatime", mkfs...)
+	p.worker = newServer(t, p.disk.point)
+	return p
+}
+
+// round lets some operations be acknowledged, begins another or not, and cuts the power.
+func (p *plant) round() error {
+	if p.dir == "" || p.rnd.IntN(10) == 0 {
+		if p.dir != "" {
+			p.worker.must(p.t, ask{Op: "close"})
+		}
+		p.n++
+		p.dir = fmt.Sprintf("new-%d/sessions", p.n)
+		p.worker.must(p.t, ask{Op: "open", ID: p.dir, Options: p.opts})
+	}
+	for range 1 + p.rnd.IntN(6) {
+		a := p.next()
+		p.worker.must(p.t, a)
+		p.acked++
+		p.known[p.dir+"/"+a.ID] = a.N
+	}
+	image := filepath.Join(p.t.TempDir(), "image")
+	defer os.Remove(image)
+	var amid ask
+	if p.rnd.IntN(2) == 0 {
+		amid = p.next()
+		p.worker.begin(p.t, amid)
+		time.Sleep(time.Duration(p.rnd.IntN(3000)) * time.Microsecond)
+		p.amid++
+	}
+	p.cuts++
+	if err := p.disk.cut(image, p.rnd); err != nil {
+		return err
+	}
+	err := p.check(image, amid)
+	if amid.Op != "" {
+		if r := p.worker.end(p.t); r.Err != "" {
+			p.t.Fatal(r.Err)
+		}
+		p.known[p.dir+"/"+amid.ID] = amid.N
+	}
+	return err
+}
+
+// next makes up an operation that succeeds. Of a destroy N is 0.
+func (p *plant) next() ask {
+	p.n++
+	a := ask{Op: "set", ID: fmt.Sprint("s", p.rnd.IntN(8)), N: p.n, Size: p.rnd.IntN(6000)}
+	there := p.known[p.dir+"/"+a.ID] != 0
+	switch dice := p.rnd.IntN(10); {
+	case there && dice < 4:
+		a.Op = "update"
+	case there && dice < 8:
+		a.Op, a.N = "destroy", 0
+	case dice == 9:
+		a.ID = fmt.Sprint("new", p.n)
+	}
+	return a
+}
+
+// check starts the machine again, with what is left of its disk.
+func (p *plant) check(image string, amid ask) error {
+	point := p.t.TempDir()
+	unmount := mount(p.t, image, point, "loop,noatime")
+	defer unmount()
+	stores := make(map[string]*filestore.Store)
+	for key, want := range p.known {
+		dir, id := filepath.Split(key)
+		s := stores[dir]
+		if s == nil {
+			path := filepath.Join(point, dir)
+			if _, err := os.Stat(path); err != nil {
+				return fmt.Errorf("the store is gone: %w", err)
+			}
+			var err error
+			if s, err = filestore.Open(path, &filestore.Options{ReapInterval: -1}); err != nil {
+				return err
+			}
+			defer s.Close()
+			stores[dir] = s
+		}
+		got, err := read(s, id)
+		if err != nil {
+			return fmt.Errorf("after cut %d: %s: %w", p.cuts, id, err)
+		}
+		now := strings.TrimSuffix(dir, "/") == p.dir && id == amid.ID
+		if got != want && !(now && got == amid.N) {
+			return fmt.Errorf("after cut %d: %s is %d, acknowledged was %d, %+v was under way", p.cuts, id, got, want, amid)
+		}
+	}
+	for dir, s := range stores {
+		if _, err := s.Reap(ctx); err != nil {
+			return err
+		}
+		if left, _ := filepath.Glob(filepath.Join(point, dir, ".*~")); len(left) > 0 {
+			return fmt.Errorf("after cut %d: Reap left %d temporary files", p.cuts, len(left))
+		}
+		if err := s.Set(ctx, "next", new(filestore.Session)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
