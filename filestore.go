@@ -519,17 +519,23 @@ func (s *Store) replace(st *stripe, name string, data []byte, stamp time.Time) (
 			return err
 		}
 	}
-	// The name tells whose lock its writer holds, for sweep. It is random, so that nobody can put
-	// something there first, and no extension ends like it: Node's reaper deletes what looks like a
-	// session and is none.
-	tmp := "." + st.name + "-" + rand.Text() + "~"
+	var tmp string
 	defer func() {
-		if err != nil { // also after a failed fsync: the kernel may have dropped the pages
+		if err != nil && !errors.Is(err, fs.ErrExist) { // also after a failed fsync: the kernel may have dropped the pages
 			s.dir.unlink(tmp)
 		}
 	}()
-	// The mtime says when the session expires: to the reaper a hint, and to whoever runs ls -l.
-	if err = s.dir.write(tmp, data, s.opts.Mode, s.owner, stamp, !s.opts.NoSync); err != nil {
+	for range 3 { // nobody can have put something there first, but then it is not ours
+		// The name tells whose lock its writer holds, for sweep, and is random. No extension ends like
+		// it: Node's reaper deletes what looks like a session and is none.
+		tmp = "." + st.name + "-" + rand.Text() + "~"
+		// The mtime says when the session expires: to the reaper a hint, and to whoever runs ls -l.
+		err = s.dir.write(tmp, data, s.opts.Mode, s.owner, stamp, !s.opts.NoSync)
+		if !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if err = s.stands(st); err != nil {

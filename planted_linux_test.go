@@ -2,8 +2,10 @@ package filestore_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -129,6 +131,50 @@ func TestPlantedObjects(t *testing.T) {
 			y.check(healthy+".json", "other.json")
 		})
 	}
+}
+
+// A constant is no source of random numbers.
+type constant byte
+
+func (c constant) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = byte(c)
+	}
+	return len(b), nil
+}
+
+// B11: where somebody has guessed the name of a temporary file, what is there is neither written to nor
+// removed.
+func TestPlantedTemporaryFile(t *testing.T) {
+	y := newYard(t, nil)
+	set(t, y.s, "id", "n", 1)
+	var tmp []string
+	for i := range 64 {
+		tmp = append(tmp, fmt.Sprintf(".%02x-%s~", i, strings.Repeat("A", 26)))
+	}
+	for what, plant := range map[string]func(name string) error{
+		"symlink": func(name string) error { return os.Symlink("../outside.json", filepath.Join(y.dir, name)) },
+		"file":    func(name string) error { return os.WriteFile(filepath.Join(y.dir, name), []byte("mine"), 0o600) },
+	} {
+		for _, name := range tmp {
+			if err := plant(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		y.mark()
+		random := rand.Reader
+		rand.Reader = constant(0)
+		err := y.s.Set(ctx, "id", session(t, "n", 2))
+		rand.Reader = random
+		wantErr(t, "Set over a planted "+what, err, fs.ErrExist)
+		y.check()
+		for _, name := range tmp {
+			if err := os.Remove(filepath.Join(y.dir, name)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	set(t, y.s, "id", "n", 3)
 }
 
 // B6: objects in place of a lock file.
@@ -385,9 +431,9 @@ func TestRacingReplacement(t *testing.T) {
 			tmp := filepath.Join(y.parent, "tmp")
 			switch i % 4 {
 			case 0:
-				os.WriteFile(tmp, []byte(doc(nowMs(), `,"user":"anna"`)), 0o600)
+				os.WriteFile(tmp, []byte(doc(nowMs(), `,"user":"eve"`)), 0o600)
 			case 1:
-				os.WriteFile(tmp, []byte(doc(nowMs(), fmt.Sprintf(`,"user":"anna","pad":%q`, strings.Repeat("x", 9000)))), 0o600)
+				os.WriteFile(tmp, []byte(doc(nowMs(), fmt.Sprintf(`,"user":"eve","pad":%q`, strings.Repeat("x", 9000)))), 0o600)
 			case 2:
 				os.Symlink(filepath.Join(y.parent, "outside.json"), tmp)
 			case 3:
@@ -397,10 +443,10 @@ func TestRacingReplacement(t *testing.T) {
 		}
 	})
 	unsafe := 0
-	for n := 0; n < 3000 || unsafe == 0 && n < 1_000_000; n++ {
+	for n := 0; n < 100_000 || unsafe == 0 && n < 1_000_000; n++ {
 		sess, err := y.s.Get(ctx, "id")
 		switch {
-		case err == nil && value(t, sess, "user") != "anna":
+		case err == nil && value(t, sess, "user") != "eve":
 			t.Fatalf("read the session of %s", value(t, sess, "user"))
 		case errors.Is(err, filestore.ErrUnsafeFile):
 			unsafe++

@@ -40,8 +40,8 @@ func TestFullDisk(t *testing.T) {
 	places := map[string]func(t *testing.T) string{
 		"tmpfs, no blocks": func(t *testing.T) string { return tmpfs(t, "size=1m") },
 		"tmpfs, no inodes": func(t *testing.T) string { return tmpfs(t, "nr_inodes=90") },
-		"ext4, no blocks":  func(t *testing.T) string { return image(t, "-m", "0", "-N", "400") },
-		"ext4, no inodes":  func(t *testing.T) string { return image(t, "-m", "0", "-N", "96") },
+		"ext4, no blocks":  func(t *testing.T) string { return image(t, "-O", "^has_journal", "-m", "0", "-N", "400") },
+		"ext4, no inodes":  func(t *testing.T) string { return image(t, "-O", "^has_journal", "-m", "0", "-N", "96") },
 	}
 	for name, place := range places {
 		t.Run(name, func(t *testing.T) {
@@ -84,15 +84,15 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// image mounts an ext4 of 4 MiB.
+// image mounts an ext4 of 8 MiB.
 func image(t *testing.T, mkfs ...string) (point string) {
 	t.Helper()
 	need(t, "root", "losetup", "mkfs.ext4")
 	file := filepath.Join(t.TempDir(), "image")
-	if err := os.WriteFile(file, make([]byte, 4<<20), 0o600); err != nil {
+	if err := os.WriteFile(file, make([]byte, 8<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "mkfs.ext4", append(append([]string{"-q", "-O", "^has_journal"}, mkfs...), file)...)
+	run(t, "mkfs.ext4", append(append([]string{"-q"}, mkfs...), file)...)
 	point = t.TempDir()
 	mount(t, file, point, "loop")
 	return point

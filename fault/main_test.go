@@ -122,6 +122,7 @@ type ask struct {
 	N, Size int
 	Options filestore.Options // of open
 	Of      string            // of starve: the operation
+	Age     time.Duration     // the cookie's maxAge, where it is not 0
 }
 
 type reply struct {
@@ -174,6 +175,9 @@ func operate(s *filestore.Store, a ask) (n int, err error) {
 		sess := new(filestore.Session)
 		if err := put(sess, v); err != nil {
 			return 0, err
+		}
+		if a.Age != 0 {
+			sess.Cookie = filestore.Cookie{OriginalMaxAge: a.Age, HTTPOnly: true, Path: "/"}
 		}
 		if a.Op == "create" {
 			return 0, s.Create(ctx, a.ID, sess)

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,43 +14,63 @@ import (
 )
 
 // fileSystems are those that a power cut is tried on.
-var fileSystems = map[string][]string{
-	"ext4": {"mkfs.ext4", "-q"},
+var fileSystems = []struct {
+	name string
+	size int
+	mkfs []string
+	long bool // in the long form only
+}{
+	{"ext4", 32 << 20, []string{"mkfs.ext4", "-q"}, false},
+	{"btrfs", 128 << 20, []string{"mkfs.btrfs", "-q"}, true},
+	{"xfs", 320 << 20, []string{"mkfs.xfs", "-q"}, true},
+}
+
+// onEach runs test on each file system.
+func onEach(t *testing.T, test func(t *testing.T, p *plant)) {
+	for _, f := range fileSystems {
+		if f.long && long(0, 1) == 0 {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			need(t, "root", "losetup", "/dev/fuse", f.mkfs[0])
+			p := &plant{t: t, rnd: dice(t), known: make(map[string]int)}
+			p.disk = newDisk(t, f.size, "noatime", f.mkfs...)
+			p.worker = newServer(t, p.disk.point)
+			test(t, p)
+		})
+	}
 }
 
 // P1 to P3, H2 to H4: after a power cut at any moment, each session is what was acknowledged last,
 // or what was just being written; a logout stays one. A store made just before is there.
 func TestPowerCut(t *testing.T) {
-	for name, mkfs := range fileSystems {
-		t.Run(name, func(t *testing.T) {
-			need(t, "root", "losetup", "/dev/fuse", mkfs[0])
-			p := newPlant(t, filestore.Options{}, mkfs)
-			for range long(40, 1000) {
-				if err := p.round(); err != nil {
-					t.Fatal(err)
-				}
+	onEach(t, func(t *testing.T, p *plant) {
+		for range long(40, 1000) {
+			if err := p.round(); err != nil {
+				t.Fatal(err)
 			}
-			t.Logf("%d power cuts, %d in the middle of an operation; %d operations acknowledged, %d flushes",
-				p.cuts, p.amid, p.acked, p.disk.flushes)
-		})
-	}
+		}
+		t.Logf("%d power cuts, %d in the middle of an operation; %d operations acknowledged, %d flushes",
+			p.cuts, p.amid, p.acked, p.disk.flushes)
+	})
 }
 
 // The proof has teeth: where nothing is flushed, power cuts are seen to lose what was acknowledged.
 func TestPowerCutHasTeeth(t *testing.T) {
-	for name, mkfs := range fileSystems {
-		t.Run(name, func(t *testing.T) {
-			need(t, "root", "losetup", "/dev/fuse", mkfs[0])
-			p := newPlant(t, filestore.Options{NoSync: true}, mkfs)
-			for range 40 {
-				if err := p.round(); err != nil {
-					t.Log("as it must:", err)
-					return
-				}
+	onEach(t, func(t *testing.T, p *plant) {
+		p.dir = "sessions"
+		p.worker.must(t, ask{Op: "open", ID: p.dir})
+		p.worker.must(t, ask{Op: "close"})
+		p.opts.NoSync = true
+		p.worker.must(t, ask{Op: "open", ID: p.dir, Options: p.opts})
+		for range 40 {
+			if err := p.round(); err != nil {
+				t.Log("as it must:", err)
+				return
 			}
-			t.Error("40 power cuts have lost nothing of what was never flushed: the test sees nothing")
-		})
-	}
+		}
+		t.Error("40 power cuts have lost nothing of what was never flushed: the test sees nothing")
+	})
 }
 
 // A plant is a worker on a disk whose power is cut again and again.
@@ -66,22 +87,20 @@ type plant struct {
 	cuts, amid, acked int
 }
 
-func newPlant(t *testing.T, opts filestore.Options, mkfs []string) *plant {
-	p := &plant{t: t, rnd: dice(t), opts: opts, known: make(map[string]int)}
-	p.disk = newDisk(t, 32<<20, "noatime", mkfs...)
-	p.worker = newServer(t, p.disk.point)
-	return p
-}
-
 // round lets some operations be acknowledged, begins another or not, and cuts the power.
 func (p *plant) round() error {
 	if p.dir == "" || p.rnd.IntN(10) == 0 {
 		if p.dir != "" {
 			p.worker.must(p.t, ask{Op: "close"})
 		}
+		// Two directories are enough to look at.
+		maps.DeleteFunc(p.known, func(key string, _ int) bool { return !strings.HasPrefix(key, p.dir+"/") })
 		p.n++
 		p.dir = fmt.Sprintf("new-%d/sessions", p.n)
 		p.worker.must(p.t, ask{Op: "open", ID: p.dir, Options: p.opts})
+		if p.rnd.IntN(2) == 0 {
+			return p.cut(ask{})
+		}
 	}
 	for range 1 + p.rnd.IntN(6) {
 		a := p.next()
@@ -89,8 +108,6 @@ func (p *plant) round() error {
 		p.acked++
 		p.known[p.dir+"/"+a.ID] = a.N
 	}
-	image := filepath.Join(p.t.TempDir(), "image")
-	defer os.Remove(image)
 	var amid ask
 	if p.rnd.IntN(2) == 0 {
 		amid = p.next()
@@ -98,11 +115,7 @@ func (p *plant) round() error {
 		time.Sleep(time.Duration(p.rnd.IntN(3000)) * time.Microsecond)
 		p.amid++
 	}
-	p.cuts++
-	if err := p.disk.cut(image, p.rnd); err != nil {
-		return err
-	}
-	err := p.check(image, amid)
+	err := p.cut(amid)
 	if amid.Op != "" {
 		if r := p.worker.end(p.t); r.Err != "" {
 			p.t.Fatal(r.Err)
@@ -110,6 +123,17 @@ func (p *plant) round() error {
 		p.known[p.dir+"/"+amid.ID] = amid.N
 	}
 	return err
+}
+
+// cut cuts the power, maybe in the middle of an operation, and looks what is left.
+func (p *plant) cut(amid ask) error {
+	p.cuts++
+	image := filepath.Join(p.t.TempDir(), "image")
+	defer os.Remove(image)
+	if err := p.disk.cut(image, p.rnd); err != nil {
+		return err
+	}
+	return p.check(image, amid)
 }
 
 // next makes up an operation that succeeds. Of a destroy N is 0.
@@ -133,17 +157,16 @@ func (p *plant) check(image string, amid ask) error {
 	point := p.t.TempDir()
 	unmount := mount(p.t, image, point, "loop,noatime")
 	defer unmount()
+	if _, err := os.Stat(filepath.Join(point, p.dir)); err != nil {
+		return fmt.Errorf("the store is gone: %w", err)
+	}
 	stores := make(map[string]*filestore.Store)
 	for key, want := range p.known {
 		dir, id := filepath.Split(key)
 		s := stores[dir]
 		if s == nil {
-			path := filepath.Join(point, dir)
-			if _, err := os.Stat(path); err != nil {
-				return fmt.Errorf("the store is gone: %w", err)
-			}
 			var err error
-			if s, err = filestore.Open(path, &filestore.Options{ReapInterval: -1}); err != nil {
+			if s, err = filestore.Open(filepath.Join(point, dir), &filestore.Options{ReapInterval: -1}); err != nil {
 				return err
 			}
 			defer s.Close()
@@ -155,7 +178,7 @@ func (p *plant) check(image string, amid ask) error {
 		}
 		now := strings.TrimSuffix(dir, "/") == p.dir && id == amid.ID
 		if got != want && !(now && got == amid.N) {
-			return fmt.Errorf("after cut %d: %s is %d, acknowledged was %d, %+v was under way", p.cuts, id, got, want, amid)
+			return fmt.Errorf("after cut %d: %s is %d, acknowledged was %d; under way: %s %s %d", p.cuts, id, got, want, amid.Op, amid.ID, amid.N)
 		}
 	}
 	for dir, s := range stores {

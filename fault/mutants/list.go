@@ -1,0 +1,66 @@
+package main
+
+const (
+	core   = "."
+	faults = "fault"
+	web    = "session"
+)
+
+var mutants = []mutant{
+	{"writes in place", []edit{
+		{"sys_unix.go", "unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW", "unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW"},
+		{"filestore.go", `		tmp = "." + st.name + "-" + rand.Text() + "~"`, `		rand.Text()
+		tmp = name`},
+		{"filestore.go", `if err = s.dir.rename(tmp, name); err != nil {`, `if err != nil {`},
+		{"filestore.go", `	s.swaps = s.opts.NoSync && s.dir.flushesRename()`, ``},
+	}, core, "TestReadersSeeWholeValues|TestKill"},
+	{"does not flush the file", []edit{{"sys_unix.go", "if err == nil && flush {", "if err == nil && false {"}}, faults, "TestPowerCut$"},
+	{"does not flush the directory", []edit{{"sys_unix.go", "	err := d.file.Sync()\n", "	var err error\n"}}, faults, "TestPowerCut$"},
+	{"does not flush a removal", []edit{{"filestore.go", "		return s.sync() // even where", "		return nil // even where"}}, faults, "TestPowerCut$"},
+	{"does not flush a new directory's name", []edit{{"filestore.go", "	return d.sync()\n}\n\n// Close ends", "	return nil\n}\n\n// Close ends"}}, faults, "TestPowerCut$"},
+	{"keeps a file after a failed flush", []edit{{"sys_unix.go", "		err = retry(func() error { return unix.Fsync(fd) })\n", "		retry(func() error { return unix.Fsync(fd) })\n"}}, faults, "TestCalls"},
+	{"leaves the temporary file of a failure", []edit{{"filestore.go", "			s.dir.unlink(tmp)\n		}\n	}()", "		}\n	}()"}}, faults, "TestCalls|TestFullDisk"},
+	{"takes an existing file as temporary", []edit{{"sys_unix.go", "unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW", "unix.O_WRONLY|unix.O_CREAT"}}, core, "TestPlantedTemporaryFile"},
+	{"follows links when it looks", []edit{
+		{"sys_unix.go", "unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)", "unix.Fstatat(d.fd, name, &st, 0)"},
+		{"sys_unix.go", "unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC", "unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC"},
+	}, core, "TestPlantedObjects"},
+	{"follows a link put there since it looked", []edit{
+		{"sys_unix.go", "unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC", "unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC"},
+	}, core, "TestRacingReplacement"},
+	{"reads files with other names", []edit{{"cache.go", "case m.links > 1:", "case m.links > 1000:"}}, core, "TestPlantedObjects"},
+	{"reads other users' files", []edit{{"cache.go", "case m.uid != 0 && m.uid != os.Geteuid() && os.Geteuid() != 0:", "case m.uid == -5 && os.Geteuid() != 0:"}}, core, "TestOtherUsers"},
+	{"waits for a FIFO", []edit{
+		{"sys_unix.go", "unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC", "unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC"},
+		{"cache.go", "if !m.regular { // not", "if false { // not"},
+	}, core, "TestPlantedObjects"},
+	{"has no size cap", []edit{{"cache.go", "case m.size > limit:", "case false:"}}, core, "TestTooLarge"},
+	{"takes any id", []edit{{"filestore.go", "return !temp && ValidID(id) && !strings.HasSuffix(id, ext)", "return !temp"}}, core, "TestInvalidIDs"},
+	{"looks once in Reap", []edit{{"list.go", "	if d == nil || !d.settled || err != nil || m.version != d.version {", "	if m == (meta{}) {"}}, core, "TestReaperLooksTwice"},
+	{"reaps by the modification time alone", []edit{{"list.go", "	if doomed(err) {", "	if doomed(ErrExpired) {"}}, core, "TestReap|TestReaper"},
+	{"believes a reaper's hint of another TTL", []edit{{"reaper.go", " && (rest == s.ttlTag || rest == ownTag)", " && rest >= 0"}}, core, "TestReapAfterShorterTTL"},
+	{"sweeps a living writer's file", []edit{{"reaper.go", "if ok, err := s.tryLock(st); !ok {\n			return err\n		}\n		defer st.unlock()", "if st == nil {\n			return nil\n		}"}}, core, "TestSweep"},
+	{"makes what it touches", []edit{{"filestore.go", "	sess, err := s.load(k, true)\n	if err != nil {\n		return err\n	}\n	if err := fn(sess)", "	sess, err := s.load(k, true)\n	if err != nil {\n		sess = new(Session)\n	}\n	if err := fn(sess)"}}, core, "TestTouchDoesNotResurrect|TestDestroyedStaysDestroyed"},
+	{"loads before it locks", []edit{{"filestore.go", "	st, err := s.lock(ctx, k.id)\n	if err != nil {\n		return err\n	}\n	defer st.unlock()\n	sess, err := s.load(k, true)\n	if err != nil {\n		return err\n	}\n	if err := fn(sess)", "	sess, err := s.load(k, true)\n	if err != nil {\n		return err\n	}\n	st, err := s.lock(ctx, k.id)\n	if err != nil {\n		return err\n	}\n	defer st.unlock()\n	if err := fn(sess)"}}, core, "TestNoLostUpdateBetweenGoroutines"},
+	{"deletes what it cannot read", []edit{{"cache.go", "	if err != nil {\n		return nil, saving, err\n	}\n	d.file", "	if err != nil {\n		s.dir.unlink(k.name)\n		return nil, saving, err\n	}\n	d.file"}}, core, "TestCorruptFiles"},
+	{"clears what is not its own", []edit{{"filestore.go", "return key{id: id, name: name}, ok && s.validID(id)", "return key{id: id, name: name}, id != \"\" || ok"}}, core, "TestIterators"},
+	{"locks processes only", []edit{{"lock.go", "	case st.slot <- struct{}{}:\n	case <-timeout.C:\n		return nil, ErrLockTimeout", "	case func() chan struct{} { c := make(chan struct{}, 1); st.slot = make(chan struct{}, 1); st.slot <- struct{}{}; return c }() <- struct{}{}:\n	case <-timeout.C:\n		return nil, ErrLockTimeout"}}, core, "TestNoLostUpdateBetweenGoroutines"},
+	{"locks goroutines only", []edit{{"lock.go", "	ok, err := st.file.TryLock()\n	switch {", "	ok, err := true, error(nil)\n	st.file.RLock()\n	switch {"}}, core, "TestNoLostUpdateBetweenProcesses"},
+	{"keeps a deleted lock", []edit{{"lock.go", "	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(fi, st.fi) {\n		return errLockLost\n	}", "	if err == nil && fi == nil {\n		return errLockLost\n	}\n	err = nil"}}, core, "TestLockFilesDeleted"},
+	{"waits for a lock for ever", []edit{{"lock.go", "			case <-timeout.C:\n				err = ErrLockTimeout\n", ""}}, core, "TestStoppedHolder"},
+	{"keeps its place in the queue", []edit{{"lock.go", "		<-st.slot\n		return nil, err\n	}\n}\n\n// tryLock", "		return nil, err\n	}\n}\n\n// tryLock"}}, core, "TestWaitEndsWithContext|TestStoppedHolder"},
+	{"reports an interruption", []edit{{"sys_unix.go", "if err := call(); err != unix.EINTR {", "if err := call(); true {"}}, faults, "TestCalls"},
+	{"reports an interrupted lock", []edit{{"lock.go", "	case errors.Is(err, syscall.EINTR):", "	case errors.Is(err, syscall.EPROTO):"}}, faults, "TestCalls"},
+	{"works without locks where there are none", []edit{{"lock.go", "	case err != nil:\n		if fi", "	case errors.Is(err, syscall.ENOLCK):\n		return true, nil\n	case err != nil:\n		if fi"}}, faults, "TestNoLocks"},
+	{"trusts the cache without a look", []edit{{"cache.go", "	for i := range 100 {\n", "	for i := range 100 {\n		if k.cached != nil {\n			return k.cached, nil\n		}\n"}}, core, "TestCacheIsCoherent"},
+	{"caches what has just changed", []edit{{"cache.go", "ago > settled\n", "true\n"}}, faults, "TestSameStamps"},
+	{"gives the cache's bytes away", []edit{{"codec.go", "	b := []byte(d.values)\n", "	b := unsafe.Slice(unsafe.StringData(d.values), len(d.values))\n"}, {"codec.go", "	\"unicode/utf8\"\n", "	\"unicode/utf8\"\n	\"unsafe\"\n"}}, core, "TestCacheKeepsToItself"},
+	{"goes by the umask", []edit{{"sys_unix.go", "	if err == nil && fs.FileMode(st.Mode)&fs.ModePerm != mode {", "	if false {"}}, core, "TestUmask"},
+	{"shows ids in errors", []edit{{"filestore.go", "		e.ID = hex.EncodeToString(sum[:4])", "		e.ID = id + hex.EncodeToString(sum[:4])"}}, core, "TestErrors|TestNoDataInErrors"},
+	{"closes without waiting", []edit{{"filestore.go", "	s.stop()\n	s.ops.Wait()\n", "	s.stop()\n"}}, core, "TestClose"},
+
+	{"compares signatures with ==", []edit{{"session/cookie.go", "if hmac.Equal([]byte(Sign(signed[:dot], secret)), []byte(signed)) {", "if Sign(signed[:dot], secret) == signed {"}}, web, "TestConstantTime"},
+	{"looks up before it verifies", []edit{{"session/session.go", "	if id := m.cookieID(r); id != \"\" {", "	if v, _, _ := strings.Cut(strings.TrimPrefix(cookieValue(r, m.name()), \"s:\"), \".\"); v != \"\" {\n		m.Store.Get(r.Context(), v)\n	}\n	if id := m.cookieID(r); id != \"\" {"}}, web, "TestForgedCookies"},
+	{"accepts any signature", []edit{{"session/cookie.go", "	if !ok {\n		return \"\", false\n	}\n	return signed[:dot], true", "	return signed[:dot], true"}}, web, "TestForgedCookies|TestMutatedSignatures"},
+	{"adopts an unknown id", []edit{{"session/session.go", "	s.id = id\n	s.Session = &filestore.Session{", "	if known := s.m.cookieID(s.r); known != \"\" {\n		id = known\n	}\n	s.id = id\n	s.Session = &filestore.Session{"}}, web, "TestForgedCookies"},
+}
