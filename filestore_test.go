@@ -103,6 +103,14 @@ func skip(t testing.TB, why string) {
 	t.Skip(why)
 }
 
+// long is n in the long form of a test, with FILESTORE_LONG set, else short.
+func long(short, n int) int {
+	if os.Getenv("FILESTORE_LONG") != "" {
+		return n
+	}
+	return short
+}
+
 var ctx = context.Background()
 
 // quick leaves the flushes out, which most tests do not need.

@@ -170,7 +170,7 @@ func init() {
 	}
 }
 
-// P2, P3, H1: 100 times kill -9 at any moment. Every file is whole, what was
+// P2, P3, H1: 100 times (500 in the long form) kill -9 at any moment. Every file is whole, what was
 // acknowledged is there, what was destroyed is not, no lock is held, and the
 // dead writers' temporary files go with the next pass of the reaper.
 func TestKill(t *testing.T) {
@@ -178,7 +178,7 @@ func TestKill(t *testing.T) {
 	s := open(t, dir, quick())
 	acked := make(map[string]int) // id -> the value known to be there; -1 = destroyed
 	temps := 0
-	for cycle := range 100 {
+	for cycle := range long(100, 500) {
 		cmd := worker(t, "mutate", dir, strconv.Itoa(cycle*1_000_000))
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -532,7 +532,7 @@ func TestTouchDoesNotResurrect(t *testing.T) {
 // P5 with real concurrency: one process destroys, others touch and update.
 func TestDestroyedStaysDestroyed(t *testing.T) {
 	s := open(t, t.TempDir(), quick())
-	for i := range 300 {
+	for i := range long(300, 5000) {
 		id := fmt.Sprintf("id%d", i)
 		set(t, s, id)
 		var wg sync.WaitGroup

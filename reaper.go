@@ -184,11 +184,12 @@ func (s *Store) stamp(sess *Session) time.Time {
 // ahead reports that the mtime tells credibly of an expiry to come, so that the file need not be
 // read: it carries the tag of our TTL, or of sessions with a life of their own. The time of a write
 // by Node, a touch -d, and the stamp of a store with another TTL do not; nor does one of a time when
-// the clock was ahead, as the ctime shows.
+// the clock was ahead, as the ctime shows, or a distance that no access now could give.
 func (s *Store) ahead(m meta) bool {
 	now := time.Now()
+	left := time.Unix(0, m.mtime).Sub(now)
 	rest := time.Duration(m.mtime) % time.Millisecond
-	return m.mtime > now.UnixNano() && m.ctime < now.Add(clockSkew).UnixNano() && (rest == s.ttlTag || rest == ownTag)
+	return left > 0 && m.ctime < now.Add(clockSkew).UnixNano() && (rest == s.ttlTag && left-clockSkew < s.opts.TTL || rest == ownTag)
 }
 
 var ownTag = tag(0) // no TTL is 0

@@ -18,11 +18,12 @@ var fileSystems = []struct {
 	name string
 	size int
 	mkfs []string
-	long bool // in the long form only
+	twin string // mount option for one that looks like another
+	long bool   // in the long form only
 }{
-	{"ext4", 32 << 20, []string{"mkfs.ext4", "-q"}, false},
-	{"btrfs", 128 << 20, []string{"mkfs.btrfs", "-q"}, true},
-	{"xfs", 320 << 20, []string{"mkfs.xfs", "-q"}, true},
+	{"ext4", 32 << 20, []string{"mkfs.ext4", "-q"}, "", false},
+	{"btrfs", 128 << 20, []string{"mkfs.btrfs", "-q"}, "", true},
+	{"xfs", 320 << 20, []string{"mkfs.xfs", "-q"}, ",nouuid", true},
 }
 
 // onEach runs test on each file system.
@@ -33,7 +34,7 @@ func onEach(t *testing.T, test func(t *testing.T, p *plant)) {
 		}
 		t.Run(f.name, func(t *testing.T) {
 			need(t, "root", "losetup", "/dev/fuse", f.mkfs[0])
-			p := &plant{t: t, rnd: dice(t), known: make(map[string]int)}
+			p := &plant{t: t, rnd: dice(t), known: make(map[string]int), options: "loop,noatime" + f.twin}
 			p.disk = newDisk(t, f.size, "noatime", f.mkfs...)
 			p.worker = newServer(t, p.disk.point)
 			test(t, p)
@@ -75,14 +76,16 @@ func TestPowerCutHasTeeth(t *testing.T) {
 
 // A plant is a worker on a disk whose power is cut again and again.
 type plant struct {
-	t      *testing.T
-	rnd    *rand.Rand
-	disk   *disk
-	worker *server
-	opts   filestore.Options
-	known  map[string]int // id, with its directory, to the n acknowledged last
-	dir    string         // that the worker's store is in
-	n      int
+	t    *testing.T
+	rnd  *rand.Rand
+	disk *disk
+
+	options string // to mount what is left of it
+	worker  *server
+	opts    filestore.Options
+	known   map[string]int // id, with its directory, to the n acknowledged last
+	dir     string         // that the worker's store is in
+	n       int
 
 	cuts, amid, acked int
 }
@@ -155,7 +158,7 @@ func (p *plant) next() ask {
 // check starts the machine again, with what is left of its disk.
 func (p *plant) check(image string, amid ask) error {
 	point := p.t.TempDir()
-	unmount := mount(p.t, image, point, "loop,noatime")
+	unmount := mount(p.t, image, point, p.options)
 	defer unmount()
 	if _, err := os.Stat(filepath.Join(point, p.dir)); err != nil {
 		return fmt.Errorf("the store is gone: %w", err)

@@ -30,6 +30,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// long is n in the long form of a test, with FILESTORE_LONG set, else short.
+func long(short, n int) int {
+	if os.Getenv("FILESTORE_LONG") != "" {
+		return n
+	}
+	return short
+}
+
 var ctx = context.Background()
 
 const secret = "keyboard cat"
@@ -361,49 +369,51 @@ func TestRegenerate(t *testing.T) {
 // session destroyed.
 func TestLogoutDuringSlowRequest(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
-		for name, m := range map[string]*session.Manager{
-			"changed": {}, "resave": {Resave: true}, "rolling": {Rolling: true, Cookie: session.CookieOptions{MaxAge: time.Hour}},
-			"early": {}, "explicit": {}, "touch": {Cookie: session.CookieOptions{MaxAge: time.Hour}}, "uninitialized": {SaveUninitialized: true, Resave: true},
-		} {
-			m.Store, m.Secrets = s, []string{secret}
-			begun, loggedOut := make(chan bool), make(chan bool)
-			srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/destroy": destroy, "/show": show, "/slow": func(w http.ResponseWriter, r *http.Request) {
-				sess := session.From(r)
-				if name == "early" {
-					http.NewResponseController(w).Flush()
-				}
-				begun <- true
-				<-loggedOut
-				switch name {
-				case "changed", "early":
-					sess.Put("late", 1)
-				case "explicit":
-					sess.Put("late", 1)
-					if err := sess.Save(); !errors.Is(err, filestore.ErrNotFound) {
-						t.Errorf("Save after another's logout = %v", err)
+		for range long(1, 50) { // times seven
+			for name, m := range map[string]*session.Manager{
+				"changed": {}, "resave": {Resave: true}, "rolling": {Rolling: true, Cookie: session.CookieOptions{MaxAge: time.Hour}},
+				"early": {}, "explicit": {}, "touch": {Cookie: session.CookieOptions{MaxAge: time.Hour}}, "uninitialized": {SaveUninitialized: true, Resave: true},
+			} {
+				m.Store, m.Secrets = s, []string{secret}
+				begun, loggedOut := make(chan bool), make(chan bool)
+				srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/destroy": destroy, "/show": show, "/slow": func(w http.ResponseWriter, r *http.Request) {
+					sess := session.From(r)
+					if name == "early" {
+						http.NewResponseController(w).Flush()
 					}
-					if err := sess.Reload(); !errors.Is(err, filestore.ErrNotFound) {
-						t.Errorf("Reload after another's logout = %v", err)
+					begun <- true
+					<-loggedOut
+					switch name {
+					case "changed", "early":
+						sess.Put("late", 1)
+					case "explicit":
+						sess.Put("late", 1)
+						if err := sess.Save(); !errors.Is(err, filestore.ErrNotFound) {
+							t.Errorf("Save after another's logout = %v", err)
+						}
+						if err := sess.Reload(); !errors.Is(err, filestore.ErrNotFound) {
+							t.Errorf("Reload after another's logout = %v", err)
+						}
 					}
+				}})
+				b := newBrowser(t, srv)
+				b.get("/put?a=1")
+				cookie := b.cookie()
+				done := make(chan answer)
+				go func() { done <- do(t, srv, "/slow", cookie) }()
+				<-begun
+				b.get("/destroy")
+				loggedOut <- true
+				a := <-done
+				if a.StatusCode != 200 {
+					t.Errorf("%s: status %d", name, a.StatusCode)
 				}
-			}})
-			b := newBrowser(t, srv)
-			b.get("/put?a=1")
-			cookie := b.cookie()
-			done := make(chan answer)
-			go func() { done <- do(t, srv, "/slow", cookie) }()
-			<-begun
-			b.get("/destroy")
-			loggedOut <- true
-			a := <-done
-			if a.StatusCode != 200 {
-				t.Errorf("%s: status %d", name, a.StatusCode)
-			}
-			if _, ok := s.(session.Toucher); a.Header.Get("Set-Cookie") != "" && (name != "rolling" || ok) {
-				t.Errorf("%s: the slow request set %q", name, a.Header.Get("Set-Cookie"))
-			}
-			if got := do(t, srv, "/show", cookie).body; got != "{}\n" {
-				t.Errorf("%s: the session is back: %s", name, got)
+				if _, ok := s.(session.Toucher); a.Header.Get("Set-Cookie") != "" && (name != "rolling" || ok) {
+					t.Errorf("%s: the slow request set %q", name, a.Header.Get("Set-Cookie"))
+				}
+				if got := do(t, srv, "/show", cookie).body; got != "{}\n" {
+					t.Errorf("%s: the session is back: %s", name, got)
+				}
 			}
 		}
 	})
@@ -704,7 +714,7 @@ func TestIDs(t *testing.T) {
 func TestNoFilesForVisitors(t *testing.T) {
 	s := newStore(t)
 	h := manager(s).Handler(http.HandlerFunc(show))
-	for range 10_000 {
+	for range long(10_000, 100_000) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		if c := w.Header().Get("Set-Cookie"); c != "" {
@@ -1052,7 +1062,7 @@ func TestRegenerateBesideWriters(t *testing.T) {
 		}
 		sess.Put("user", "anna")
 	}})
-	for range 30 {
+	for range long(30, 1000) {
 		b := newBrowser(t, srv)
 		b.get("/put?cart=1")
 		old := b.cookie()

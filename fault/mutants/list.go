@@ -39,6 +39,8 @@ var mutants = []mutant{
 	{"looks once in Reap", []edit{{"list.go", "	if d == nil || !d.settled || err != nil || m.version != d.version {", "	if m == (meta{}) {"}}, core, "TestReaperLooksTwice"},
 	{"reaps by the modification time alone", []edit{{"list.go", "	if doomed(err) {", "	if doomed(ErrExpired) {"}}, core, "TestReap|TestReaper"},
 	{"believes a reaper's hint of another TTL", []edit{{"reaper.go", " && (rest == s.ttlTag || rest == ownTag)", " && rest >= 0"}}, core, "TestReapAfterShorterTTL"},
+	{"reaps after a step of the clock", []edit{{"reaper.go", "step > clockSkew {", "step > 1<<62 {"}}, faults, "TestClock"},
+	{"believes a date to come", []edit{{"codec.go", "if s.LastAccess.After(now.Add(clockSkew)) {", "if false {"}}, faults, "TestClock"},
 	{"sweeps a living writer's file", []edit{{"reaper.go", "if ok, err := s.tryLock(st); !ok {\n			return err\n		}\n		defer st.unlock()", "if st == nil {\n			return nil\n		}"}}, core, "TestSweep"},
 	{"makes what it touches", []edit{{"filestore.go", "	sess, err := s.load(k, true)\n	if err != nil {\n		return err\n	}\n	if err := fn(sess)", "	sess, err := s.load(k, true)\n	if err != nil {\n		sess = new(Session)\n	}\n	if err := fn(sess)"}}, core, "TestTouchDoesNotResurrect|TestDestroyedStaysDestroyed"},
 	{"loads before it locks", []edit{{"filestore.go", "	st, err := s.lock(ctx, k.id)\n	if err != nil {\n		return err\n	}\n	defer st.unlock()\n	sess, err := s.load(k, true)\n	if err != nil {\n		return err\n	}\n	if err := fn(sess)", "	sess, err := s.load(k, true)\n	if err != nil {\n		return err\n	}\n	st, err := s.lock(ctx, k.id)\n	if err != nil {\n		return err\n	}\n	defer st.unlock()\n	if err := fn(sess)"}}, core, "TestNoLostUpdateBetweenGoroutines"},
