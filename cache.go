@@ -55,6 +55,9 @@ const (
 	// read later than that (git's rule for its index).
 	settled = 20 * time.Millisecond
 
+	// Some stamp in whole seconds, or in two.
+	settledCoarse = 3 * time.Second
+
 	// What is larger is read anew each time, so that the cache's size in bytes has a bound too.
 	maxCached = 16 << 10
 )
@@ -97,7 +100,7 @@ func (s *Store) document(k key, keep bool) (*document, error) {
 			time.Sleep(time.Millisecond)
 			continue
 		}
-		if err == nil && keep && s.cache != nil && d.settled && m.inode != 0 && m.size <= maxCached {
+		if err == nil && keep && s.cache != nil && d.settled && m.inode != 0 && max(m.size, d.size()) <= maxCached {
 			s.cache.Add(k.name[:len(k.id)], d) // not k.id, which may be part of something large
 		}
 		return d, err
@@ -128,6 +131,10 @@ func (s *Store) read(k key, now time.Time) (d *document, saving bool, err error)
 	if err != nil {
 		return nil, saving, err
 	}
-	d.file, d.version, d.settled = k.name, m.version, ago > settled
+	wait := settled
+	if m.ctime%int64(time.Second) == 0 {
+		wait = settledCoarse
+	}
+	d.file, d.version, d.settled = k.name, m.version, ago > wait
 	return d, saving, nil
 }

@@ -160,6 +160,30 @@ func TestCacheKeepsToItself(t *testing.T) {
 	}
 }
 
+// A bloat makes something large of a small file.
+type bloat struct{ *counter }
+
+func (b bloat) Decode(id string, file []byte) ([]byte, error) {
+	b.Add(1)
+	return []byte(doc(nowMs(), fmt.Sprintf(`,"v":%q`, strings.Repeat("x", 20<<10)))), nil
+}
+
+// What is held in memory is bounded by what it takes there.
+func TestCacheOfLargeSessions(t *testing.T) {
+	b := bloat{new(counter)}
+	o := quick()
+	o.Codec = b
+	s := open(t, t.TempDir(), o)
+	set(t, s, "id")
+	time.Sleep(30 * time.Millisecond)
+	for range 3 {
+		get(t, s, "id")
+	}
+	if n := b.Load(); n != 3 {
+		t.Errorf("a session of 20 KiB was decoded %d times, not 3: it is held", n)
+	}
+}
+
 func TestCacheSize(t *testing.T) {
 	dir := t.TempDir()
 	maker := open(t, dir, quick())

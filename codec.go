@@ -114,14 +114,15 @@ func (s *Session) expired(now time.Time, ttl time.Duration) bool {
 }
 
 // date makes LastAccess trustworthy, so that no session is immortal: where the file does not say,
-// it is when the file was written, and what lies ahead by more than clocks differ is now. Touch and
-// the reaper write the latter down, or it would be assumed anew at each look.
-func (s *Session) date(now time.Time, mtime int64) {
+// it is when the file was written, and what lies ahead by more than clocks differ is when the file was
+// changed last, at the latest now. Touch and the reaper write the latter down.
+func (s *Session) date(now time.Time, file version) {
 	if s.LastAccess.IsZero() {
-		s.LastAccess = time.Unix(0, mtime)
+		s.LastAccess = time.Unix(0, file.mtime)
 	}
 	if s.LastAccess.After(now.Add(clockSkew)) {
-		s.LastAccess, s.assumed = now.Truncate(time.Millisecond), true
+		at := time.Unix(0, min(file.ctime, now.UnixNano()))
+		s.LastAccess, s.assumed = at.Truncate(time.Millisecond), true
 	}
 }
 
@@ -264,6 +265,11 @@ func (d *document) members() iter.Seq2[string, [2]uint32] {
 	}
 }
 
+// size is what it takes in memory, in bytes, but for a constant.
+func (d *document) size() int64 {
+	return int64(len(d.names) + len(d.values) + len(d.cookie.raw) + 8*len(d.ends))
+}
+
 // copyValues returns the application's members, in bytes of their own.
 func (d *document) copyValues() map[string]json.RawMessage {
 	b := []byte(d.values)
@@ -291,6 +297,9 @@ func decode(doc []byte) (*document, error) {
 	at := make(map[string]int)
 	for m := range members(text) {
 		i, twice := at[m.name]
+		if twice && strings.Contains(m.name, "\ufffd") {
+			return nil, fmt.Errorf("%w: names that are not Unicode, and alike", ErrCorrupt) // of which one would be lost
+		}
 		if !twice {
 			i = len(order)
 			at[m.name] = i

@@ -31,7 +31,7 @@ func TestCorruptFiles(t *testing.T) {
 		"cookie-array": `{"cookie":[]}`, "cookie-number": `{"cookie":5}`, "Cookie": `{"Cookie":{}}`,
 		"garbage": whole + "x", "two": whole + whole, "comment": "/**/" + whole, "comma": strings.TrimSuffix(whole, "}") + ",}", // C13
 		"single": strings.ReplaceAll(whole, `"`, "'"), "nan": doc(nowMs(), `,"n":NaN`), "zero": whole + "\x00",
-		"deep-10001": deep(10_001), "deep-100000": deep(100_000), // C2
+		"surrogates": `{"cookie":{},"\ud800":1,"\ud801":2}`, "deep-10001": deep(10_001), "deep-100000": deep(100_000), // C2
 		"last-cookie-wins": `{"cookie":{},"cookie":1}`, // C3
 	}
 	var s filestore.Session
@@ -255,6 +255,65 @@ func TestUnwritable(t *testing.T) {
 		t.Error("Set of nil succeeded")
 	}
 	y.check()
+}
+
+// C14: what has no JSON form fails before any lock.
+func TestUnwritableBeforeLock(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	set(t, s, "id", "n", 1)
+	release := hold(t, open(t, dir, patient()), "id")
+	start := time.Now()
+	err := s.Set(ctx, "id", &filestore.Session{Values: map[string]json.RawMessage{"n": json.RawMessage("{")}})
+	if err == nil || errors.Is(err, filestore.ErrLockTimeout) || time.Since(start) > time.Second {
+		t.Errorf("Set of no JSON beside a holder = %v after %v", err, time.Since(start))
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+}
+
+// H5, H6: what a copy (cp -p, rsync -t) has kept of a time when the clock was ahead is not believed.
+func TestReapOfCopies(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	sess := session(t)
+	sess.Cookie = filestore.Cookie{OriginalMaxAge: 100 * time.Millisecond, HTTPOnly: true, Path: "/"}
+	if err := s.Set(ctx, "id", sess); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "id.json")
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ahead = 10 * 365 * 24 * time.Hour
+	text := readFile(t, dir, "id.json")
+	now := fmt.Sprint(decode(t, text).LastAccess.UnixMilli())
+	write(t, dir, "id.json", strings.Replace(text, now, fmt.Sprint(nowMs()+ahead.Milliseconds()), 1))
+	os.Chtimes(path, fi.ModTime().Add(ahead), fi.ModTime().Add(ahead))
+	if n, err := s.Reap(ctx); n != 0 || err != nil { // it counts as accessed when it was copied
+		t.Errorf("Reap = %d, %v", n, err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	_, err = s.Get(ctx, "id")
+	wantErr(t, "Get", err, filestore.ErrExpired)
+	if n, err := s.Reap(ctx); n != 1 || err != nil {
+		t.Errorf("Reap = %d, %v", n, err)
+	}
+}
+
+// C9: a date far ahead makes no session immortal, also where nobody reaps or writes.
+func TestDateAheadWithoutReaper(t *testing.T) {
+	dir := t.TempDir()
+	o := quick()
+	o.TTL = 100 * time.Millisecond
+	s := open(t, dir, o)
+	write(t, dir, "id.json", doc(nowMs()+1_000*365*86_400_000, ""))
+	get(t, s, "id")
+	time.Sleep(200 * time.Millisecond)
+	_, err := s.Get(ctx, "id")
+	wantErr(t, "Get", err, filestore.ErrExpired)
 }
 
 func TestTooLarge(t *testing.T) {

@@ -227,14 +227,15 @@ func (o *Options) complete() error {
 
 // makeDir makes dir, and what it is in, where they are missing, and flushes the new entries.
 func makeDir(dir string, noSync bool) error {
-	if _, err := os.Stat(dir); dir == "" || !errors.Is(err, fs.ErrNotExist) {
+	_, err := os.Stat(dir)
+	parent := filepath.Dir(filepath.Clean(dir))
+	if !errors.Is(err, fs.ErrNotExist) || dir == "" || parent == filepath.Clean(dir) { // at the latest a root ends it
 		return err
 	}
-	parent := filepath.Dir(filepath.Clean(dir))
 	if err := makeDir(parent, noSync); err != nil {
 		return err
 	}
-	err := os.Mkdir(dir, 0o700)
+	err = os.Mkdir(dir, 0o700)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // somebody else just made it
 	}
@@ -520,12 +521,7 @@ func (s *Store) replace(st *stripe, name string, data []byte, stamp time.Time) (
 		}
 	}
 	var tmp string
-	defer func() {
-		if err != nil && !errors.Is(err, fs.ErrExist) { // also after a failed fsync: the kernel may have dropped the pages
-			s.dir.unlink(tmp)
-		}
-	}()
-	for range 3 { // nobody can have put something there first, but then it is not ours
+	for range 3 { // nobody can have put something there first; if so it is not ours
 		// The name tells whose lock its writer holds, for sweep, and is random. No extension ends like
 		// it: Node's reaper deletes what looks like a session and is none.
 		tmp = "." + st.name + "-" + rand.Text() + "~"
@@ -535,19 +531,35 @@ func (s *Store) replace(st *stripe, name string, data []byte, stamp time.Time) (
 			break
 		}
 	}
-	if err != nil {
+	if errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err = s.stands(st); err != nil {
+	defer func() {
+		if err != nil { // also after a failed fsync: the kernel may have dropped the pages
+			s.dir.unlink(tmp)
+		}
+	}()
+	if err == nil {
+		err = s.stands(st)
+	}
+	if err != nil {
 		return err
 	}
 	if s.swaps {
 		return s.swap(tmp, name)
 	}
 	if err = s.dir.rename(tmp, name); err != nil {
-		return err
+		return s.explain(name, err)
 	}
 	return s.sync()
+}
+
+// explain is err, with which a change of name failed, unless a directory has the name.
+func (s *Store) explain(name string, err error) error {
+	if m, statErr := s.dir.stat(name); statErr == nil && m.dir {
+		return errNotRegular
+	}
+	return err
 }
 
 // swap is rename for contents that have not been flushed: over an existing file ext4 would flush
@@ -556,7 +568,10 @@ func (s *Store) replace(st *stripe, name string, data []byte, stamp time.Time) (
 func (s *Store) swap(tmp, name string) error {
 	m, err := s.dir.stat(name)
 	if err != nil || m.dir || s.dir.exchange(tmp, name) != nil {
-		return s.dir.rename(tmp, name)
+		if err = s.dir.rename(tmp, name); err != nil {
+			return s.explain(name, err)
+		}
+		return nil
 	}
 	if s.dir.unlink(tmp) != nil {
 		if m, err := s.dir.stat(tmp); err == nil && m.dir { // made since we looked: put it back
@@ -593,11 +608,9 @@ func (s *Store) remove(st *stripe, k key) error {
 		return ErrNotFound
 	}
 	if err != nil {
-		if m, statErr := s.dir.stat(k.name); statErr == nil && m.dir {
-			return errNotRegular
-		}
+		return s.explain(k.name, err)
 	}
-	return err
+	return nil
 }
 
 // stat is directory.stat, but where the file system folds case it does not find one session under
@@ -607,6 +620,7 @@ func (s *Store) stat(name string) (meta, error) {
 	if err != nil || !s.fold {
 		return m, err
 	}
+	folded := false
 	for other, err := range s.list() { // slow, but such systems are where people develop
 		if err != nil {
 			return m, err
@@ -614,8 +628,12 @@ func (s *Store) stat(name string) (meta, error) {
 		if other == name {
 			return m, nil
 		}
+		folded = folded || strings.EqualFold(other, name)
 	}
-	return m, errFolded
+	if folded { // else it was just being replaced, and is in no list
+		return m, errFolded
+	}
+	return m, nil
 }
 
 var errFolded error = &sentinel{"differs from another session's id by case only", ErrInvalidID}
@@ -638,7 +656,7 @@ func (s *Store) load(k key, keep bool) (*Session, error) {
 func (s *Store) judge(d *document, sess *Session) error {
 	*sess = Session{Cookie: d.cookie, LastAccess: d.lastAccess, from: d}
 	now := time.Now()
-	sess.date(now, d.mtime)
+	sess.date(now, d.version)
 	if sess.expired(now, s.opts.TTL) {
 		return ErrExpired
 	}

@@ -140,11 +140,16 @@ func (s *Store) Clear(ctx context.Context) (err error) {
 		return wrap("clear", "", err)
 	}
 	defer s.ops.Done()
+	own, cancel := s.untilClose(ctx)
+	defer cancel()
+	stuck := make(map[*stripe]bool) // whose holder is stopped: to wait once is enough
 	for k, oneErr := range s.keys(ctx, "clear") {
-		if oneErr == nil {
-			_, oneErr = s.removeIf(ctx, k, nil, func(err error) bool {
+		st := s.stripe(k.id)
+		if oneErr == nil && !stuck[st] {
+			_, oneErr = s.removeIf(own, k, nil, func(err error) bool {
 				return err == nil || errors.Is(err, ErrExpired)
 			})
+			stuck[st] = errors.Is(oneErr, ErrLockTimeout)
 			oneErr = wrap("clear", k.id, oneErr)
 		}
 		err = cmp.Or(err, oneErr)

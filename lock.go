@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,8 +36,9 @@ const (
 
 	// A lock file that somebody deleted may still be held, through its old inode, by a writer that
 	// has seen it in its place for the last time and is about to rename. The first holders of its
-	// successor wait until that writer, microseconds from its rename, is through.
-	settle = 20 * time.Millisecond
+	// successor wait until that writer, microseconds from its rename, is through: unless the machine
+	// stalls it for longer.
+	settle = 50 * time.Millisecond
 
 	// Goroutines that hand a lock to each other leave other processes, which poll, no moment to get
 	// it. After a tenure they let one go by.
@@ -48,13 +50,15 @@ type stripe struct {
 	slot chan struct{} // whoever has put a token in may use the rest
 	file *flock.Flock
 
-	fi           fs.FileInfo // the file last locked
-	stood        time.Time   // when it was last seen in its place
+	fi           fs.FileInfo // the file last locked, found to be the directory's
 	began, freed time.Time   // of the present tenure, and its last unlock
 }
 
 // stripe returns the one of the session id, by the 32-bit FNV-1a hash.
 func (s *Store) stripe(id string) *stripe {
+	if s.fold { // what is one file has one lock
+		id = strings.ToLower(id)
+	}
 	h := uint32(2166136261)
 	for i := range len(id) {
 		h = (h ^ uint32(id[i])) * 16777619
@@ -86,7 +90,8 @@ func (s *Store) openLocks() error {
 			s.stripes[0].unlock()
 		}
 	}
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		// A writer will get the error again, unless by then there is room.
 		s.opts.Logger.Warn("filestore: sessions can only be read here", "dir", s.path, "err", err)
 		err = nil
 	}
@@ -209,7 +214,6 @@ func (s *Store) tryLock(st *stripe) (bool, error) {
 
 // tryFile tries the stripe's file; its caller has the slot. No lock and no error: try again.
 func (s *Store) tryFile(st *stripe) (bool, error) {
-	now := time.Now()
 	ok, err := st.file.TryLock()
 	switch {
 	case errors.Is(err, syscall.EINTR): // gofrs/flock hands it to its caller
@@ -229,22 +233,16 @@ func (s *Store) tryFile(st *stripe) (bool, error) {
 	if err == nil && !fi.Mode().IsRegular() {
 		err = errLockFile
 	}
+	if err == nil && (!os.SameFile(fi, st.fi) || !fi.ModTime().Equal(st.fi.ModTime())) {
+		st.fi = nil
+		err = s.meet(st, fi)
+	}
 	if err == nil {
-		age := now.Sub(fi.ModTime()).Abs()
-		if age < settle {
-			time.Sleep(settle - age)
-		}
-		if age < settle || !os.SameFile(fi, st.fi) {
-			now = time.Time{} // its path alone does not tell that it is in our directory
-		}
-		st.fi, st.stood = fi, now
-		if err = s.stands(st); err == nil {
-			return true, nil
-		}
+		st.fi = fi
+		return true, nil
 	}
 	st.release()
 	if errors.Is(err, errLockLost) { // between its opening and its locking, or it is another directory's
-		st.fi = nil
 		s.follow(st)
 		return false, nil
 	}
@@ -256,19 +254,31 @@ var (
 	errLockLost = fmt.Errorf("lock: %w: the file was replaced", ErrUnsafeFile)
 )
 
-// stands fails where the locked file is no longer the one that others would lock. It is asked when
-// the lock is taken, and again at the last moment before a change takes effect. It looks unless that
-// was done, or the file opened under its name, so lately that others still wait for us: see settle.
-func (s *Store) stands(st *stripe) error {
-	now := time.Now()
-	if now.Sub(st.stood) < settle/2 {
-		return nil
-	}
-	fi, err := s.dir.root.Lstat(st.path())
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(fi, st.fi) {
+// meet looks at a lock file that is locked for the first time. Its path alone does not tell that it is
+// in our directory.
+func (s *Store) meet(st *stripe, fi fs.FileInfo) error {
+	at, err := s.dir.root.Lstat(st.path())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(at, fi) {
 		return errLockLost
 	}
-	st.stood = now
+	if err != nil {
+		return err
+	}
+	m, err := s.dir.stat(st.path())
+	// By its ctime, which cp -p and rsync do not carry over.
+	if age := time.Since(time.Unix(0, m.ctime)).Abs(); err == nil && age < settle {
+		time.Sleep(settle - age)
+	}
+	return err
+}
+
+// stands fails where the locked file is no longer the one that others would lock. It is asked at the
+// last moment before a change takes effect.
+func (s *Store) stands(st *stripe) error {
+	same, err := s.dir.same(st.path(), st.fi)
+	if err == nil && !same || errors.Is(err, fs.ErrNotExist) {
+		return errLockLost
+	}
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -91,7 +92,7 @@ func TestPlantedObjects(t *testing.T) {
 			y.check()
 
 			err = y.s.Set(ctx, "id", session(t, "user", "new"))
-			if (err == nil) != r.set {
+			if r.set != (err == nil) || !r.set && !errors.Is(err, filestore.ErrUnsafeFile) {
 				t.Errorf("Set = %v", err)
 			}
 			if r.set {
@@ -174,6 +175,64 @@ func TestPlantedTemporaryFile(t *testing.T) {
 			}
 		}
 	}
+	// A name that is taken once is no matter.
+	if err := plantOne(y.dir, tmp); err != nil {
+		t.Fatal(err)
+	}
+	y.mark()
+	random := rand.Reader
+	rand.Reader = &once{then: random}
+	err := y.s.Set(ctx, "id", session(t, "n", 3))
+	rand.Reader = random
+	if err != nil {
+		t.Errorf("Set beside a planted file of its first temporary name: %v", err)
+	}
+	y.check("id.json")
+	for _, name := range tmp {
+		os.Remove(filepath.Join(y.dir, name))
+	}
+}
+
+func plantOne(dir string, names []string) (err error) {
+	for _, name := range names {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	return err
+}
+
+// once is a constant, then random.
+type once struct {
+	read bool
+	then io.Reader
+}
+
+func (o *once) Read(b []byte) (int, error) {
+	if o.read {
+		return o.then.Read(b)
+	}
+	o.read = true
+	return constant(0).Read(b)
+}
+
+// P7: .locks that has become a link to another store's is refused each time.
+func TestLocksReplacedByLink(t *testing.T) {
+	y := newYard(t, nil)
+	open(t, filepath.Join(y.parent, "neighbour"), nil)
+	set(t, y.s, "id", "n", 1)
+	locks := filepath.Join(y.dir, ".locks")
+	if err := errors.Join(os.Rename(locks, locks+"-gone"), os.Symlink("../neighbour/.locks", locks)); err != nil {
+		t.Fatal(err)
+	}
+	y.mark()
+	for range 3 {
+		if err := y.s.Set(ctx, "id", session(t, "n", 2)); err == nil {
+			t.Error("Set took a lock outside")
+		}
+	}
+	y.check()
+	if err := errors.Join(os.Remove(locks), os.Rename(locks+"-gone", locks)); err != nil {
+		t.Fatal(err)
+	}
 	set(t, y.s, "id", "n", 3)
 }
 
@@ -182,6 +241,7 @@ func TestPlantedLockFiles(t *testing.T) {
 	for name, plant := range map[string]func(y *yard, path string) error{
 		"FIFO":                 func(y *yard, p string) error { return syscall.Mkfifo(p, 0o666) },
 		"directory":            func(y *yard, p string) error { return os.Mkdir(p, 0o700) },
+		"device":               func(y *yard, p string) error { return syscall.Mknod(p, syscall.S_IFCHR|0o666, 1<<8|5) },
 		"dangling symlink":     func(y *yard, p string) error { return os.Symlink(filepath.Join(y.parent, "made"), p) },
 		"symlink to a file":    func(y *yard, p string) error { return os.Symlink(filepath.Join(y.parent, "passwd"), p) },
 		"symlink to a sibling": func(y *yard, p string) error { return os.Symlink("00", p) },
@@ -195,6 +255,9 @@ func TestPlantedLockFiles(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "device" && os.Geteuid() != 0 {
+				skip(t, "making a device needs root")
+			}
 			y := newYard(t, nil)
 			for i := 1; i < 64; i++ {
 				path := filepath.Join(y.dir, ".locks", fmt.Sprintf("%02x", i))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -75,6 +76,8 @@ type pass struct {
 }
 
 func (s *Store) reap(ctx context.Context) (n int, err error) {
+	ctx, cancel := s.untilClose(ctx)
+	defer cancel()
 	p := &pass{stuck: make(map[*stripe]bool)}
 	due := make(chan key, 64)
 	var workers sync.WaitGroup
@@ -104,6 +107,13 @@ func (s *Store) reap(ctx context.Context) (n int, err error) {
 	return p.removed, cmp.Or(p.err, listErr)
 }
 
+// untilClose is ctx for long work: Close does not wait for all the locks that it would take.
+func (s *Store) untilClose(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.done, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
 func (p *pass) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,6 +140,9 @@ func (s *Store) visit(ctx context.Context, p *pass, k key) {
 		p.unreadable++
 	default:
 		p.stuck[st] = errors.Is(err, ErrLockTimeout)
+		if s.done.Err() != nil {
+			err = ErrClosed
+		}
 		p.err = cmp.Or(p.err, wrap("reap", k.id, err))
 	}
 }
@@ -147,8 +160,10 @@ func (s *Store) reapOne(ctx context.Context, k key) (removed bool, err error) {
 		return s.removeIf(ctx, k, d, func(err error) bool { return errors.Is(err, ErrExpired) })
 	case sess.assumed: // see date
 		return false, s.update(ctx, k, func(*Session) error { return nil })
-	case !d.lastAccess.IsZero() && !s.stamp(&sess).Equal(time.Unix(0, d.mtime)):
-		return false, s.mark(ctx, k, d, s.stamp(&sess))
+	}
+	stamp, is := s.stamp(&sess), time.Unix(0, d.mtime)
+	if !d.lastAccess.IsZero() && !stamp.Equal(is) && !stamp.Truncate(time.Second).Equal(is) { // some stamp in seconds
+		return false, s.mark(ctx, k, d, stamp)
 	}
 	return false, nil
 }
@@ -173,7 +188,7 @@ func (s *Store) stamp(sess *Session) time.Time {
 	if sess.Cookie.OriginalMaxAge != 0 {
 		tag = ownTag
 	}
-	const latest = 1 << 33 // seconds, the year 2242; beyond 2262 the os package overflows
+	const latest = min(1<<33, math.MaxInt) // seconds, the year 2242; beyond 2262 the os package overflows, a 32-bit system in 2038
 	at := sess.ExpiresAt(s.opts.TTL)
 	if at.Unix() > latest {
 		at = time.Unix(latest, 0)
@@ -184,12 +199,16 @@ func (s *Store) stamp(sess *Session) time.Time {
 // ahead reports that the mtime tells credibly of an expiry to come, so that the file need not be
 // read: it carries the tag of our TTL, or of sessions with a life of their own. The time of a write
 // by Node, a touch -d, and the stamp of a store with another TTL do not; nor does one of a time when
-// the clock was ahead, as the ctime shows, or a distance that no access now could give.
+// the clock was ahead, as the ctime shows, unless the file was copied, or a distance that no access now
+// could give: of sessions with a life of their own 400 days, beyond which browsers keep no cookie.
 func (s *Store) ahead(m meta) bool {
 	now := time.Now()
 	left := time.Unix(0, m.mtime).Sub(now)
 	rest := time.Duration(m.mtime) % time.Millisecond
-	return left > 0 && m.ctime < now.Add(clockSkew).UnixNano() && (rest == s.ttlTag && left-clockSkew < s.opts.TTL || rest == ownTag)
+	if left <= 0 || m.ctime > now.Add(clockSkew).UnixNano() {
+		return false
+	}
+	return rest == s.ttlTag && left-clockSkew < s.opts.TTL || rest == ownTag && left < 400*24*time.Hour
 }
 
 var ownTag = tag(0) // no TTL is 0
@@ -237,7 +256,8 @@ func nodeTemp(name, extension string) (id, hash string, ok bool) {
 }
 
 // nodeLeftover reports whether name is a temporary file of Node's that nobody will miss. Numbers that
-// are short for a hash, which few are, it leaves to those who rotate or date their files.
+// are short for a hash, which few are, or the time when the file was made, it leaves to those who
+// rotate or date their files.
 func (s *Store) nodeLeftover(name string) bool {
 	id, hash, ok := nodeTemp(name, s.opts.Extension)
 	n, err := strconv.ParseUint(hash, 10, 32)
@@ -245,5 +265,6 @@ func (s *Store) nodeLeftover(name string) bool {
 		return false
 	}
 	m, err := s.dir.stat(name)
-	return err == nil && time.Since(time.Unix(0, m.mtime)) >= staleAfter
+	dated := time.Unix(0, m.ctime).Sub(time.Unix(int64(n), 0)).Abs() < 24*time.Hour
+	return err == nil && !dated && time.Since(time.Unix(0, m.mtime)) >= staleAfter
 }

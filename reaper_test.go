@@ -276,7 +276,7 @@ func TestSweep(t *testing.T) {
 	const dead, held = ".00-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".%02x-ABCDEFGHIJKLMNOPQRSTUVWXYZ~"
 	stays := []string{
 		"id.json.1374059317", // young
-		"id.json.12x", "id.json.", "app.json.1", "a.json.20260101", "a.json.4294967296", "a.json.0374059317", "my notes.json.1374059317", ".config.json.1374059317", "x.json.99999999999999999999", ".json.123", "../x.json.123", "README.123", ".00-short~", ".40-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".00-abcdefghijklmnopqrstuvwxyz~", "~", ".~",
+		"id.json.12x", "id.json.", "app.json.1", "a.json.20260101", fmt.Sprintf("a.json.%d", time.Now().Unix()), "a.json.4294967296", "a.json.0374059317", "my notes.json.1374059317", ".config.json.1374059317", "x.json.99999999999999999999", ".json.123", "../x.json.123", "README.123", ".00-short~", ".40-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".00-abcdefghijklmnopqrstuvwxyz~", "~", ".~",
 	}
 	for _, name := range stays {
 		write(t, y.dir, name, "x")

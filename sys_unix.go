@@ -4,6 +4,7 @@ package filestore
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -54,6 +55,14 @@ func (d *directory) stat(name string) (meta, error) {
 	return newMeta(&st), nil
 }
 
+// same reports whether name, whose directory it trusts, is the file of fi.
+func (d *directory) same(name string, fi fs.FileInfo) (bool, error) {
+	var st unix.Stat_t
+	err := retry(func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	old := fi.Sys().(*syscall.Stat_t)
+	return err == nil && st.Ino == old.Ino && st.Dev == old.Dev, err
+}
+
 // read returns the contents of name, which stat has found to be a regular file, and what the file
 // was when it was opened.
 func (d *directory) read(name string, limit int64) (data []byte, m meta, err error) {
@@ -64,7 +73,7 @@ func (d *directory) read(name string, limit int64) (data []byte, m meta, err err
 	})
 	switch err {
 	case nil:
-	case unix.ENOENT, unix.ELOOP, unix.ENXIO: // by now it is gone, or a link, or a socket
+	case unix.ENOENT, unix.ELOOP, unix.EMLINK, unix.ENXIO: // by now it is gone, or a link (as FreeBSD says it), or a socket
 		return nil, m, errReplaced
 	default:
 		return nil, m, err
@@ -114,6 +123,9 @@ func (d *directory) write(name string, data []byte, mode fs.FileMode, owner ids,
 			n, err = unix.Write(fd, data)
 			return err
 		})
+		if n == 0 && err == nil {
+			err = io.ErrShortWrite
+		}
 		data = data[max(n, 0):]
 	}
 	if err == nil && owner.given {
@@ -130,10 +142,12 @@ func (d *directory) write(name string, data []byte, mode fs.FileMode, owner ids,
 		err = d.setTime(name, mtime)
 	}
 	if err == nil && flush {
-		err = retry(func() error { return unix.Fsync(fd) })
+		err = retry(func() error { return fsync(fd) })
 	}
 	return err
 }
+
+var fsync = unix.Fsync
 
 // setTime sets the mtime of name.
 func (d *directory) setTime(name string, mtime time.Time) error {

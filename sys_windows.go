@@ -35,6 +35,11 @@ func (d *directory) stat(name string) (meta, error) {
 	return newMeta(fi), nil
 }
 
+func (d *directory) same(name string, fi fs.FileInfo) (bool, error) {
+	at, err := d.root.Lstat(name)
+	return err == nil && os.SameFile(at, fi), err
+}
+
 func (d *directory) read(name string, limit int64) (data []byte, m meta, err error) {
 	before, err := d.root.Lstat(name)
 	if err != nil {

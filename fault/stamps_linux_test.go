@@ -25,6 +25,27 @@ func (n *coarse) Getattr(c context.Context, f fs.FileHandle, out *fuse.AttrOut) 
 	return errno
 }
 
+// E16: some file systems stamp in whole seconds.
+func TestStampsOfSeconds(t *testing.T) {
+	s, err := filestore.Open(image(t, "-O", "has_journal", "-I", "128"), &filestore.Options{NoSync: true, ReapInterval: -1})
+	must(err)
+	defer s.Close()
+	for n := 10; n < long(13, 30); n++ {
+		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(1005 * time.Millisecond)))
+		for i, pause := range []time.Duration{40 * time.Millisecond, 0, 0} {
+			_, err := operate(s, ask{Op: "set", ID: "id", N: 10*n + i})
+			must(err)
+			time.Sleep(pause)
+			if i == 1 {
+				continue // its file's inode is used again
+			}
+			if got, err := read(s, "id"); err != nil || got != 10*n+i {
+				t.Fatalf("%d is read as %d, %v", 10*n+i, got, err)
+			}
+		}
+	}
+}
+
 // E16: where a file system uses a removed file's inode again at once, and its clock has not ticked, the
 // successor looks the same, but is not taken for it.
 func TestSameStamps(t *testing.T) {

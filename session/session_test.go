@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -695,6 +696,55 @@ func TestRotation(t *testing.T) {
 }
 
 // F9, 32: ids.
+// A zero is no source of random numbers.
+type zero struct{}
+
+func (zero) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// F9: ids come from crypto/rand, all 24 bytes.
+func TestIDsAreFromCryptoRand(t *testing.T) {
+	s := newStore(t)
+	random := rand.Reader
+	defer func() { rand.Reader = random }()
+	rand.Reader = zero{}
+	m := manager(s)
+	var id string
+	w := httptest.NewRecorder()
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { id = session.From(r).ID() })).
+		ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if want := strings.Repeat("A", 32); id != want {
+		t.Errorf("the id is %q, want %q", id, want)
+	}
+}
+
+// A14: a genid that gives another's id gets an error; the other session is as it was.
+func TestGenIDOfAnother(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		anna := &filestore.Session{LastAccess: time.Now()}
+		anna.Put("user", "anna")
+		if err := s.Set(ctx, "anna", anna); err != nil {
+			t.Fatal(err)
+		}
+		m := manager(s)
+		m.GenID = func(*http.Request) (string, error) { return "anna", nil }
+		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/login": func(w http.ResponseWriter, r *http.Request) {
+			sess := session.From(r)
+			if err := sess.Regenerate(); err == nil {
+				sess.Put("user", "eve")
+			}
+		}})
+		for _, path := range []string{"/login", "/put?user=eve"} {
+			if a := do(t, srv, path, ""); a.StatusCode != 500 {
+				t.Errorf("%s: status %d", path, a.StatusCode)
+			}
+			sess, err := s.Get(ctx, "anna")
+			if err != nil || string(sess.Values["user"]) != `"anna"` {
+				t.Errorf("%s: the other session is %v, %v", path, sess, err)
+			}
+		}
+	})
+}
+
 func TestIDs(t *testing.T) {
 	seen := make(map[string]bool)
 	m := manager(&memory{m: make(map[string]*filestore.Session)})
