@@ -81,7 +81,7 @@ func TestCalls(t *testing.T) {
 	need(t, "root", "strace")
 	whats := []string{"EIO", "KILL"}
 	if long(0, 1) == 1 {
-		whats = []string{"EIO", "ENOSPC", "EDQUOT", "EMFILE", "EACCES", "EROFS", "KILL"}
+		whats = []string{"EIO", "ENOSPC", "EDQUOT", "EMFILE", "EACCES", "EROFS", "EEXIST", "KILL"}
 	}
 	for _, sw := range sweeps {
 		t.Run(sw.name, func(t *testing.T) {
@@ -132,6 +132,7 @@ type caller struct {
 	runs     int
 	missed   int // injections that did not happen
 	locks    int // the first flock
+	written  int // the close of the temporary file
 }
 
 // prepare makes a directory with the old session and one that nobody touches.
@@ -268,12 +269,15 @@ func (c *caller) record() map[string][]int {
 	if flocks := found["flock"]; len(flocks) > 0 {
 		c.locks = slices.Min(flocks)
 	}
+	if i := slices.IndexFunc(seen, func(call seenCall) bool { return call.name == "write" }); i >= 0 && c.op != "reap" {
+		j := slices.IndexFunc(seen[i:], func(call seenCall) bool { return call.name == "close" })
+		c.written = seen[i+j].nth
+	}
 	return found
 }
 
 // harmless are the calls whose failure an operation gets by without, and how.
 var harmless = map[string]map[string]bool{
-	"":                 {"close": true, "flock": true},                                           // the kernel has let go, or will
 	"Set over, NoSync": {"newfstatat": true, "renameat2": true, "unlinkat": true},                // renames then; Reap removes
 	"Reap":             {"newfstatat": true},                                                     // then it looks at the session itself
 	"Open":             {"newfstatat": true, "fstat": true, "getdents64": true, "fstatfs": true}, // what it can do without
@@ -315,9 +319,11 @@ func (c *caller) try(i injection) bool {
 			fail("an interruption is reported: %s", r.Err)
 		case r.Err != "" && r.Kind != errnos[i.what].Error():
 			fail("reported as %q: %s", r.Kind, r.Err)
-		case r.Err == "" && i.what != "EINTR" && !harmless[""][i.call] && !harmless[c.name][i.call] &&
+		case r.Err == "" && i.what != "EINTR" && !harmless[c.name][i.call] &&
+			!(i.call == "close" && i.nth != c.written) &&
 			!(i.call == "flock" && i.nth > c.locks) && // an unlock; then the descriptor is closed
-			!(c.op == "open" && (i.what == "EACCES" || i.what == "EROFS")): // opens, with a warning, to read
+			!(i.call == "flock" && i.what == "EIO") && // gofrs/flock opens the file anew and tries again
+			!(c.op == "open" && forReading[i.what]):
 			fail("is not reported")
 		case r.Err == "" && r.After != c.new && c.op != "open":
 			fail("success, and the session is %d", r.After)
@@ -369,8 +375,12 @@ func temps(dir string) int {
 
 var errnos = map[string]syscall.Errno{
 	"EIO": syscall.EIO, "ENOSPC": syscall.ENOSPC, "EDQUOT": syscall.EDQUOT, "EINTR": syscall.EINTR, "EMFILE": syscall.EMFILE,
-	"EACCES": syscall.EACCES, "EROFS": syscall.EROFS,
+	"EACCES": syscall.EACCES, "EROFS": syscall.EROFS, "EEXIST": syscall.EEXIST,
 }
+
+// forReading are the errors with which Open warns, and opens to read.
+var forReading = map[string]bool{"EACCES": true, "EROFS": true, "ENOSPC": true, "EDQUOT": true,
+	"EEXIST": true} // somebody else has just made it
 
 // An outcome is what a worker found: the operation's error, the session after it, what failed when
 // all was done once more.

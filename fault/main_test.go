@@ -185,6 +185,11 @@ func operate(s *filestore.Store, a ask) (n int, err error) {
 		return 0, s.Set(ctx, a.ID, sess)
 	case "update":
 		return 0, s.Update(ctx, a.ID, func(sess *filestore.Session) error { return put(sess, v) })
+	case "increment":
+		return 0, s.Update(ctx, a.ID, func(sess *filestore.Session) error {
+			n, err := filestore.Value[int](sess, "n")
+			return errors.Join(err, put(sess, newValue(n+1, 0)))
+		})
 	case "touch":
 		return 0, s.Touch(ctx, a.ID, nil)
 	case "destroy":
