@@ -31,8 +31,8 @@ const (
 	// filestore caches no file that was changed less than 20 ms before it is read.
 	settled = 50 * time.Millisecond
 
-	// Nor does it lock with a file that was made less than 20 ms before.
-	newLock = 25 * time.Millisecond
+	// Nor does it lock with a file that was made less than 50 ms before.
+	newLock = 60 * time.Millisecond
 )
 
 // id returns the id of a session. They look as random as they are in earnest.
