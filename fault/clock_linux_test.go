@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +25,7 @@ type clocked struct {
 func buildClocked(t *testing.T) (binary string) {
 	t.Helper()
 	dir := t.TempDir()
-	source := filepath.Join(runtime.GOROOT(), "src/time/time.go")
+	source := filepath.Join(strings.TrimSpace(run(t, "go", "env", "GOROOT")), "src/time/time.go")
 	data, err := os.ReadFile(source)
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,11 @@ import (
 const tick = 10 * time.Millisecond
 
 // A coarse node is a file of another file system, stamped coarsely.
-type coarse struct{ fs.LoopbackNode }
+type coarse struct{ *fs.LoopbackNode }
+
+func (n *coarse) WrapChild(_ context.Context, ops fs.InodeEmbedder) fs.InodeEmbedder {
+	return &coarse{ops.(*fs.LoopbackNode)}
+}
 
 func (n *coarse) Getattr(c context.Context, f fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	errno := n.LoopbackNode.Getattr(c, f, out)
@@ -52,10 +56,7 @@ func TestSameStamps(t *testing.T) {
 	need(t, "root", "losetup", "mkfs.ext4", "/dev/fuse")
 	disk, point := image(t, "-O", "has_journal"), t.TempDir()
 	root := &fs.LoopbackRoot{Path: disk}
-	root.NewNode = func(data *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-		return &coarse{fs.LoopbackNode{RootData: data}}
-	}
-	root.RootNode = root.NewNode(root, nil, "", nil)
+	root.RootNode = &coarse{&fs.LoopbackNode{RootData: root}}
 	server, err := fs.Mount(point, root.RootNode, &fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true}})
 	if err != nil {
 		t.Fatal(err)
