@@ -47,6 +47,9 @@ func (i injection) args() []string {
 	return args
 }
 
+// stride thins the injections out.
+var stride = 1
+
 // sweeps are the operations, with what the session holds before and after: 0 = there is none.
 var sweeps = []struct {
 	name, op string
@@ -109,6 +112,12 @@ func TestCalls(t *testing.T) {
 					}
 				}
 			}
+			for i := range all { // keeps each of stride
+				if i*stride < len(all) {
+					all[i] = all[i*stride]
+				}
+			}
+			all = all[:(len(all)+stride-1)/stride]
 			reported := 0
 			for _, i := range all {
 				if c.try(i) {
@@ -116,7 +125,7 @@ func TestCalls(t *testing.T) {
 				}
 			}
 			t.Logf("%d calls made to fail in %d ways, %d reported, %d did not happen", len(found), len(all), reported, c.missed)
-			if hit := len(all) - c.missed; hit < 8 || hit < len(all)/2 {
+			if hit := len(all) - c.missed; hit < 3 || hit < len(all)/2 {
 				t.Errorf("only %d of %d injections: the test tests nothing", hit, len(all))
 			}
 		})

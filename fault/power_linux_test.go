@@ -51,6 +51,8 @@ func TestPowerCut(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		p.disk.mu.Lock()
+		defer p.disk.mu.Unlock()
 		t.Logf("%d power cuts, %d in the middle of an operation; %d operations acknowledged, %d flushes",
 			p.cuts, p.amid, p.acked, p.disk.flushes)
 	})
