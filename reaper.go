@@ -232,6 +232,9 @@ func (s *Store) sweep(name string) error {
 			return err
 		}
 		defer st.unlock()
+		if err := s.stands(st); err != nil {
+			return err
+		}
 	} else if !s.nodeLeftover(name) {
 		return nil
 	}
