@@ -529,10 +529,12 @@ func unmarshalCookie(raw string) Cookie {
 	for m := range members(raw) {
 		c.setField(m.name, m.raw)
 	}
-	if string(c.plain()) != raw {
+	if plain := string(c.plain()); plain != raw {
 		c.raw = raw
-		text, _ := c.marshal() // so that of equal cookies it is the same
-		c.raw = string(text)
+		text, _ := c.marshal()
+		if c.raw = string(text); c.raw == plain { // so that of equal cookies it is the same
+			c.raw = ""
+		}
 	}
 	return c
 }

@@ -88,19 +88,28 @@ func (s *Store) reap(ctx context.Context) (n int, err error) {
 			}
 		})
 	}
+	var later []string // temporary files whose lock is held, maybe by a reaper of ours
 	var listErr error
 	for name, err := range s.list() {
 		if listErr = wrap("reap", "", cmp.Or(s.interrupted(ctx), err)); listErr != nil {
 			break
 		}
 		if k, ok := s.keyOf(name); !ok {
-			p.fail(wrap("reap", "", s.sweep(name)))
+			busy, err := s.sweep(name)
+			p.fail(wrap("reap", "", err))
+			if busy {
+				later = append(later, name)
+			}
 		} else if m, err := s.dir.stat(name); err != nil || !s.ahead(m) {
 			due <- k
 		}
 	}
 	close(due)
 	workers.Wait()
+	for _, name := range later {
+		_, err := s.sweep(name)
+		p.fail(wrap("reap", "", err))
+	}
 	if p.unreadable > 0 {
 		s.opts.Logger.Warn("filestore: reap passed over files that hold no session", "dir", s.path, "files", p.unreadable)
 	}
@@ -222,29 +231,29 @@ func tag(ttl time.Duration) time.Duration {
 
 var ourTemp = regexp.MustCompile(`^\.([0-3][0-9a-f])-[A-Z2-7]{26}~$`) // see replace
 
-// sweep removes a temporary file whose writer is dead.
-func (s *Store) sweep(name string) error {
+// sweep removes a temporary file whose writer is dead. A busy one's may live.
+func (s *Store) sweep(name string) (busy bool, err error) {
 	if m := ourTemp.FindStringSubmatch(name); m != nil {
 		// Its writer holds the stripe's lock until it has renamed or removed it.
 		i, _ := strconv.ParseUint(m[1], 16, 8)
 		st := &s.stripes[i]
 		if ok, err := s.tryLock(st); !ok {
-			return err
+			return err == nil, err
 		}
 		defer st.unlock()
 		if err := s.stands(st); err != nil {
-			return err
+			return false, err
 		}
 	} else if !s.nodeLeftover(name) {
-		return nil
+		return false, nil
 	}
 	if m, err := s.dir.stat(name); err != nil || !m.regular {
-		return nil
+		return false, nil
 	}
 	if err := s.dir.unlink(name); !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return false, err
 	}
-	return nil
+	return false, nil
 }
 
 // nodeTemp takes apart what write-file-atomic calls the temporary file of a session:
