@@ -151,7 +151,7 @@ func TestCacheKeepsToItself(t *testing.T) {
 		if len(sess.Values) != 2 || string(sess.Values["a"]) != `"text"` || string(sess.Values["b"]) != "2" || sess.Cookie.Path != "/" {
 			t.Fatalf("somebody else's: %+v", sess)
 		}
-		copy(sess.Values["a"], "XXXXXX")
+		copy(sess.Values["a"], "######")
 		_ = append(sess.Values["a"], "overflow"...)
 		delete(sess.Values, "b")
 		sess.Put("c", 3)

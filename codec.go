@@ -28,7 +28,7 @@ type Session struct {
 	// the store's own.
 	Values map[string]json.RawMessage
 
-	assumed bool      // LastAccess is the present because the file's lies ahead: see date
+	assumed bool      // LastAccess is not the file's, which lies ahead: see date
 	from    *document // whose order of the members a rewrite keeps; nil = none
 }
 

@@ -67,24 +67,8 @@ func buildClocked(t *testing.T) (binary string) {
 
 func newClocked(t *testing.T, binary, dir string) *clocked {
 	t.Helper()
-	cmd := exec.Command(binary, dir)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close()
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	return &clocked{t, in, bufio.NewReader(out)}
+	in, out := spawn(t, exec.Command(binary, dir))
+	return &clocked{t, in, out}
 }
 
 // does asks for something and compares the answer.

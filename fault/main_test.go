@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -230,12 +231,19 @@ func newServer(t testing.TB, dir string, before ...string) *server {
 	args := slices.Concat(before, []string{os.Args[0], dir})
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), workerVar+"=serve")
+	in, out := spawn(t, cmd)
+	return &server{cmd, json.NewEncoder(in), json.NewDecoder(out)}
+}
+
+// spawn starts a worker that is ended with the test at the latest.
+func spawn(t testing.TB, cmd *exec.Cmd) (in io.Writer, out *bufio.Reader) {
+	t.Helper()
 	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := cmd.StdoutPipe()
+	stdout, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
@@ -243,11 +251,11 @@ func newServer(t testing.TB, dir string, before ...string) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		in.Close()
+		stdin.Close()
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	return &server{cmd, json.NewEncoder(in), json.NewDecoder(bufio.NewReader(out))}
+	return stdin, bufio.NewReader(stdout)
 }
 
 // begin asks without waiting for the reply, which end returns.

@@ -23,18 +23,7 @@ func start(t *testing.T, name, dir string, args ...string) (wait func(result any
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{dir}, args...)...)
 	cmd.Env = append(os.Environ(), workerVar+"="+name)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
+	_, out := spawn(t, cmd)
 	return func(result any) {
 		t.Helper()
 		if err := json.NewDecoder(out).Decode(result); err != nil {
