@@ -53,9 +53,10 @@ type Cookie struct {
 	raw string // the file's own text, only where the fields would be written otherwise
 }
 
-// A Codec stands between the JSON of a session and the bytes of its file. Decode must refuse what
-// Encode did not make. Both may be called concurrently, must not keep their arguments, and must put
-// neither the id nor session data in errors.
+// A Codec stands between the JSON of a session and the bytes of its file. Packages kruptein and
+// sealed have some that encrypt. Decode must refuse, with an ErrDecrypt, what Encode did not make;
+// other errors are taken for a failure that may pass. Both may be called concurrently, must not keep
+// their arguments, and must put neither the id nor session data in errors.
 type Codec interface {
 	Encode(id string, doc []byte) ([]byte, error)
 	Decode(id string, file []byte) ([]byte, error)

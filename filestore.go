@@ -57,6 +57,7 @@ var (
 	ErrExpired     error = &sentinel{"session has expired", ErrNotFound}
 	ErrInvalidID   error = &sentinel{"invalid session id", ErrNotFound} // an id that can name no session names none
 	ErrCorrupt     error = &sentinel{"file holds no session", nil}      // the file is kept
+	ErrDecrypt     error = &sentinel{"file cannot be decrypted", nil}   // says a Codec: encrypted otherwise, changed, or plain; the file is kept
 	ErrTooLarge    error = &sentinel{"session is too large", nil}       // see Options.MaxSize
 	ErrUnsafeFile  error = &sentinel{"unsafe file", nil}                // a link, a directory, a device, another user's file, a damaged lock file
 	ErrLockTimeout error = &sentinel{"timeout waiting for the session's lock", nil}
@@ -359,8 +360,8 @@ func (s *Store) do(ctx context.Context, op, id string, fn func(k key) error) err
 
 // Get returns the session id. It takes no lock and writes nothing: beside any writer it returns one
 // complete version. ErrNotFound if there is none, ErrExpired (an ErrNotFound too) if its time is
-// over, ErrCorrupt, ErrTooLarge or ErrUnsafeFile if its file cannot be used; the file stays in each
-// case.
+// over, ErrCorrupt, ErrDecrypt, ErrTooLarge or ErrUnsafeFile if its file cannot be used; the file
+// stays in each case.
 func (s *Store) Get(ctx context.Context, id string) (sess *Session, err error) {
 	err = s.do(ctx, "get", id, func(k key) error {
 		sess, err = s.load(k, true)

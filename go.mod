@@ -11,5 +11,6 @@ require (
 	github.com/fsnotify/fsnotify v1.10.1
 	github.com/gofrs/flock v0.13.1
 	github.com/hashicorp/golang-lru/v2 v2.0.7
+	golang.org/x/crypto v0.55.0
 	golang.org/x/sys v0.47.0
 )

@@ -1,0 +1,203 @@
+package kruptein
+
+import (
+	"crypto/sha512"
+	"encoding/asn1"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// What is no envelope is refused before any key is derived.
+func TestHostileEnvelopes(t *testing.T) {
+	c := New("secret")
+	good := func() map[string]any {
+		return map[string]any{
+			"hmac": strings.Repeat("é", 64), "ct": "ct", "aad": "aad",
+			"iv": slices.Repeat([]int{1}, 12), "salt": slices.Repeat([]int{1}, saltSize), "at": slices.Repeat([]int{1}, tagSize),
+		}
+	}
+	bad := []string{
+		"", " ", "{", "{}", "[]", "null", `"x"`, "0", "IV;", "IV;00", "MIIC", "3082", "308202", "0\u0082", "\xff", "{\xff}",
+		`{"cookie":{},"__lastAccess":1}`, strings.Repeat("[", 1<<20), strings.Repeat(`{"hmac":`, 1<<17), strings.Repeat("A", 1<<20), strings.Repeat("30", 1<<19),
+	}
+	add := func(m map[string]any) {
+		b, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad = append(bad, string(b))
+	}
+	for _, name := range slices.Sorted(maps.Keys(good())) {
+		m := good()
+		delete(m, name)
+		add(m)
+		for _, v := range []any{nil, 1, 1.5, true, map[string]any{}, map[string]any{"type": "Buffer"}, map[string]any{"type": "buffer", "data": []int{1}},
+			[]any{}, []any{256}, []any{-1}, []any{1.5}, []any{"1"}, []any{[]int{1}}, map[string]any{"type": "Buffer", "data": "x"}, make([]int, 1<<20)} {
+			m[name] = v
+			add(m)
+		}
+		if name != "iv" && name != "at" && name != "salt" {
+			continue
+		}
+		for _, n := range []int{1, 11, 13, 15, 17, 127, 129, 1 << 16} {
+			m[name] = strings.Repeat("x", n)
+			add(m)
+		}
+	}
+	for _, hmac := range []string{"", "x", strings.Repeat("x", 63), strings.Repeat("é", 65), strings.Repeat("z", 128), strings.Repeat("日", 64)} {
+		m := good()
+		m["hmac"] = hmac
+		add(m)
+	}
+	for n := range 8 { // DER with too few parts, with a short salt
+		parts := slices.Repeat([][]byte{[]byte(strings.Repeat("x", 64))}, n)
+		der, err := asn1.Marshal(parts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, enc := range encodings {
+			bad = append(bad, enc.encode(der))
+		}
+	}
+	for _, file := range bad {
+		if doc, err := c.Decode("id", []byte(file)); doc != nil || !errors.Is(err, filestore.ErrDecrypt) {
+			t.Errorf("Decode(%.200q) = %q, %v, want ErrDecrypt", file, doc, err)
+		}
+	}
+	if n := c.keys.refused.Len() + c.keys.keys.Len(); n > 0 {
+		t.Errorf("%d of these files had a key derived", n)
+	}
+}
+
+// Whoever knows the secret could write an envelope that is right but for one
+// size. With a key that is known to fit no cipher panics.
+func TestSizes(t *testing.T) {
+	c := New("secret")
+	good, err := c.Encode("id", []byte(`{"cookie":{}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cbc := *c
+	cbc.Algorithm = "aes-256-cbc"
+	block, err := cbc.Encode("id", []byte(`{"cookie":{}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(e *envelope, what string) {
+		t.Helper()
+		if doc, err := c.Decode("id", e.marshalJSON()); !errors.Is(err, filestore.ErrDecrypt) {
+			t.Errorf("%s: Decode = %q, %v, want ErrDecrypt", what, doc, err)
+		}
+	}
+	signed := func(e *envelope, ct string) {
+		e.ct = binary{}.encode([]byte(ct))
+		key, _ := c.keys.known(e.salt)
+		e.hmac = binary{}.encode(sum(sha512.New, key[:], e.ct))
+	}
+	for n := range 40 {
+		for _, file := range [][]byte{good, block} {
+			e, err := parse(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tag, iv := e.at, e.iv
+			if n != tagSize {
+				e.at = make([]byte, n)
+				copy(e.at, tag)
+				if tag != nil || n > 0 {
+					refused(e, fmt.Sprint("a tag of ", n))
+				}
+				e.at = tag
+			}
+			if n != len(iv) {
+				e.iv = make([]byte, n)
+				copy(e.iv, iv)
+				refused(e, fmt.Sprint("an iv of ", n))
+				e.iv = iv
+			}
+			signed(e, strings.Repeat("x", n))
+			refused(e, fmt.Sprint("a ciphertext of ", n))
+		}
+	}
+	e, _ := parse(good)
+	e.aad = ""
+	refused(e, "no aad")
+	e, _ = parse(good)
+	e.at, e.aad = nil, ""
+	e.iv = make([]byte, 16)
+	refused(e, "GCM given out as CBC")
+}
+
+// One file, many readers, one derivation; and a file that is refused costs one.
+func TestDerivesOnce(t *testing.T) {
+	k := newKeyring()
+	var derived atomic.Int32
+	tries := func() []try {
+		derived.Add(1)
+		return []try{{secret: "secret"}}
+	}
+	herd := func(salt byte, fits bool) {
+		t.Helper()
+		derived.Store(0)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				_, ok := k.reading([saltSize]byte{salt}, []byte{salt}, tries, func(*[maxKey]byte) bool { return fits })
+				if ok != fits {
+					t.Errorf("reading = %v, want %v", ok, fits)
+				}
+			})
+		}
+		wg.Wait()
+		if n := derived.Load(); n != 1 {
+			t.Errorf("%d derivations, want 1", n)
+		}
+	}
+	herd(1, true)
+	herd(2, false)
+	// Another file with the salt of a refused one gets its own chance.
+	if _, ok := k.reading([saltSize]byte{2}, []byte("other"), tries, func(*[maxKey]byte) bool { return true }); !ok {
+		t.Error("a bad file has spoilt its salt")
+	}
+	// With the salt of a known key no other is tried.
+	derived.Store(0)
+	if _, ok := k.reading([saltSize]byte{1}, []byte("other"), tries, func(*[maxKey]byte) bool { return false }); ok || derived.Load() != 0 {
+		t.Error("a bad file with a known salt had keys derived")
+	}
+}
+
+// There are so many keys and no more, and those that go are wiped.
+func TestForget(t *testing.T) {
+	k := newKeyring()
+	salt := func(i int) (s [saltSize]byte) {
+		s[0], s[1], s[2] = byte(i), byte(i>>8), byte(i>>16)
+		return s
+	}
+	k.remember(salt(0), [maxKey]byte{1, 2, 3})
+	first, _ := k.keys.Peek(salt(0))
+	for i := range maxKeys {
+		if *first == [maxKey]byte{} {
+			t.Fatalf("wiped after %d others", i)
+		}
+		k.remember(salt(i+1), [maxKey]byte{1})
+		for _, n := range []int{i, i + maxKeys} {
+			digest := salt(n)
+			k.refuse([32]byte(digest[:32]))
+		}
+	}
+	if *first != [maxKey]byte{} {
+		t.Error("a forgotten key is not wiped")
+	}
+	if k.keys.Len() != maxKeys || k.refused.Len() != maxKeys {
+		t.Errorf("%d keys and %d refused files, want %d", k.keys.Len(), k.refused.Len(), maxKeys)
+	}
+}

@@ -1,0 +1,370 @@
+// Package kruptein reads and writes the encrypted files of session-file-store, the npm package: what
+// it writes where its option `secret` is set, by the npm package kruptein 2.
+//
+//	store, err := filestore.Open(dir, &filestore.Options{Codec: kruptein.New("the secret")})
+//
+// Use it where Node shares the directory. Where only Go does, package sealed is better: see there.
+//
+// # What it protects from, and what not
+//
+// Without a secret nobody can read a file, nor change one without its being noticed, but:
+//
+//   - Node does not tie a file to its session: whoever can write to the directory can give one
+//     session's file another's name, and so log in as somebody else. Of the files that this package
+//     wrote with a GCM algorithm, and Node has not written since, the name is part: renamed they are
+//     refused.
+//   - An older file of the same session, put back, is not noticed.
+//   - Ids, times, sizes and the number of sessions are there to see, and an id is a credential: it
+//     takes the secret of the cookies as well to make a cookie of it.
+//   - With a CBC algorithm nothing authenticates the initialization vector, and so the first 16 bytes
+//     of the session. Use GCM.
+//
+// # Keys
+//
+// Of a secret and a file's salt, kruptein makes the file's key, on purpose slowly: some 40 ms, and
+// 16 MiB with scrypt. Node does so in every get and every set, as each file has a salt of its own. A
+// Codec takes one salt for 100,000 files, and remembers the keys of the 10,000 salts last used, some
+// 5 MB. It derives at most as many keys at once as there are processors. A key that it forgets is
+// overwritten, as far as Go lets it be; whoever can read the memory of the process finds the secrets
+// there in any case.
+package kruptein
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// A Codec is a [filestore.Codec]. Make one with New. It is safe for concurrent use, but its fields
+// must not be changed after the first.
+//
+// The fields say how Encode writes, in the words of the Node side's option crypto; the zero values
+// are session-file-store's defaults. (There a crypto option that does not say use_scrypt: true turns
+// scrypt off.) Decode reads all variants whatever the fields say.
+type Codec struct {
+	Algorithm string // algorithm: "aes-128-gcm", "aes-192-gcm", "aes-256-gcm", or the same with cbc; "" = "aes-256-gcm"
+	Hashing   string // hashing: "sha256", "sha384" or "sha512"; "" = "sha512"
+	PBKDF2    bool   // use_scrypt: false
+	EncodeAs  string // encodeas: "binary", "hex" or "base64"; "" = "binary"
+	ASN1      bool   // use_asn1: true
+
+	// Legacy lets Decode read what session-file-store 1.0 to 1.3.1 wrote. Nothing authenticates such a
+	// file: who can write to the directory can change the session in it. The next write makes it a new one.
+	Legacy bool
+
+	secrets []string
+	keys    *keyring
+}
+
+// New returns a Codec that encrypts with the first secret and decrypts with all: to change the
+// secret, put the new one first, and keep the old one until its sessions have ended. Without a
+// secret, or with an empty one, Encode and Decode fail.
+func New(secrets ...string) *Codec {
+	return &Codec{secrets: append([]string(nil), secrets...), keys: newKeyring()}
+}
+
+// Format prints no secrets, whatever the verb.
+func (c *Codec) Format(f fmt.State, _ rune) { io.WriteString(f, "kruptein.Codec") }
+
+// hashes are those whose name may stand in hashing, best guess first.
+var hashes = []struct {
+	name string
+	new  func() hash.Hash
+	size int
+}{
+	{"sha512", sha512.New, sha512.Size},
+	{"sha256", sha256.New, sha256.Size},
+	{"sha384", sha512.New384, sha512.Size384},
+}
+
+const (
+	gcmIV   = 12
+	tagSize = 16
+	maxKey  = 32
+
+	// AAD is how Encode ties a file to its session: Node takes any. In its place Node has random
+	// bytes, of which one in 2^64 begins like this.
+	bound = "fs:id/1:"
+)
+
+// aad returns n bytes that stand for id.
+func aad(id string, n int) []byte {
+	sum := sha512.Sum512([]byte(id))
+	return append([]byte(bound), sum[:n-len(bound)]...)
+}
+
+// A cipherOf is what an algorithm's name says.
+type cipherOf struct {
+	keySize int
+	gcm     bool
+}
+
+var algorithms = map[string]cipherOf{
+	"":            {32, true},
+	"aes-256-gcm": {32, true}, "aes-192-gcm": {24, true}, "aes-128-gcm": {16, true},
+	"aes-256-cbc": {32, false}, "aes-192-cbc": {24, false}, "aes-128-cbc": {16, false},
+}
+
+// check returns what the fields say.
+func (c *Codec) check() (algo cipherOf, hashing int, enc encoding, err error) {
+	for _, s := range c.secrets {
+		if s == "" {
+			err = errors.New("kruptein: an empty secret")
+		}
+	}
+	algo, ok := algorithms[c.Algorithm]
+	if !ok {
+		err = fmt.Errorf("kruptein: unknown Algorithm %q", c.Algorithm)
+	}
+	enc = encodings[c.EncodeAs]
+	if enc == nil {
+		err = fmt.Errorf("kruptein: unknown EncodeAs %q", c.EncodeAs)
+	}
+	for hashing = range hashes {
+		if name := hashes[hashing].name; name == c.Hashing || c.Hashing == "" {
+			return algo, hashing, enc, err
+		}
+	}
+	return algo, 0, enc, fmt.Errorf("kruptein: unknown Hashing %q", c.Hashing)
+}
+
+// Encode encrypts doc. It fails where the Codec has no secret or a field has an unknown value.
+func (c *Codec) Encode(id string, doc []byte) ([]byte, error) {
+	algo, hashing, enc, err := c.check()
+	if err == nil && len(c.secrets) == 0 {
+		err = errors.New("kruptein: no secret")
+	}
+	if err != nil {
+		return nil, err
+	}
+	h := hashes[hashing]
+	salt, key, err := c.keys.writing(try{c.secrets[0], c.PBKDF2, hashing})
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key[:])
+	block, err := aes.NewCipher(key[:algo.keySize])
+	if err != nil {
+		return nil, err
+	}
+	text := quote(nil, doc) // as Node does, twice JSON
+	e := envelope{salt: salt}
+	var ct []byte
+	if algo.gcm {
+		e.iv = make([]byte, gcmIV)
+		rand.Read(e.iv) // never fails
+		gcm, err := cipher.NewGCM(block)
+		if err != nil {
+			return nil, err
+		}
+		data := aad(id, h.size)
+		ct = gcm.Seal(text[:0], e.iv, text, data)
+		e.aad, e.at = enc.encode(data), ct[len(ct)-tagSize:]
+		ct = ct[:len(ct)-tagSize]
+	} else {
+		e.iv = make([]byte, aes.BlockSize)
+		rand.Read(e.iv)
+		pad := aes.BlockSize - len(text)%aes.BlockSize // PKCS #7
+		for range pad {
+			text = append(text, byte(pad))
+		}
+		ct = text
+		cipher.NewCBCEncrypter(block, e.iv).CryptBlocks(ct, text)
+	}
+	e.ct = enc.encode(ct)
+	e.hmac = enc.encode(sum(h.new, key[:algo.keySize], e.ct))
+	if c.ASN1 {
+		return e.marshalASN1(enc)
+	}
+	return e.marshalJSON(), nil
+}
+
+// sum is kruptein's HMAC: of the ciphertext's text, not of its bytes.
+func sum(h func() hash.Hash, key []byte, text string) []byte {
+	mac := hmac.New(h, key)
+	io.WriteString(mac, text)
+	return mac.Sum(nil)
+}
+
+// Decode decrypts a file. Every failure is a [filestore.ErrDecrypt]: it is no envelope, no secret
+// fits, or it was changed; a plain file is refused too. It costs at most two derivations of a key
+// per secret and hashing that fit, and none where the file has been refused before.
+func (c *Codec) Decode(id string, file []byte) ([]byte, error) {
+	if len(c.secrets) == 0 {
+		return nil, errors.New("kruptein: no secret")
+	}
+	if _, _, _, err := c.check(); err != nil {
+		return nil, err
+	}
+	if iv, ok := strings.CutPrefix(string(file), "IV;"); ok && c.Legacy {
+		return c.decodeLegacy(id, iv)
+	}
+	e, err := parse(file)
+	if err != nil {
+		return nil, err
+	}
+	key, v, err := c.open(e, file)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key[:])
+	text, err := e.decrypt(key[:v.keySize], v.encoding, id)
+	if err != nil {
+		return nil, err
+	}
+	var doc string
+	if text[0] != '"' || json.Unmarshal(text, &doc) != nil {
+		return nil, errAltered
+	}
+	if e.at == nil { // with CBC a changed iv shows only in what comes out
+		if new(filestore.Session).UnmarshalJSON([]byte(doc)) != nil {
+			return nil, errAltered
+		}
+	}
+	return []byte(doc), nil
+}
+
+var (
+	errNoEnvelope = fmt.Errorf("%w: not written by kruptein", filestore.ErrDecrypt)
+	errNoSecret   = fmt.Errorf("%w: no secret fits, or it was changed", filestore.ErrDecrypt)
+	errAltered    = fmt.Errorf("%w: it was changed", filestore.ErrDecrypt)
+	errOtherID    = fmt.Errorf("%w: it is another session's", filestore.ErrDecrypt)
+)
+
+// A variant is how an envelope was made, so far as it does not say so itself.
+type variant struct {
+	hashing  int
+	encoding encoding
+	keySize  int
+}
+
+// open finds the key of e, and the variant, of which the length of the HMAC leaves few.
+func (c *Codec) open(e *envelope, file []byte) (key [maxKey]byte, v variant, err error) {
+	variants := e.variants()
+	if len(variants) == 0 {
+		return key, v, errNoEnvelope
+	}
+	fits := func(key *[maxKey]byte) bool {
+		for _, v = range variants {
+			for _, v.keySize = range []int{32, 16, 24} {
+				mac := v.encoding.encode(sum(hashes[v.hashing].new, key[:v.keySize], e.ct))
+				if subtle.ConstantTimeCompare([]byte(mac), []byte(e.hmac)) == 1 {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	key, ok := c.keys.reading(e.salt, file, func() []try { return c.tries(variants) }, fits)
+	if !ok {
+		return key, v, errNoSecret
+	}
+	return key, v, nil
+}
+
+// tries are all ways to the key, the most likely first.
+func (c *Codec) tries(variants []variant) (all []try) {
+	for _, secret := range c.secrets {
+		var slow []try
+		for i, v := range variants {
+			if i == 0 || v.hashing != variants[i-1].hashing {
+				slow = append(slow, try{secret, true, v.hashing})
+			}
+		}
+		fast := try{secret: secret}
+		if c.PBKDF2 {
+			all = append(append(all, slow...), fast)
+		} else {
+			all = append(append(all, fast), slow...)
+		}
+	}
+	return all
+}
+
+// variants are those that the HMAC of e can be of.
+func (e *envelope) variants() (all []variant) {
+	for i, h := range hashes {
+		for _, enc := range []encoding{binary{}, hexadecimal{}, base64ed{}} {
+			if e.enc != nil && e.enc != enc {
+				continue
+			}
+			if mac, ok := enc.decode(e.hmac); ok && len(mac) == h.size {
+				all = append(all, variant{i, enc, 0})
+			}
+		}
+	}
+	return all
+}
+
+// decrypt returns what is in e, which the key fits.
+func (e *envelope) decrypt(key []byte, enc encoding, id string) ([]byte, error) {
+	ct, ok := enc.decode(e.ct)
+	block, err := aes.NewCipher(key)
+	if !ok || err != nil {
+		return nil, errAltered
+	}
+	if e.at == nil {
+		if len(ct) == 0 || len(ct)%aes.BlockSize != 0 {
+			return nil, errAltered
+		}
+		text := make([]byte, len(ct))
+		cipher.NewCBCDecrypter(block, e.iv).CryptBlocks(text, ct)
+		pad := int(text[len(text)-1]) // the HMAC was right: who asks learns nothing from the padding
+		text, ok := bytes.CutSuffix(text, bytes.Repeat([]byte{byte(pad)}, pad))
+		if !ok || pad == 0 || pad > aes.BlockSize || len(text) == 0 {
+			return nil, errAltered
+		}
+		return text, nil
+	}
+	data, ok := enc.decode(e.aad)
+	if !ok {
+		return nil, errAltered
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, errAltered
+	}
+	text, err := gcm.Open(nil, e.iv, append(ct, e.at...), data)
+	if err != nil || len(text) == 0 {
+		return nil, errAltered
+	}
+	if strings.HasPrefix(string(data), bound) && len(data) <= sha512.Size && string(data) != string(aad(id, len(data))) {
+		return nil, errOtherID
+	}
+	return text, nil
+}
+
+// decodeLegacy reads AES-256-CTR under the SHA-256 of secret and id.
+func (c *Codec) decodeLegacy(id, text string) ([]byte, error) {
+	raw, ok := hexadecimal{}.decode(text)
+	if !ok || len(raw) < aes.BlockSize {
+		return nil, errNoEnvelope
+	}
+	iv, ct := raw[:aes.BlockSize], raw[aes.BlockSize:]
+	for _, secret := range c.secrets {
+		key := sha256.Sum256([]byte(secret + id))
+		block, err := aes.NewCipher(key[:])
+		if err != nil {
+			return nil, err
+		}
+		doc := make([]byte, len(ct))
+		cipher.NewCTR(block, iv).XORKeyStream(doc, ct)
+		if new(filestore.Session).UnmarshalJSON(doc) == nil { // else the secret was another
+			return doc, nil
+		}
+	}
+	return nil, errNoSecret
+}
