@@ -1,7 +1,7 @@
 // The example is one small site with the session flows that every web framework's
 // tutorial shows, on package session and a directory of session files:
 //
-//	go run ./example [-addr 127.0.0.1:8080] [-dir ./sessions] [-trust-proxy]
+//	go run ./example [-addr 127.0.0.1:8080] [-dir ./sessions] [-encrypt] [-trust-proxy]
 //
 // Sessions survive a restart, also after kill -9; look at them with ls and cat.
 // (To try that build the program first: "go run" is another process than the site.)
@@ -30,6 +30,10 @@
 // The cookies are signed with $SESSION_SECRET or, without it, with a secret that
 // the first start leaves beside the sessions, in ./sessions.secret. An Express
 // application with the same directory and the same secret shares all logins.
+//
+// With -encrypt the session files are encrypted with that secret too, as
+// session-file-store does where its option secret is set. Sessions that are there
+// in plain are then no longer read: start on an empty directory.
 package main
 
 import (
@@ -48,6 +52,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/example/secret"
+	"github.com/sessionfilestore/filestore/kruptein"
 )
 
 func main() {
@@ -66,6 +71,7 @@ func run(args []string, stdout io.Writer) (err error) {
 	flags := flag.NewFlagSet("example", flag.ExitOnError)
 	addr := flags.String("addr", "127.0.0.1:8080", "listen on `host:port`; port 0 takes a free one")
 	dir := flags.String("dir", "./sessions", "keep the sessions in `directory`")
+	encrypt := flags.Bool("encrypt", false, "encrypt the session files, as session-file-store does with its secret")
 	trustProxy := flags.Bool("trust-proxy", false, "believe X-Forwarded-Proto; only behind a proxy that sets it")
 	flags.Parse(args) // exits by itself
 	if flags.NArg() > 0 {
@@ -76,16 +82,20 @@ func run(args []string, stdout io.Writer) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	store, err := filestore.Open(*dir, nil)
+	key, err := secret.Load(*dir)
+	if err != nil {
+		return err
+	}
+	opts := new(filestore.Options)
+	if *encrypt {
+		opts.Codec = kruptein.New(key) // where no Node is to read the files package sealed is better
+	}
+	store, err := filestore.Open(*dir, opts)
 	if err != nil {
 		return err
 	}
 	// Last of all: requests under way still need the store.
 	defer func() { err = errors.Join(err, store.Close()) }()
-	key, err := secret.Load(*dir)
-	if err != nil {
-		return err
-	}
 	ln, err := net.Listen("tcp", *addr)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
@@ -94,6 +95,38 @@ func TestLoginsSurviveKill(t *testing.T) {
 	b.get("/logout")
 	b.want(b.get("/admin"), http.StatusForbidden, "")
 	checkDir(t, dir)
+}
+
+// With -encrypt logins survive too, and no file shows anything.
+func TestEncrypt(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sessions")
+	p := start(t, dir, "-encrypt")
+	b := newBrowser(t, p.url)
+	b.want(b.login("mypassword"), http.StatusSeeOther, "/user")
+	if err := p.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	p.Wait()
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("session files %q, %v, want one", files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil || bytes.Contains(text, []byte("user")) || bytes.Contains(text, []byte("cookie")) || !bytes.Contains(text, []byte(`"salt"`)) {
+		t.Errorf("the file is not encrypted: %s, %v", text, err)
+	}
+	b.base = start(t, dir, "-encrypt").url
+	b.want(b.get("/user"), http.StatusOK, "")
+	if a := b.want(b.get("/session"), http.StatusOK, ""); !strings.Contains(a.body, "user1") {
+		t.Errorf("the session's page is\n%s", a.body)
+	}
+
+	// Without it the session cannot be read: an error, nobody else's session, and the file stays.
+	b.base = start(t, dir).url
+	b.want(b.get("/user"), http.StatusInternalServerError, "")
+	if _, err := os.Stat(files[0]); err != nil {
+		t.Error(err)
+	}
 }
 
 // Two programs at once on one directory: one secret, one login, one counter.

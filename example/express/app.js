@@ -2,7 +2,7 @@
 
 // The same site as main.go, in Express, on the same directory of sessions:
 //
-//   node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions]
+//   node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions] [--encrypt]
 
 const crypto = require('node:crypto');
 const fs = require('node:fs');
@@ -16,6 +16,7 @@ const { values: flags } = parseArgs({
   options: {
     addr: { type: 'string', default: '127.0.0.1:3000' },
     dir: { type: 'string', default: './sessions' },
+    encrypt: { type: 'boolean', default: false },
   },
 });
 
@@ -70,9 +71,11 @@ app.use((req, res, next) => {
   next();
 });
 
+const secret = loadSecret(flags.dir);
+
 app.use(session({
   name: cookieName,
-  secret: loadSecret(flags.dir),
+  secret,
   // An unchanged session is touched, not written: true would write this
   // process's copy over what the Go side has stored meanwhile.
   resave: false,
@@ -84,6 +87,9 @@ app.use(session({
   store: new FileStore({
     path: flags.dir,
     ttl: 60 * 60, // for sessions without a maxAge; the Go side's default
+    // Of the files. Each get and each set then takes some 40 ms, in which this
+    // process does nothing else, and a file that it cannot decrypt kills it.
+    secret: flags.encrypt ? secret : undefined,
     // A missing file is looked for six times otherwise, a quarter of a second
     // long: for each stale cookie. The Go side replaces files in one step, and
     // here each redirect waits for save, so nothing is missing for a moment only.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -43,13 +44,16 @@ type process struct {
 var listening = regexp.MustCompile(`http://\S+`)
 
 // start starts a site on the directory and waits until it listens.
-func start(t *testing.T, name, dir string) *process {
+func start(t *testing.T, name, dir string, encrypt bool) *process {
 	t.Helper()
 	p := &process{name: name}
 	if name == "Go" {
 		p.cmd = exec.Command(os.Args[0], "-addr", "127.0.0.1:0", "-dir", dir)
 	} else {
 		p.cmd = exec.Command("node", "app.js", "--addr", "127.0.0.1:0", "--dir", dir)
+	}
+	if encrypt {
+		p.cmd.Args = append(p.cmd.Args, "--encrypt") // Go does not mind two dashes
 	}
 	p.cmd.Env = append(os.Environ(), serveEnv+"=1", "SESSION_SECRET=")
 	p.cmd.Stderr = os.Stderr
@@ -86,11 +90,11 @@ func (p *process) stop() {
 }
 
 // startBoth starts both at once, on a directory that neither has seen before.
-func startBoth(t *testing.T, dir string) (goes, node *process) {
+func startBoth(t *testing.T, dir string, encrypt bool) (goes, node *process) {
 	t.Helper()
 	var wg sync.WaitGroup
-	wg.Go(func() { goes = start(t, "Go", dir) })
-	wg.Go(func() { node = start(t, "Node", dir) })
+	wg.Go(func() { goes = start(t, "Go", dir, encrypt) })
+	wg.Go(func() { node = start(t, "Node", dir, encrypt) })
 	wg.Wait()
 	if t.Failed() {
 		t.FailNow()
@@ -205,9 +209,14 @@ func as(t *testing.T, p *process, cookie string) *browser {
 
 func TestSites(t *testing.T) {
 	interop.NPM(t, ".")
+	t.Run("plain", func(t *testing.T) { testSites(t, false) })
+	t.Run("encrypted", func(t *testing.T) { testSites(t, true) })
+}
+
+func testSites(t *testing.T, encrypt bool) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "sessions")
-	goes, node := startBoth(t, dir)
+	goes, node := startBoth(t, dir, encrypt)
 	// pairs runs f with each site as the first, and with the other.
 	pairs := func(t *testing.T, f func(t *testing.T, a, b *process)) {
 		t.Run("Go then Node", func(t *testing.T) { f(t, goes, node) })
@@ -344,7 +353,7 @@ func TestSites(t *testing.T) {
 		want := []int{there.visit(goes), here.visit(node)}
 		goes.stop()
 		node.stop()
-		goes, node = startBoth(t, dir)
+		goes, node = startBoth(t, dir, encrypt)
 		for i, b := range []*browser{there, here} {
 			for _, p := range []*process{goes, node} {
 				if got := b.views(p); got.User != "user1" || got.Views != want[i] {
@@ -366,6 +375,11 @@ func TestSites(t *testing.T) {
 		for _, e := range entries {
 			if name := e.Name(); name != ".locks" && filepath.Ext(name) != ".json" {
 				t.Errorf("%s is left", name)
+			} else if name != ".locks" {
+				text, err := os.ReadFile(filepath.Join(dir, name))
+				if plain := bytes.Contains(text, []byte(`"cookie"`)); err != nil || plain == encrypt {
+					t.Errorf("encrypted: %v, and %s, %v, is\n%s", encrypt, name, err, text)
+				}
 			}
 		}
 	})

@@ -3,11 +3,12 @@
 // logged in there, and the counter goes on counting on either side, which is how
 // a site moves from Express to Go route by route without logging anybody out.
 //
-//	go run ./example/express [-addr 127.0.0.1:8081] [-dir ./sessions]
-//	node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions]
+//	go run ./example/express [-addr 127.0.0.1:8081] [-dir ./sessions] [-encrypt]
+//	node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions] [--encrypt]
 //
 // The cookies are signed with $SESSION_SECRET or, without it, with the secret in
-// ./sessions.secret, which the first of the two to start makes.
+// ./sessions.secret, which the first of the two to start makes. With -encrypt, on
+// both sides, the session files are encrypted with the same secret.
 package main
 
 import (
@@ -28,6 +29,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/example/secret"
+	"github.com/sessionfilestore/filestore/kruptein"
 	"github.com/sessionfilestore/filestore/session"
 )
 
@@ -43,22 +45,27 @@ func run(args []string, stdout io.Writer) (err error) {
 	flags := flag.NewFlagSet("express", flag.ExitOnError)
 	addr := flags.String("addr", "127.0.0.1:8081", "listen on `host:port`; port 0 takes a free one")
 	dir := flags.String("dir", "./sessions", "keep the sessions in `directory`, as app.js does")
+	encrypt := flags.Bool("encrypt", false, "encrypt the session files, as app.js does with --encrypt")
 	flags.Parse(args) // exits by itself
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	// The defaults are session-file-store's, and include the reaper, which is
-	// off in app.js: this one deletes nothing that it cannot read.
-	store, err := filestore.Open(*dir, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
 	key, err := secret.Load(*dir)
 	if err != nil {
 		return err
 	}
+	// The defaults are session-file-store's, and include the reaper, which is
+	// off in app.js: this one deletes nothing that it cannot read.
+	opts := new(filestore.Options)
+	if *encrypt {
+		opts.Codec = kruptein.New(key)
+	}
+	store, err := filestore.Open(*dir, opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
 	ln, err := net.Listen("tcp", *addr)
 	if err != nil {
 		return err
