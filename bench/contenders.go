@@ -163,7 +163,12 @@ func filestoreIn(dir string, noSync bool, cache int) (*store, error) {
 	if cache == 0 {
 		cache = max(10_000, 2**sessionCount)
 	}
-	s, err := filestore.Open(dir, &filestore.Options{TTL: ttl, ReapInterval: -1, NoSync: noSync, CacheSize: cache})
+	return filestoreWith(dir, filestore.Options{NoSync: noSync, CacheSize: cache})
+}
+
+func filestoreWith(dir string, o filestore.Options) (*store, error) {
+	o.TTL, o.ReapInterval = ttl, -1
+	s, err := filestore.Open(dir, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -453,6 +458,7 @@ type request struct {
 	Op      string          `json:"op"`
 	IDs     []string        `json:"ids,omitempty"`
 	Dir     string          `json:"dir,omitempty"`
+	Secret  string          `json:"secret,omitempty"`
 	Doc     json.RawMessage `json:"doc,omitempty"`
 	Workers int             `json:"workers,omitempty"`
 	MS      int64           `json:"ms,omitempty"`
@@ -482,7 +488,10 @@ func (c *child) do(req request) (a answer, err error) {
 	return a, err
 }
 
-func openNode(e *env) (*store, error) {
+func openNode(e *env) (*store, error) { return nodeIn(e.shared, "") }
+
+// nodeIn opens session-file-store, which encrypts where there is a secret.
+func nodeIn(dir, secret string) (*store, error) {
 	if _, err := os.Stat("peers/node_modules"); err != nil {
 		npm := exec.Command("npm", "ci", "--no-audit", "--no-fund")
 		npm.Dir = "peers"
@@ -514,10 +523,10 @@ func openNode(e *env) (*store, error) {
 	}
 	atExit(end)
 	move := func(dir string) error {
-		_, err := c.do(request{Op: "open", Dir: dir, Doc: document(values(*payload))})
+		_, err := c.do(request{Op: "open", Dir: dir, Secret: secret, Doc: document(values(*payload))})
 		return err
 	}
-	if err := move(e.shared); err != nil {
+	if err := move(dir); err != nil {
 		end()
 		return nil, err
 	}

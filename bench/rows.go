@@ -229,6 +229,9 @@ func (t *table) measure(e *env, memory bool) error {
 	t.scans(e, limit, peers)
 	t.writes(e, limit, filler, peers, all)
 	t.mixed(e, filler, peers, all)
+	if err := t.encrypted(e); err != nil {
+		return err
+	}
 	if *reapCount > 0 {
 		if err := t.reaps(e); err != nil {
 			return err

@@ -36,6 +36,8 @@ var targets = []target{
 	{row: "mixed, 8 at once", of: "filestore NoSync", to: "gorilla", atLeast: true, want: 3},
 	{row: "mixed, 64 at once, longest wait", of: "filestore NoSync", longest: true, want: 50},
 	{fs: "ext4", row: "mixed, 64 at once, durable, longest wait", of: "filestore", longest: true, want: 50},
+	{row: "Get, encrypted", of: "session-file-store", to: "kruptein, no cache", atLeast: true, want: 100},
+	{row: "Set over, encrypted, durable", of: "session-file-store", to: "kruptein", atLeast: true, want: 100},
 	{row: "Reap *, 1 % expired", of: "filestore NoSync", to: "limit", want: 1.3},
 	{row: "Reap *, all expired", of: "filestore NoSync", to: "limit", want: 1.3},
 	{row: "Set p99 beside a Reap", of: "filestore NoSync, while reaping", to: "filestore NoSync", want: 2,

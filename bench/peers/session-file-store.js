@@ -57,7 +57,7 @@ async function mixed({ ids, workers, ms }) {
 async function answer(req) {
   switch (req.op) {
     case 'open':
-      store = new FileStore({ path: req.dir, ttl: 86400, retries: 0, reapInterval: -1, logFn() {} });
+      store = new FileStore({ path: req.dir, ttl: 86400, retries: 0, reapInterval: -1, logFn() {}, secret: req.secret });
       doc = req.doc;
       return {};
     case 'mixed':

@@ -4,6 +4,8 @@ const (
 	core   = "."
 	faults = "fault"
 	web    = "session"
+	node   = "kruptein"
+	box    = "sealed"
 )
 
 var mutants = []mutant{
@@ -74,4 +76,16 @@ var mutants = []mutant{
 	{"accepts any signature", []edit{{"session/cookie.go", "	if !ok {\n		return \"\", false\n	}\n	return signed[:dot], true", "	return signed[:dot], true"}}, web, "TestForgedCookies|TestMutatedSignatures"},
 	{"makes ids of weak numbers", []edit{{"session/session.go", "		rand.Read(b) // crashes", "		rand.Read(make([]byte, 1))\n		copy(b, time.Now().String()) // crashes"}}, web, "TestIDsAreFromCryptoRand"},
 	{"adopts an unknown id", []edit{{"session/session.go", "	s.id = id\n	s.Session = &filestore.Session{", "	if known := s.m.cookieID(s.r); known != \"\" {\n		id = known\n	}\n	s.id = id\n	s.Session = &filestore.Session{"}}, web, "TestForgedCookies"},
+
+	{"reads plain files beside encrypted ones", []edit{{"kruptein/kruptein.go", "	e, err := parse(file)\n	if err != nil {\n		return nil, err\n	}\n	key", "	e, err := parse(file)\n	if err != nil {\n		if json.Valid(file) {\n			return file, nil\n		}\n		return nil, err\n	}\n	key"}}, node, "TestHostileEnvelopes|TestStore"},
+	{"compares no HMAC", []edit{{"kruptein/kruptein.go", "if subtle.ConstantTimeCompare([]byte(mac), []byte(e.hmac)) == 1 {", "if subtle.ConstantTimeCompare([]byte(mac), []byte(e.hmac)) < 2 {"}}, node, "TestAltered|TestRotation"},
+	{"takes another session's encrypted file", []edit{{"kruptein/kruptein.go", "string(data) != string(aad(id, len(data))) {", "false {"}}, node, "TestSwap"},
+	{"takes any spelling of an escape", []edit{{"kruptein/envelope.go", "			if raw[i] == 'u' && bytes.ContainsAny(raw[i+1:i+5], \"ABCDEF\") {", "			if raw[i] == 'u' && bytes.ContainsAny(raw[i+1:i+5], \"G\") {"}}, node, "TestAltered"},
+	{"derives keys for impossible sizes", []edit{{"kruptein/envelope.go", "	if !ok || !gcm && !cbc {", "	if !ok || e == nil && (gcm || cbc) {"}}, node, "TestHostileEnvelopes|TestSizes"},
+	{"keeps one salt for ever", []edit{{"kruptein/keyring.go", "	k.left--\n", ""}}, node, "TestNonces"},
+	{"keeps the bytes of a forgotten key", []edit{{"kruptein/keyring.go", "{ clear(key[:]) })", "{})"}}, node, "TestForget"},
+	{"derives a key for each reader", []edit{{"kruptein/keyring.go", "	turn.Lock()\n	defer turn.Unlock()\n	if key, ok = k.known(salt); ok {", "	turn.Lock()\n	turn.Unlock()\n	if key, ok = k.known(salt); ok {"}}, node, "TestDerivesOnce"},
+	{"seals for any session", []edit{{"sealed/sealed.go", "return append(bytes.Clone(k.prefix), id...) }", "return append(bytes.Clone(k.prefix), id[:0]...) }"}}, box, "TestForeign"},
+	{"seals with one nonce", []edit{{"sealed/sealed.go", "	rand.Read(nonce) // never fails", "	rand.Read(make([]byte, 1))"}}, box, "TestNonces"},
+	{"reads what is sealed in two spellings", []edit{{"sealed/sealed.go", "n != len(box) || n <", "n <"}, {"sealed/sealed.go", "box[k.aead.NonceSize():]", "box[k.aead.NonceSize():n]"}}, box, "TestAltered"},
 }
