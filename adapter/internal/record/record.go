@@ -1,0 +1,160 @@
+// Package record keeps in session files what other session packages hand over: bytes that mean
+// nothing here, under a key, for a time.
+//
+// The file is a session like any other, which Node's reaper leaves alone: its cookie has the
+// lifetime, and of its members "data" has the bytes, as JSON where they are a JSON object and in
+// base64 otherwise, and "key" the key, where that is not the file's name.
+package record
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// Forever is the life of what shall not end; longer ones are cut to it.
+const Forever = 100 * 365 * 24 * time.Hour
+
+const (
+	dataMember = "data"
+	keyMember  = "key"
+	hashed     = "sha256-"
+)
+
+// ID returns the id of key's session: the key itself if it is like an id that session packages make,
+// else its hash. No two keys have one id.
+func ID(key string) string {
+	if filestore.ValidID(key) && !strings.ContainsAny(key, ".,~") && !strings.HasPrefix(key, hashed) {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return hashed + hex.EncodeToString(sum[:])
+}
+
+// Put makes sess, which may be new, the session of key with data for life. A life of 0 is the
+// store's TTL.
+func Put(sess *filestore.Session, key string, data []byte, life time.Duration) error {
+	life = min(life, Forever)
+	if up := life % time.Millisecond; up > 0 { // files have milliseconds, and nothing shall end early
+		life += time.Millisecond - up
+	}
+	c := filestore.Cookie{OriginalMaxAge: life, HTTPOnly: true, Path: "/"}
+	if life != 0 {
+		c.Expires = time.Now().Add(life).Truncate(time.Millisecond)
+	}
+	sess.Cookie = c
+	var v any = base64.StdEncoding.EncodeToString(data)
+	if object(data) {
+		v = json.RawMessage(data)
+	}
+	err := sess.Put(dataMember, v)
+	if raw, ok := v.(json.RawMessage); ok && err == nil {
+		sess.Values[dataMember] = raw // which Put has made compact
+	}
+	if ID(key) != key && err == nil {
+		err = sess.Put(keyMember, []byte(key)) // in base64, as a key need not be UTF-8
+	}
+	return err
+}
+
+// object reports that data would come back from a member as it is.
+func object(data []byte) bool {
+	return len(data) > 1 && data[0] == '{' && data[len(data)-1] == '}' && utf8.Valid(data) && json.Valid(data)
+}
+
+// Data returns key's bytes in sess, in memory of their own, and false if it is not key's.
+func Data(sess *filestore.Session, key string) (data []byte, ok bool, err error) {
+	own, ok := Key(sess, ID(key))
+	raw := sess.Values[dataMember]
+	if !ok || own != key || raw == nil {
+		return nil, false, nil
+	}
+	if raw[0] == '{' {
+		return raw, true, nil // a session that was loaded is the caller's own
+	}
+	var text *string // nil if it is null
+	if err = json.Unmarshal(raw, &text); err == nil && text != nil {
+		data, err = base64.StdEncoding.DecodeString(*text)
+	}
+	if err != nil || text == nil {
+		return nil, false, fmt.Errorf("%w: its data are no base64", filestore.ErrCorrupt)
+	}
+	return data, true, nil
+}
+
+// Key returns the key of the session id, and false if id is no key's.
+func Key(sess *filestore.Session, id string) (key string, ok bool) {
+	if !strings.HasPrefix(id, hashed) {
+		return id, true
+	}
+	b, err := filestore.Value[[]byte](sess, keyMember)
+	return string(b), err == nil && ID(string(b)) == id
+}
+
+// Get returns key's bytes; ok is false where there are none, and where their time is over.
+func Get(ctx context.Context, s *filestore.Store, key string) (data []byte, ok bool, err error) {
+	sess, err := s.Get(ctx, ID(key))
+	if errors.Is(err, filestore.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return Data(sess, key)
+}
+
+// Set stores data under key for life, whatever was there.
+func Set(ctx context.Context, s *filestore.Store, key string, data []byte, life time.Duration) error {
+	sess := new(filestore.Session)
+	if err := Put(sess, key, data, life); err != nil {
+		return err
+	}
+	return s.Set(ctx, ID(key), sess)
+}
+
+// Replace is Set for what is there: it is an ErrNotFound if that is gone, or its time over.
+func Replace(ctx context.Context, s *filestore.Store, key string, data []byte, life time.Duration) error {
+	return s.Update(ctx, ID(key), func(sess *filestore.Session) error { return Put(sess, key, data, life) })
+}
+
+// Delete removes key's bytes. There need not be any.
+func Delete(ctx context.Context, s *filestore.Store, key string) error {
+	return s.Destroy(ctx, ID(key))
+}
+
+// All yields the sessions that have a key, in no order, and what could not be read as an error.
+func All(ctx context.Context, s *filestore.Store) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for e, err := range s.All(ctx) {
+			var r Entry
+			if err == nil {
+				var ok bool
+				if r.Key, ok = Key(e.Session, e.ID); !ok {
+					continue
+				}
+				if r.Data, ok, err = Data(e.Session, r.Key); !ok && err == nil {
+					continue
+				}
+			}
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// An Entry is one of All's.
+type Entry struct {
+	Key  string
+	Data []byte
+}
