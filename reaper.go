@@ -135,7 +135,7 @@ func (s *Store) visit(ctx context.Context, p *pass, k key) {
 	p.mu.Lock()
 	stuck := p.stuck[st]
 	p.mu.Unlock()
-	if stuck {
+	if stuck || ctx.Err() != nil { // of which the listing tells
 		return
 	}
 	removed, err := s.reapOne(ctx, k)

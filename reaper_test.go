@@ -2,6 +2,7 @@ package filestore_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -354,4 +355,34 @@ func TestReapLogs(t *testing.T) {
 	if _, err := s.Get(ctx, "corruptID"); !errors.Is(err, filestore.ErrCorrupt) {
 		t.Errorf("Get = %v", err)
 	}
+}
+
+// A pass that is told to end reads no more of what it has listed.
+func TestReapEndsWithContext(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &canceller{cancel: cancel}
+	o := quick()
+	o.Codec = c
+	s := open(t, dir, o)
+	for i := range 300 {
+		write(t, dir, fmt.Sprintf("id%d.json", i), "x")
+	}
+	if _, err := s.Reap(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Reap = %v, want that it was cancelled", err)
+	}
+	if n := c.Load(); n > 12 { // of two workers, each at a file that was just written, and so gets some looks
+		t.Errorf("%d reads in a pass that ended with the first", n)
+	}
+}
+
+// A canceller counts what is decoded, and ends it.
+type canceller struct {
+	counter
+	cancel func()
+}
+
+func (c *canceller) Decode(id string, file []byte) ([]byte, error) {
+	c.cancel()
+	return c.counter.Decode(id, file)
 }

@@ -73,7 +73,7 @@ func TestHostileEnvelopes(t *testing.T) {
 			t.Errorf("Decode(%.200q) = %q, %v, want ErrDecrypt", file, doc, err)
 		}
 	}
-	if n := c.keys.refused.Len() + c.keys.keys.Len(); n > 0 {
+	if n := len(c.keys.refused) + c.keys.keys.Len(); n > 0 {
 		t.Errorf("%d of these files had a key derived", n)
 	}
 }
@@ -100,7 +100,7 @@ func TestSizes(t *testing.T) {
 	}
 	signed := func(e *envelope, ct string) {
 		e.ct = binary{}.encode([]byte(ct))
-		key, _ := c.keys.known(e.salt)
+		key, _, _ := c.keys.recall(e.salt, c.secrets, func(*[maxKey]byte) bool { return true })
 		e.hmac = binary{}.encode(sum(sha512.New, key[:], e.ct))
 	}
 	for n := range 40 {
@@ -141,19 +141,24 @@ func TestSizes(t *testing.T) {
 func TestDerivesOnce(t *testing.T) {
 	k := newKeyring()
 	var derived atomic.Int32
-	tries := func() []try {
+	tries := func(secret string) []try {
 		derived.Add(1)
-		return []try{{secret: "secret"}}
+		return []try{{secret: secret}}
 	}
-	herd := func(salt byte, fits bool) {
+	yes := func(*[maxKey]byte) bool { return true }
+	no := func(*[maxKey]byte) bool { return false }
+	read := func(salt byte, file string, fits func(*[maxKey]byte) bool, secrets ...string) bool {
+		_, ok := k.reading([saltSize]byte{salt}, []byte(file), secrets, tries, fits)
+		return ok
+	}
+	herd := func(salt byte, fits func(*[maxKey]byte) bool) {
 		t.Helper()
 		derived.Store(0)
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
-				_, ok := k.reading([saltSize]byte{salt}, []byte{salt}, tries, func(*[maxKey]byte) bool { return fits })
-				if ok != fits {
-					t.Errorf("reading = %v, want %v", ok, fits)
+				if read(salt, string(rune(salt)), fits, "secret") != fits(nil) {
+					t.Error("not all readers agree")
 				}
 			})
 		}
@@ -162,16 +167,72 @@ func TestDerivesOnce(t *testing.T) {
 			t.Errorf("%d derivations, want 1", n)
 		}
 	}
-	herd(1, true)
-	herd(2, false)
-	// Another file with the salt of a refused one gets its own chance.
-	if _, ok := k.reading([saltSize]byte{2}, []byte("other"), tries, func(*[maxKey]byte) bool { return true }); !ok {
+	herd(1, yes)
+	herd(2, no)
+	if !read(2, "other", yes, "secret") {
 		t.Error("a bad file has spoilt its salt")
 	}
-	// With the salt of a known key no other is tried.
 	derived.Store(0)
-	if _, ok := k.reading([saltSize]byte{1}, []byte("other"), tries, func(*[maxKey]byte) bool { return false }); ok || derived.Load() != 0 {
+	if read(1, "other", no, "secret") || derived.Load() != 0 {
 		t.Error("a bad file with a known salt had keys derived")
+	}
+	// Nobody waits for a turn who needs no key.
+	k.deriving[1%len(k.deriving)].Lock()
+	k.deriving[0].TryLock()
+	if !read(1, "third", yes, "secret") || read(2, "\x02", no, "another", "secret") {
+		t.Error("known files are not known")
+	}
+}
+
+// Who knows the old secret writes a file with the salt of others' files. They
+// are read all the same.
+func TestForgedSalt(t *testing.T) {
+	reader, writer := New("new", "old"), New("new")
+	theirs, err := writer.Encode("id", []byte(`{"cookie":{},"a":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	forger := New("old")
+	forger.keys.salt = writer.keys.salt
+	derived, err := try{secret: "old"}.derive(writer.keys.salt[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	forger.keys.key, forger.keys.made, forger.keys.left = [maxKey]byte(derived), try{secret: "old"}, 1
+	forgery, err := forger.Encode("other", []byte(`{"cookie":{},"a":2}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := reader.Decode("other", forgery); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := reader.Decode("id", theirs); err != nil {
+			t.Errorf("after the forgery: %v", err)
+		}
+	}
+}
+
+// A salt is for one way of deriving, even if somebody changes the fields.
+func TestChangedFields(t *testing.T) {
+	a := New("secret")
+	b := *a
+	b.PBKDF2 = true
+	for range 2 {
+		for _, c := range []*Codec{a, &b} {
+			file, err := c.Encode("id", []byte(`{"cookie":{}}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := parse(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, err := try{"secret", c.PBKDF2, 0}.derive(e.salt[:])
+			if err != nil || e.hmac != (binary{}).encode(sum(sha512.New, key, e.ct)) {
+				t.Errorf("PBKDF2 %v: the key is another, %v", c.PBKDF2, err)
+			}
+		}
 	}
 }
 
@@ -182,13 +243,13 @@ func TestForget(t *testing.T) {
 		s[0], s[1], s[2] = byte(i), byte(i>>8), byte(i>>16)
 		return s
 	}
-	k.remember(salt(0), [maxKey]byte{1, 2, 3})
-	first, _ := k.keys.Peek(salt(0))
+	k.remember(slot{salt(0), ""}, [maxKey]byte{1, 2, 3})
+	first, _ := k.keys.Peek(slot{salt(0), ""})
 	for i := range maxKeys {
 		if *first == [maxKey]byte{} {
 			t.Fatalf("wiped after %d others", i)
 		}
-		k.remember(salt(i+1), [maxKey]byte{1})
+		k.remember(slot{salt(i + 1), ""}, [maxKey]byte{1})
 		for _, n := range []int{i, i + maxKeys} {
 			digest := salt(n)
 			k.refuse([32]byte(digest[:32]))
@@ -197,7 +258,7 @@ func TestForget(t *testing.T) {
 	if *first != [maxKey]byte{} {
 		t.Error("a forgotten key is not wiped")
 	}
-	if k.keys.Len() != maxKeys || k.refused.Len() != maxKeys {
-		t.Errorf("%d keys and %d refused files, want %d", k.keys.Len(), k.refused.Len(), maxKeys)
+	if k.keys.Len() != maxKeys || len(k.refused) != maxRefused {
+		t.Errorf("%d keys and %d refused files, want %d", k.keys.Len(), len(k.refused), maxKeys)
 	}
 }

@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	saltSize  = 128     // of kruptein, in bytes
-	filesEach = 100_000 // files that get one salt; random nonces of 96 bits allow for far more
-	maxKeys   = 10_000  // remembered
+	saltSize   = 128     // of kruptein, in bytes
+	filesEach  = 100_000 // files that get one salt; random nonces of 96 bits allow for far more
+	maxKeys    = 10_000  // remembered
+	maxRefused = 10_000  // files
 )
 
 // A try is one of the ways to a salt's key.
@@ -36,8 +37,8 @@ func (t try) derive(salt []byte) (key []byte, err error) {
 // A keyring derives keys and remembers them.
 type keyring struct {
 	mu      sync.Mutex
-	keys    *simplelru.LRU[[saltSize]byte, *[maxKey]byte] // those that have fitted a file, by salt
-	refused *simplelru.LRU[[sha256.Size]byte, struct{}]   // files that no key fits, by digest
+	keys    *simplelru.LRU[slot, *[maxKey]byte] // those that have fitted a file
+	refused map[[sha256.Size]byte]struct{}      // files that no key fits, by digest
 
 	// A derivation holds the one that its salt falls to: those of one salt wait for the first, as after
 	// a restart many files have one, and there are not many at once.
@@ -46,67 +47,83 @@ type keyring struct {
 	renewing sync.Mutex // held while the salt for new files is renewed
 	salt     [saltSize]byte
 	key      [maxKey]byte
+	made     try
 	left     int // files that may still get it
 }
 
+// A slot is what a key is remembered by. Who knows a secret that is still read could write a file with
+// a salt of others: it must not stand in the way of theirs.
+type slot struct {
+	salt   [saltSize]byte
+	secret string
+}
+
 func newKeyring() *keyring {
-	k := &keyring{deriving: make([]sync.Mutex, runtime.GOMAXPROCS(0))}
+	k := &keyring{deriving: make([]sync.Mutex, runtime.GOMAXPROCS(0)), refused: make(map[[sha256.Size]byte]struct{})}
 	// The one error is of a size below 1.
-	k.keys, _ = simplelru.NewLRU(maxKeys, func(_ [saltSize]byte, key *[maxKey]byte) { clear(key[:]) })
-	k.refused, _ = simplelru.NewLRU[[sha256.Size]byte, struct{}](maxKeys, nil)
+	k.keys, _ = simplelru.NewLRU(maxKeys, func(_ slot, key *[maxKey]byte) { clear(key[:]) })
 	return k
 }
 
-// known returns a copy: the key itself is wiped when it is dropped.
-func (k *keyring) known(salt [saltSize]byte) (key [maxKey]byte, ok bool) {
+// recall looks among the remembered keys for one that fits; else untried are the secrets whose key
+// for salt is not known. It returns a copy: the key itself is wiped when it is dropped.
+func (k *keyring) recall(salt [saltSize]byte, secrets []string, fits func(*[maxKey]byte) bool) (key [maxKey]byte, untried []string, ok bool) {
+	for _, secret := range secrets {
+		k.mu.Lock()
+		p, known := k.keys.Get(slot{salt, secret})
+		if known {
+			key = *p
+		}
+		k.mu.Unlock()
+		if known && fits(&key) {
+			return key, nil, true
+		}
+		if !known {
+			untried = append(untried, secret)
+		}
+	}
+	return key, untried, false
+}
+
+func (k *keyring) remember(s slot, key [maxKey]byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	p, ok := k.keys.Get(salt)
-	if ok {
-		key = *p
-	}
-	return key, ok
+	k.keys.Remove(s)
+	k.keys.Add(s, &key)
 }
 
-func (k *keyring) remember(salt [saltSize]byte, key [maxKey]byte) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.keys.Remove(salt)
-	k.keys.Add(salt, &key)
-}
-
-// turn returns what to hold while the key for salt is derived.
-func (k *keyring) turn(salt [saltSize]byte) *sync.Mutex {
-	return &k.deriving[int(salt[0])%len(k.deriving)]
-}
-
-// reading returns the key for salt that fits, from memory or out of tries. Only keys that have fitted
-// are remembered: hostile files drive none out, and where a salt's key is known no other is tried. A
-// file that none fits is remembered too, lest each look at it cost as much as the first.
-func (k *keyring) reading(salt [saltSize]byte, file []byte, tries func() []try, fits func(*[maxKey]byte) bool) (key [maxKey]byte, ok bool) {
-	if key, ok = k.known(salt); ok {
-		return key, fits(&key)
-	}
-	turn := k.turn(salt)
-	turn.Lock()
-	defer turn.Unlock()
-	if key, ok = k.known(salt); ok {
-		return key, fits(&key)
+// reading returns the key for salt that fits, from memory or out of the tries with each secret. Only
+// keys that have fitted are remembered: hostile files drive none out, and with a secret whose key is
+// known no other is derived. A file that none fits is remembered too, lest each look at it cost as
+// much as the first.
+func (k *keyring) reading(salt [saltSize]byte, file []byte, secrets []string, tries func(secret string) []try, fits func(*[maxKey]byte) bool) (key [maxKey]byte, ok bool) {
+	key, untried, ok := k.recall(salt, secrets, fits)
+	if ok || len(untried) == 0 {
+		return key, ok
 	}
 	digest := sha256.Sum256(file)
 	if k.isRefused(digest) {
 		return key, false
 	}
-	for _, t := range tries() {
-		derived, err := t.derive(salt[:])
-		if err != nil {
-			continue
-		}
-		copy(key[:], derived)
-		clear(derived)
-		if fits(&key) {
-			k.remember(salt, key)
-			return key, true
+	turn := &k.deriving[int(salt[0])%len(k.deriving)]
+	turn.Lock()
+	defer turn.Unlock()
+	key, untried, ok = k.recall(salt, secrets, fits) // whoever had the turn may have found it
+	if ok || k.isRefused(digest) {
+		return key, ok
+	}
+	for _, secret := range untried {
+		for _, t := range tries(secret) {
+			derived, err := t.derive(salt[:])
+			if err != nil {
+				continue
+			}
+			copy(key[:], derived)
+			clear(derived)
+			if fits(&key) {
+				k.remember(slot{salt, secret}, key)
+				return key, true
+			}
 		}
 	}
 	k.refuse(digest)
@@ -116,33 +133,37 @@ func (k *keyring) reading(salt [saltSize]byte, file []byte, tries func() []try, 
 func (k *keyring) isRefused(digest [sha256.Size]byte) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	_, ok := k.refused.Get(digest)
+	_, ok := k.refused[digest]
 	return ok
 }
 
 func (k *keyring) refuse(digest [sha256.Size]byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.refused.Add(digest, struct{}{})
+	if len(k.refused) == maxRefused {
+		for any := range k.refused { // not the oldest: the reaper comes round to all in the same order
+			delete(k.refused, any)
+			break
+		}
+	}
+	k.refused[digest] = struct{}{}
 }
 
 // writing returns a salt and its key for one new file.
 func (k *keyring) writing(t try) (salt [saltSize]byte, key [maxKey]byte, err error) {
 	k.renewing.Lock()
 	defer k.renewing.Unlock()
-	if k.left == 0 {
+	if k.left == 0 || k.made != t {
 		rand.Read(k.salt[:]) // never fails
-		turn := k.turn(k.salt)
-		turn.Lock()
 		derived, err := t.derive(k.salt[:])
-		turn.Unlock()
 		if err != nil {
+			k.left = 0
 			return salt, key, err
 		}
 		copy(k.key[:], derived)
 		clear(derived)
-		k.remember(k.salt, k.key)
-		k.left = filesEach
+		k.remember(slot{k.salt, t.secret}, k.key)
+		k.made, k.left = t, filesEach
 	}
 	k.left--
 	return k.salt, k.key, nil

@@ -24,9 +24,10 @@
 // Of a secret and a file's salt, kruptein makes the file's key, on purpose slowly: some 40 ms, and
 // 16 MiB with scrypt. Node does so in every get and every set, as each file has a salt of its own. A
 // Codec takes one salt for 100,000 files, and remembers the keys of the 10,000 salts last used, some
-// 5 MB. It derives at most as many keys at once as there are processors. A key that it forgets is
-// overwritten, as far as Go lets it be; whoever can read the memory of the process finds the secrets
-// there in any case.
+// 5 MB. To read it derives at most as many keys at once as there are processors, and a read whose key is
+// new waits for its turn, which no context ends: after a start on many files of Node's the first of
+// them take seconds. A key that it forgets is overwritten, as far as Go lets it be; whoever can read
+// the memory of the process finds the secrets there in any case.
 package kruptein
 
 import (
@@ -61,8 +62,9 @@ type Codec struct {
 	EncodeAs  string // encodeas: "binary", "hex" or "base64"; "" = "binary"
 	ASN1      bool   // use_asn1: true
 
-	// Legacy lets Decode read what session-file-store 1.0 to 1.3.1 wrote. Nothing authenticates such a
-	// file: who can write to the directory can change the session in it. The next write makes it a new one.
+	// Legacy lets Decode read what session-file-store 1.0 to 1.3.1 wrote, which the next write makes a
+	// new one. Nothing authenticates such a file: while Legacy is on, who can write to the directory can
+	// change the session in one, and make one of any session whose old one he knows.
 	Legacy bool
 
 	secrets []string
@@ -200,8 +202,9 @@ func sum(h func() hash.Hash, key []byte, text string) []byte {
 }
 
 // Decode decrypts a file. Every failure is a [filestore.ErrDecrypt]: it is no envelope, no secret
-// fits, or it was changed; a plain file is refused too. It costs at most two derivations of a key
-// per secret and hashing that fit, and none where the file has been refused before.
+// fits, or it was changed; a plain file is refused too. (With CBC a change of the initialization
+// vector shows only where no session comes out.) It derives at most four keys per secret, one of them
+// with scrypt, and none again for the same bad file, of which it remembers 10,000.
 func (c *Codec) Decode(id string, file []byte) ([]byte, error) {
 	if len(c.secrets) == 0 {
 		return nil, errors.New("kruptein: no secret")
@@ -268,30 +271,26 @@ func (c *Codec) open(e *envelope, file []byte) (key [maxKey]byte, v variant, err
 		}
 		return false
 	}
-	key, ok := c.keys.reading(e.salt, file, func() []try { return c.tries(variants) }, fits)
+	key, ok := c.keys.reading(e.salt, file, c.secrets, func(secret string) []try { return c.tries(secret, variants) }, fits)
 	if !ok {
 		return key, v, errNoSecret
 	}
 	return key, v, nil
 }
 
-// tries are all ways to the key, the most likely first.
-func (c *Codec) tries(variants []variant) (all []try) {
-	for _, secret := range c.secrets {
-		var slow []try
-		for i, v := range variants {
-			if i == 0 || v.hashing != variants[i-1].hashing {
-				slow = append(slow, try{secret, true, v.hashing})
-			}
-		}
-		fast := try{secret: secret}
-		if c.PBKDF2 {
-			all = append(append(all, slow...), fast)
-		} else {
-			all = append(append(all, fast), slow...)
+// tries are the ways from a secret to the key, the most likely first.
+func (c *Codec) tries(secret string, variants []variant) []try {
+	var slow []try
+	for i, v := range variants {
+		if i == 0 || v.hashing != variants[i-1].hashing {
+			slow = append(slow, try{secret, true, v.hashing})
 		}
 	}
-	return all
+	fast := try{secret: secret}
+	if c.PBKDF2 {
+		return append(slow, fast)
+	}
+	return append([]try{fast}, slow...)
 }
 
 // variants are those that the HMAC of e can be of.

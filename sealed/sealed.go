@@ -122,6 +122,9 @@ func (c *Codec) Format(f fmt.State, _ rune) { io.WriteString(f, "sealed.Codec") 
 
 // Encode encrypts doc for the session id.
 func (c *Codec) Encode(id string, doc []byte) ([]byte, error) {
+	if len(c.keys) == 0 {
+		return nil, errors.New("sealed: no key") // not made with New
+	}
 	k := c.keys[0]
 	nonce := make([]byte, k.aead.NonceSize(), k.aead.NonceSize()+len(doc)+k.aead.Overhead())
 	rand.Read(nonce) // never fails
@@ -145,10 +148,9 @@ func (c *Codec) Decode(id string, file []byte) ([]byte, error) {
 			continue
 		}
 		text, ok = bytes.CutSuffix(text, []byte(suffix))
-		box := make([]byte, encoding.DecodedLen(len(text)))
-		n, err := encoding.Decode(box, text)
-		// That it decodes to its full length leaves out line ends, which the package would skip.
-		if !ok || err != nil || n != len(box) || n < k.aead.NonceSize() {
+		box, err := encoding.AppendDecode(nil, text)
+		// The length leaves out line ends, which the decoder skips.
+		if !ok || err != nil || encoding.EncodedLen(len(box)) != len(text) || len(box) < k.aead.NonceSize() {
 			return nil, errChanged
 		}
 		doc, err := k.aead.Open(nil, box[:k.aead.NonceSize()], box[k.aead.NonceSize():], k.additional(id))

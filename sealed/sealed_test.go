@@ -86,24 +86,27 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// No bit of a file can be changed, no byte be cut off, added or moved.
+// No bit of a file can be changed, no byte be cut off, added or moved, whatever
+// the length of the base64's last group.
 func TestAltered(t *testing.T) {
 	c := newCodec(t, newKey())
-	file := encode(t, c, "id", doc)
-	for i := range file {
-		for bit := range 8 {
-			bad := bytes.Clone(file)
-			bad[i] ^= 1 << bit
-			refused(t, c, "id", bad, fmt.Sprintf("bit %d of byte %d flipped", bit, i))
+	for _, doc := range []string{doc, doc + "x", doc + "xx"} {
+		file := encode(t, c, "id", doc)
+		for i := range file {
+			for bit := range 8 {
+				bad := bytes.Clone(file)
+				bad[i] ^= 1 << bit
+				refused(t, c, "id", bad, fmt.Sprintf("bit %d of byte %d flipped", bit, i))
+			}
+			refused(t, c, "id", file[:i], "truncated")
+			refused(t, c, "id", file[i+1:], "beheaded")
+			for _, s := range []string{"\n", "\r", " ", "=", "A", "\x00", "\r\n"} {
+				bad := append(append(bytes.Clone(file[:i]), s...), file[i:]...)
+				refused(t, c, "id", bad, fmt.Sprintf("%q put in at %d", s, i))
+			}
 		}
-		refused(t, c, "id", file[:i], "truncated")
-		refused(t, c, "id", file[i+1:], "beheaded")
-		for _, s := range []string{"\n", " ", "=", "A", "\x00"} {
-			bad := append(append(bytes.Clone(file[:i]), s...), file[i:]...)
-			refused(t, c, "id", bad, fmt.Sprintf("%q put in at %d", s, i))
-		}
+		refused(t, c, "id", append(bytes.Clone(file), '\n'), "longer")
 	}
-	refused(t, c, "id", append(bytes.Clone(file), '\n'), "longer")
 }
 
 func TestForeign(t *testing.T) {
@@ -147,6 +150,10 @@ func TestNew(t *testing.T) {
 			t.Errorf("New(%s) = %v, %v, want an error", name, c, err)
 		}
 	}
+	if _, err := new(sealed.Codec).Encode("id", nil); err == nil {
+		t.Error("a Codec without a key encodes")
+	}
+	refused(t, new(sealed.Codec), "id", []byte(doc), "no key")
 	key := []byte("a key that must never be printed")
 	c := newCodec(t, key)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
