@@ -44,15 +44,7 @@ func ID(key string) string {
 // Put makes sess, which may be new, the session of key with data for life. A life of 0 is the
 // store's TTL.
 func Put(sess *filestore.Session, key string, data []byte, life time.Duration) error {
-	life = min(life, Forever)
-	if up := life % time.Millisecond; up > 0 { // files have milliseconds, and nothing shall end early
-		life += time.Millisecond - up
-	}
-	c := filestore.Cookie{OriginalMaxAge: life, HTTPOnly: true, Path: "/"}
-	if life != 0 {
-		c.Expires = time.Now().Add(life).Truncate(time.Millisecond)
-	}
-	sess.Cookie = c
+	sess.Cookie = cookie(life)
 	var v any = base64.StdEncoding.EncodeToString(data)
 	if object(data) {
 		v = json.RawMessage(data)
@@ -67,6 +59,18 @@ func Put(sess *filestore.Session, key string, data []byte, life time.Duration) e
 	return err
 }
 
+func cookie(life time.Duration) filestore.Cookie {
+	life = min(life, Forever)
+	if up := life % time.Millisecond; up > 0 { // files have milliseconds, and nothing shall end early
+		life += time.Millisecond - up
+	}
+	c := filestore.Cookie{OriginalMaxAge: life, HTTPOnly: true, Path: "/"}
+	if life != 0 {
+		c.Expires = time.Now().Add(life).Truncate(time.Millisecond)
+	}
+	return c
+}
+
 // object reports that data would come back from a member as it is.
 func object(data []byte) bool {
 	return len(data) > 1 && data[0] == '{' && data[len(data)-1] == '}' && utf8.Valid(data) && json.Valid(data)
@@ -76,7 +80,11 @@ func object(data []byte) bool {
 func Data(sess *filestore.Session, key string) (data []byte, ok bool, err error) {
 	own, ok := Key(sess, ID(key))
 	raw := sess.Values[dataMember]
-	if !ok || own != key || raw == nil {
+	members := 1
+	if ID(key) != key {
+		members = 2
+	}
+	if !ok || own != key || raw == nil || len(sess.Values) != members { // with more it is somebody else's session
 		return nil, false, nil
 	}
 	if raw[0] == '{' {
@@ -87,7 +95,8 @@ func Data(sess *filestore.Session, key string) (data []byte, ok bool, err error)
 		data, err = base64.StdEncoding.DecodeString(*text)
 	}
 	if err != nil || text == nil {
-		return nil, false, fmt.Errorf("%w: its data are no base64", filestore.ErrCorrupt)
+		sum := sha256.Sum256([]byte(ID(key)))
+		return nil, false, &filestore.Error{Op: "get", ID: hex.EncodeToString(sum[:4]), Err: fmt.Errorf("%w: its data are no base64", filestore.ErrCorrupt)}
 	}
 	return data, true, nil
 }
@@ -122,9 +131,53 @@ func Set(ctx context.Context, s *filestore.Store, key string, data []byte, life 
 	return s.Set(ctx, ID(key), sess)
 }
 
+// Create is Set for a key that is free; it is an fs.ErrExist if it is not.
+func Create(ctx context.Context, s *filestore.Store, key string, data []byte, life time.Duration) error {
+	sess := new(filestore.Session)
+	if err := Put(sess, key, data, life); err != nil {
+		return err
+	}
+	return s.Create(ctx, ID(key), sess)
+}
+
 // Replace is Set for what is there: it is an ErrNotFound if that is gone, or its time over.
 func Replace(ctx context.Context, s *filestore.Store, key string, data []byte, life time.Duration) error {
 	return s.Update(ctx, ID(key), func(sess *filestore.Session) error { return Put(sess, key, data, life) })
+}
+
+// Touch gives what is there the life anew, unless it was used lately: see filestore.Store.Touch.
+func Touch(ctx context.Context, s *filestore.Store, key string, life time.Duration) error {
+	c := cookie(life)
+	return s.Touch(ctx, ID(key), &c)
+}
+
+// Take removes key's bytes and returns them: of several callers one gets them, which Get and Delete could
+// not promise. ok is false where there are none.
+func Take(ctx context.Context, s *filestore.Store, key string) (data []byte, ok bool, err error) {
+	err = s.Update(ctx, ID(key), func(sess *filestore.Session) (err error) {
+		data, ok, err = Data(sess, key)
+		if err == nil && !ok {
+			err = filestore.ErrNotFound
+		}
+		sess.Cookie.OriginalMaxAge, sess.Values = -time.Second, nil // it has ended
+		return err
+	})
+	if errors.Is(err, filestore.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	s.Destroy(ctx, ID(key)) // what fails here is left to the reaper
+	return data, true, nil
+}
+
+// Unchanged reports that sess is key's and has data, as same compares it, and that with life its
+// deadline would move ahead by less than 1 % of that.
+func Unchanged(sess *filestore.Session, key string, data []byte, life time.Duration, same func(a, b []byte) bool) bool {
+	later := life - time.Until(sess.ExpiresAt(0))
+	old, ok, err := Data(sess, key)
+	return ok && err == nil && -time.Millisecond <= later && later < life/100 && same(old, data) // files have milliseconds
 }
 
 // Delete removes key's bytes. There need not be any.

@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/internal/record"
+	"github.com/sessionfilestore/filestore/interop"
 )
 
 var ctx = context.Background()
@@ -131,6 +135,80 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// Of those who take at once one gets what was there, and after that nobody has it.
+func TestTake(t *testing.T) {
+	s, dir := open(t)
+	for _, key := range []string{"id", "a/b"} {
+		if err := record.Create(ctx, s, key, []byte("x"), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if err := record.Create(ctx, s, key, []byte("y"), time.Hour); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("the second Create = %v", err)
+		}
+		var got atomic.Int32
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				data, ok, err := record.Take(ctx, s, key)
+				if err != nil || ok != (string(data) == "x") {
+					t.Errorf("Take = %q, %v, %v", data, ok, err)
+				}
+				if ok {
+					got.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if got.Load() != 1 {
+			t.Errorf("%d have taken it", got.Load())
+		}
+		if err := record.Replace(ctx, s, key, nil, time.Hour); !errors.Is(err, filestore.ErrNotFound) {
+			t.Errorf("Replace after Take = %v", err)
+		}
+	}
+	if names, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(names) > 0 {
+		t.Errorf("left: %q", names)
+	}
+	if err := s.Set(ctx, "express", new(filestore.Session)); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := record.Take(ctx, s, "express"); ok || err != nil {
+		t.Errorf("Take of somebody else's = %v, %v", ok, err)
+	}
+	if _, err := s.Get(ctx, "express"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUnchanged(t *testing.T) {
+	s, _ := open(t)
+	if err := record.Set(ctx, s, "id", []byte("x"), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	sess, err := s.Get(ctx, "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		key, data string
+		life      time.Duration
+		want      bool
+	}{
+		{"id", "x", time.Hour, true}, {"id", "x", time.Hour + 30*time.Second, true}, {"id", "x", time.Hour + time.Minute, false},
+		{"id", "x", time.Hour - time.Minute, false}, {"id", "y", time.Hour, false}, {"other/", "x", time.Hour, false},
+	} {
+		if got := record.Unchanged(sess, test.key, []byte(test.data), test.life, bytes.Equal); got != test.want {
+			t.Errorf("Unchanged(%v) = %v", test, got)
+		}
+	}
+	if err := record.Touch(ctx, s, "id", 2*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if sess, err := s.Get(ctx, "id"); err != nil || sess.Cookie.OriginalMaxAge != 2*time.Hour || string(sess.Values["data"]) != `"eA=="` {
+		t.Errorf("after Touch: %+v, %v", sess, err)
+	}
+}
+
 // A session of somebody else's in the directory is no record; damaged bytes are
 // an error.
 func TestForeign(t *testing.T) {
@@ -142,8 +220,9 @@ func TestForeign(t *testing.T) {
 		}
 	}
 	write("id", `,"views":1`)
+	write("express", `,"data":{"a":1},"views":1`)
 	write(record.ID("a/b"), `,"data":"","key":"YS9j"`)
-	for _, key := range []string{"id", "a/b"} {
+	for _, key := range []string{"id", "a/b", "express"} {
 		if _, ok, err := record.Get(ctx, s, key); ok || err != nil {
 			t.Errorf("Get(%s) of a foreign session = %v, %v", key, ok, err)
 		}
@@ -155,6 +234,41 @@ func TestForeign(t *testing.T) {
 		write("id", `,"data":`+data)
 		if _, ok, err := record.Get(ctx, s, "id"); ok || !errors.Is(err, filestore.ErrCorrupt) {
 			t.Errorf("Get of data %s = %v, %v, want ErrCorrupt", data, ok, err)
+		}
+	}
+}
+
+// To Node such a file is a session: its reaper keeps it until its time is over.
+func TestBesideNode(t *testing.T) {
+	const folder = "../../../interop"
+	interop.NPM(t, folder)
+	s, dir := open(t)
+	for key, life := range map[string]time.Duration{"live": time.Hour, "a/b": record.Forever, "over": time.Millisecond} {
+		for _, data := range []string{`{"a":1}`, "\x00\xff"} {
+			if err := record.Set(ctx, s, key+data[:1], []byte(data), life); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	time.Sleep(5 * time.Millisecond)
+	script, err := filepath.Abs(filepath.Join(folder, "driver.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := interop.StartNode(t, dir, script)
+	var store int
+	if err := n.Call("open", map[string]any{"path": dir, "reapMaxConcurrent": 1}, &store); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Call("reap", map[string]any{"store": store}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if names, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(names) != 4 {
+		t.Errorf("Node's reaper has left %q, want the 4 that live", names)
+	}
+	for _, key := range []string{"live{", "a/b{", "live\x00", "a/b\x00"} {
+		if _, ok, err := record.Get(ctx, s, key); !ok || err != nil {
+			t.Errorf("Get(%q) = %v, %v", key, ok, err)
 		}
 	}
 }

@@ -1,0 +1,162 @@
+// Package scsstore keeps the sessions of github.com/alexedwards/scs in files:
+//
+//	sessions := scs.New()
+//	sessions.Store = scsstore.New(store)
+//
+// They survive restarts and kill -9, and any number of processes may share the directory. The data are
+// opaque to the store; with JSONCodec they can be read in the file.
+//
+// A session that has been destroyed does not come back: scs does not tell a store whether the session
+// that it commits is new, so until its old deadline a destroyed one leaves a file that says so, to all
+// processes, and what a slow request commits after the logout is dropped. (A session removed past scs,
+// by [filestore.Store.Destroy] or rm, leaves none.) Of two requests that change one session at the same
+// moment the later wins, as scs commits whole sessions.
+//
+// With an IdleTimeout scs commits every session in every request. Where nothing has changed but the
+// deadline, and that by less than 1 % of what is left of it, nothing is written: a session may end
+// by so much earlier than scs has said.
+package scsstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"errors"
+	"io/fs"
+	"reflect"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/adapter/internal/record"
+)
+
+// A Store is an scs.CtxStore and scs.IterableCtxStore, also without the contexts. It is safe for
+// concurrent use. It does not close the filestore.Store.
+type Store struct {
+	store *filestore.Store
+}
+
+// New returns a Store on s.
+func New(s *filestore.Store) *Store { return &Store{s} }
+
+// destroyed is the member of a file that a destroyed session leaves.
+const destroyed = "destroyed"
+
+// Find is FindCtx without a context.
+func (s *Store) Find(token string) (b []byte, found bool, err error) {
+	return s.FindCtx(context.Background(), token)
+}
+
+// FindCtx returns the data of a session. A missing, an expired or a destroyed one, and a token that
+// is none, are not found; a file that cannot be read is an error, such as filestore.ErrCorrupt.
+func (s *Store) FindCtx(ctx context.Context, token string) (b []byte, found bool, err error) {
+	return record.Get(ctx, s.store, token)
+}
+
+// Commit is CommitCtx without a context.
+func (s *Store) Commit(token string, b []byte, expiry time.Time) error {
+	return s.CommitCtx(context.Background(), token, b, expiry)
+}
+
+// CommitCtx stores a session until expiry. It does nothing if the session has been destroyed, and
+// removes it if expiry has passed.
+func (s *Store) CommitCtx(ctx context.Context, token string, b []byte, expiry time.Time) error {
+	life := time.Until(expiry)
+	if life <= 0 {
+		return s.DeleteCtx(ctx, token)
+	}
+	id := record.ID(token)
+	if sess, err := s.store.Get(ctx, id); err == nil && unchanged(sess, token, b, life) {
+		return nil
+	}
+	fresh := new(filestore.Session)
+	if err := record.Put(fresh, token, b, life); err != nil {
+		return err
+	}
+	// Not Set: between the two another request of the session may make it, and destroy it.
+	err := fs.ErrExist
+	for i := 0; i < 3 && errors.Is(err, fs.ErrExist); i++ {
+		err = s.store.Update(ctx, id, func(sess *filestore.Session) error {
+			if sess.Values[destroyed] != nil {
+				return errDestroyed
+			}
+			return record.Put(sess, token, b, life)
+		})
+		if errors.Is(err, filestore.ErrNotFound) {
+			err = s.store.Create(ctx, id, fresh)
+		}
+	}
+	if err == errDestroyed {
+		return nil
+	}
+	return err
+}
+
+var errDestroyed = errors.New("scsstore: the session has been destroyed")
+
+// Delete is DeleteCtx without a context.
+func (s *Store) Delete(token string) error { return s.DeleteCtx(context.Background(), token) }
+
+// DeleteCtx destroys a session; there need not be one.
+func (s *Store) DeleteCtx(ctx context.Context, token string) error {
+	err := s.store.Update(ctx, record.ID(token), func(sess *filestore.Session) error {
+		if sess.Values[destroyed] != nil {
+			return errDestroyed
+		}
+		left := time.Until(sess.ExpiresAt(0))
+		sess.Values = nil
+		sess.Cookie.OriginalMaxAge = max(left.Truncate(time.Millisecond), time.Millisecond)
+		return sess.Put(destroyed, true)
+	})
+	switch {
+	case err == nil, err == errDestroyed, errors.Is(err, filestore.ErrNotFound):
+		return nil
+	case errors.Is(err, filestore.ErrLockTimeout), ctx.Err() != nil:
+		return err
+	}
+	// A logout must also succeed where the disk is full, or the file damaged.
+	return s.store.Destroy(ctx, record.ID(token))
+}
+
+// All is AllCtx without a context.
+func (s *Store) All() (map[string][]byte, error) { return s.AllCtx(context.Background()) }
+
+// AllCtx returns the data of all sessions by token. Files that hold no session are passed over.
+func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
+	all := make(map[string][]byte)
+	for e, err := range record.All(ctx, s.store) {
+		if err != nil {
+			return nil, err
+		}
+		all[e.Key] = e.Data
+	}
+	return all, nil
+}
+
+// unchanged reports that sess has the data b, and a deadline that is a little earlier at most.
+func unchanged(sess *filestore.Session, token string, b []byte, life time.Duration) bool {
+	later := life - time.Until(sess.ExpiresAt(0))
+	old, ok, err := record.Data(sess, token)
+	return ok && err == nil && -time.Millisecond <= later && later < life/100 && same(old, b)
+}
+
+// same compares what codecs made: scs.GobCodec writes a map's members in another order each time.
+func same(a, b []byte) bool {
+	if len(a) != len(b) || bytes.Equal(a, b) {
+		return len(a) == len(b)
+	}
+	x, okX := decodeGob(a)
+	y, okY := decodeGob(b)
+	return okX && okY && reflect.DeepEqual(x, y)
+}
+
+// data are what scs.GobCodec encodes.
+type data struct {
+	Deadline time.Time
+	Values   map[string]any
+}
+
+func decodeGob(b []byte) (d data, ok bool) {
+	err := gob.NewDecoder(bytes.NewReader(b)).Decode(&d)
+	return d, err == nil
+}
