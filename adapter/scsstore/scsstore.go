@@ -66,12 +66,8 @@ func (s *Store) CommitCtx(ctx context.Context, token string, b []byte, expiry ti
 		return s.DeleteCtx(ctx, token)
 	}
 	id := record.ID(token)
-	if sess, err := s.store.Get(ctx, id); err == nil && unchanged(sess, token, b, life) {
+	if sess, err := s.store.Get(ctx, id); err == nil && record.Unchanged(sess, token, b, life, same) {
 		return nil
-	}
-	fresh := new(filestore.Session)
-	if err := record.Put(fresh, token, b, life); err != nil {
-		return err
 	}
 	// Not Set: between the two another request of the session may make it, and destroy it.
 	err := fs.ErrExist
@@ -83,7 +79,7 @@ func (s *Store) CommitCtx(ctx context.Context, token string, b []byte, expiry ti
 			return record.Put(sess, token, b, life)
 		})
 		if errors.Is(err, filestore.ErrNotFound) {
-			err = s.store.Create(ctx, id, fresh)
+			err = record.Create(ctx, s.store, token, b, life)
 		}
 	}
 	if err == errDestroyed {
@@ -133,17 +129,11 @@ func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 	return all, nil
 }
 
-// unchanged reports that sess has the data b, and a deadline that is a little earlier at most.
-func unchanged(sess *filestore.Session, token string, b []byte, life time.Duration) bool {
-	later := life - time.Until(sess.ExpiresAt(0))
-	old, ok, err := record.Data(sess, token)
-	return ok && err == nil && -time.Millisecond <= later && later < life/100 && same(old, b)
-}
-
-// same compares what codecs made: scs.GobCodec writes a map's members in another order each time.
+// same compares what codecs made: scs.GobCodec writes a map's members in another order each time, which
+// changes even the length.
 func same(a, b []byte) bool {
-	if len(a) != len(b) || bytes.Equal(a, b) {
-		return len(a) == len(b)
+	if bytes.Equal(a, b) {
+		return true
 	}
 	x, okX := decodeGob(a)
 	y, okY := decodeGob(b)

@@ -1,0 +1,163 @@
+// Package fiberstore keeps in files what the middlewares of github.com/gofiber/fiber store, v3 and v2:
+//
+//	app.Use(session.New(session.Config{Storage: fiberstore.New(store)}))
+//
+// Sessions, cached responses, rate limits and CSRF tokens survive restarts and kill -9, and any number
+// of processes may share the directory. Give each middleware a directory of its own, without other
+// programs' sessions. Reset removes all that are there, whoever made them; and where a client sends as
+// its session's id the key of something else, a CSRF token, Fiber v3.1's session middleware panics, on
+// any storage.
+//
+// What Fiber does not tell a Storage, no Storage can do:
+//
+//   - A save is the same Set for a new session as for a loaded one, and a rate limit is rightly set
+//     again after a Delete. So a slow request that finishes after the logout brings its session back.
+//     Where that matters, keep the time of the login in the session, and that of the user's last
+//     logout elsewhere, and compare.
+//   - Of two requests of one session at the same moment, the later save wins whole.
+//
+// A file that cannot be read as a session (damaged, not decrypted, too large, a link, another user's)
+// counts as none, and the Logger is told. Elsewhere that is an error, but Fiber v3.1's session
+// middleware panics of errors, and fasthttp recovers from no panic: one damaged file, and one browser
+// that has its id, would end the server. So the visitor gets a session of a new id, and the file
+// stays as it is. The other middlewares set such a key anew, which replaces the file, and
+// idempotency runs its handler again.
+//
+// The errors that are no file's own, filestore.ErrClosed or EIO, stay errors: in v3 put the recover
+// middleware before session, and close the filestore.Store after the app's Shutdown. The cache, csrf
+// and limiter of v2 ignore them.
+//
+// Fiber's sessions are set in every request. Where the bytes are the same and the deadline would move
+// by less than 1 % of the life, nothing is written: an idle session may end by so much earlier. What
+// such a Set has found is as durable as the Set that wrote it. Fiber encodes a session's members in a
+// random order, so of sessions with n members, up to 8, about (9-n)/8 of these writes are spared; of
+// larger ones few. An absolute timeout is one member more.
+package fiberstore
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/adapter/internal/record"
+)
+
+// A Storage is a fiber.Storage, of v3 and of v2. It is safe for concurrent use. A nil context is
+// context.Background(). A call ends when its context is done, which Fiber's own never is, and waits
+// for a lock for filestore.Options.LockTimeout at most.
+type Storage struct {
+	Logger *slog.Logger // told of files that cannot be read; nil = slog.Default(); to be set before the first use
+
+	store  *filestore.Store
+	closed atomic.Bool
+}
+
+// New returns a Storage on s, which stays its owner's to close.
+func New(s *filestore.Store) *Storage { return &Storage{store: s} }
+
+var errClosed = fmt.Errorf("fiberstore: %w", filestore.ErrClosed)
+
+// enter admits a call, and replaces a nil ctx. Whether ctx is done, the filestore.Store looks.
+func (s *Storage) enter(ctx context.Context) (context.Context, error) {
+	if s.closed.Load() {
+		return nil, errClosed
+	}
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	return ctx, nil
+}
+
+// Get is GetWithContext without a context.
+func (s *Storage) Get(key string) ([]byte, error) {
+	return s.GetWithContext(context.Background(), key)
+}
+
+// GetWithContext returns key's value, in memory of the caller's own. It is nil, without an error,
+// where there is none, where its time is over, and where its file cannot be read.
+func (s *Storage) GetWithContext(ctx context.Context, key string) ([]byte, error) {
+	ctx, err := s.enter(ctx)
+	if err != nil || key == "" {
+		return nil, err
+	}
+	// Fiber's strings may lie in a buffer that the next request is read into.
+	data, _, err := record.Get(ctx, s.store, strings.Clone(key))
+	if unreadable(err) {
+		// Not with ctx: a handler might keep it, and Fiber uses it again.
+		cmp.Or(s.Logger, slog.Default()).Warn("fiberstore: a file that cannot be read counts as none", "err", err)
+		return nil, nil
+	}
+	if err != nil || len(data) == 0 { // which Set stores never, and v3's session middleware would panic of
+		return nil, err
+	}
+	return data, nil
+}
+
+// unreadable reports that err will be the same next time, as it is the file's.
+func unreadable(err error) bool {
+	return errors.Is(err, filestore.ErrCorrupt) || errors.Is(err, filestore.ErrDecrypt) || errors.Is(err, filestore.ErrTooLarge) ||
+		errors.Is(err, filestore.ErrUnsafeFile) || errors.Is(err, fs.ErrPermission) // of another user's file the system's own
+}
+
+// Set is SetWithContext without a context.
+func (s *Storage) Set(key string, val []byte, exp time.Duration) error {
+	return s.SetWithContext(context.Background(), key, val, exp)
+}
+
+// SetWithContext stores val under key for exp; 0 or less is for ever, which is record.Forever. It
+// keeps nothing of val. As in Fiber's own storages an empty key or value is ignored.
+func (s *Storage) SetWithContext(ctx context.Context, key string, val []byte, exp time.Duration) error {
+	ctx, err := s.enter(ctx)
+	if err != nil || key == "" || len(val) == 0 {
+		return err
+	}
+	key = strings.Clone(key)
+	if exp <= 0 || exp > record.Forever {
+		exp = record.Forever
+	}
+	// No lock: if another has changed or deleted the value since we looked, this Set came before that.
+	if sess, err := s.store.Get(ctx, record.ID(key)); err == nil && record.Unchanged(sess, key, val, exp, bytes.Equal) {
+		return nil
+	}
+	return record.Set(ctx, s.store, key, val, exp)
+}
+
+// Delete is DeleteWithContext without a context.
+func (s *Storage) Delete(key string) error { return s.DeleteWithContext(context.Background(), key) }
+
+// DeleteWithContext removes key's value, also one that cannot be read. There need not be any.
+func (s *Storage) DeleteWithContext(ctx context.Context, key string) error {
+	ctx, err := s.enter(ctx)
+	if err != nil || key == "" {
+		return err
+	}
+	return record.Delete(ctx, s.store, strings.Clone(key))
+}
+
+// Reset is ResetWithContext without a context.
+func (s *Storage) Reset() error { return s.ResetWithContext(context.Background()) }
+
+// ResetWithContext removes all sessions in the directory, not only Fiber's, as filestore.Store.Clear
+// does. A file that cannot be read stays.
+func (s *Storage) ResetWithContext(ctx context.Context) error {
+	ctx, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	return s.store.Clear(ctx)
+}
+
+// Close makes all later calls fail with filestore.ErrClosed. It does not wait for those under way, nor
+// close the filestore.Store, which others may use. A second Close does nothing.
+func (s *Storage) Close() error {
+	s.closed.Store(true)
+	return nil
+}

@@ -1,0 +1,46 @@
+// Package ginstore keeps the sessions of github.com/gin-contrib/sessions in files:
+//
+//	router.Use(sessions.Sessions("name", ginstore.New(files, authenticationKey)))
+//
+// It is [gorillastore] with the Options of gin-contrib, and what that package promises holds. What
+// differs is gin-contrib's doing:
+//
+//   - A session that cannot be read, for a bad cookie or a damaged file, is logged and an empty one
+//     given in its place; the request goes on. The file stays, but a Save replaces the browser's cookie.
+//   - Options, of the Store and of a Session, replace all that was set: without a MaxAge the browser
+//     drops the cookie when it ends (gin-contrib's filesystem store would delete the session), without a
+//     Path it counts for a part of the site. So at a logout: Options{Path: "/", MaxAge: -1}, then Save.
+//   - A Session has no method for a new id. A login needs one, so that an id that somebody planted in the
+//     browser before is worth nothing: end the old session, and go on with its values.
+//
+// A login in full:
+//
+//	session.Options(sessions.Options{Path: "/", MaxAge: -1})
+//	err := session.Save() // the old file is gone
+//	session.Options(sessions.Options{Path: "/", MaxAge: 86400, HttpOnly: true})
+//	session.Set("user", user)
+//	err = session.Save() // a new id
+package ginstore
+
+import (
+	ginsessions "github.com/gin-contrib/sessions"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/adapter/gorillastore"
+)
+
+// New returns a store on s, which it does not close. The keys come in pairs, one to sign and one to
+// encrypt the cookie, of which the latter may be nil or, in the last pair, left out. Until Options is
+// called, which must be before the first request, they are gorillastore's. What New returns also has the
+// method MaxAge of gorillastore.Store.
+func New(s *filestore.Store, keyPairs ...[]byte) ginsessions.Store {
+	return &store{gorillastore.New(s, keyPairs...)}
+}
+
+type store struct {
+	*gorillastore.Store
+}
+
+func (s *store) Options(options ginsessions.Options) {
+	s.Store.Options = options.ToGorillaOptions()
+}
