@@ -44,6 +44,7 @@ type Options struct {
 	MaxSize      int64         // bytes of one session file, written or read, then ErrTooLarge; 0 = 1 MiB, at most 1 GiB
 	Extension    string        // of session files: a dot and 1 to 16 of A-Z a-z 0-9 - _, once or twice; "" = ".json"
 	Mode         fs.FileMode   // of the files written, whatever the umask; the owner must read and write; 0 = 0600
+	ReadOnly     bool          // true: the directory must exist, Open makes nothing in it and starts no reaper, what would write fails with an fs.ErrPermission, and the files may also be the directory owner's
 	NoSync       bool          // true: no flush to the disk; a finished write survives kill -9, but maybe not a power cut
 	CacheSize    int           // decoded sessions held in memory, of files up to 16 KiB; each use looks whether the file has changed; 0 = 10,000, negative = none
 	Codec        Codec         // between the JSON of a session and the bytes of its file; nil = plain JSON
@@ -63,6 +64,8 @@ var (
 	ErrLockTimeout error = &sentinel{"timeout waiting for the session's lock", nil}
 	ErrClosed      error = &sentinel{"store is closed", fs.ErrClosed}
 )
+
+var errReadOnly error = &sentinel{"store is read-only", fs.ErrPermission}
 
 type sentinel struct {
 	text   string
@@ -138,6 +141,8 @@ type directory struct {
 	root *os.Root // the second wall behind ValidID
 	file *os.File // the same directory
 	fd   int      // and file's descriptor
+
+	trusted int // a user whose files are read, beside root and the process's own
 }
 
 // Open opens the store in dir, which it makes, with mode 0700, if it is not there. It also makes the
@@ -159,7 +164,7 @@ func Open(dir string, opts *Options) (_ *Store, err error) {
 	if opts != nil {
 		s.opts = *opts
 	}
-	if err = s.opts.complete(); err == nil {
+	if err = s.opts.complete(); err == nil && !s.opts.ReadOnly {
 		err = makeDir(dir, s.opts.NoSync)
 	}
 	if err == nil {
@@ -182,20 +187,25 @@ func Open(dir string, opts *Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if os.Geteuid() == 0 {
+	switch {
+	case s.opts.ReadOnly:
+		s.dir.trusted = owner(fi).uid
+	case os.Geteuid() == 0:
 		s.owner = owner(fi)
 	}
 	if fi.Mode()&0o022 != 0 && runtime.GOOS != "windows" {
 		s.opts.Logger.Warn("filestore: others may write to the session directory", "dir", s.path, "mode", fi.Mode())
 	}
-	if err = s.openLocks(); err != nil {
-		return nil, wrap("open", "", err)
+	if !s.opts.ReadOnly {
+		if err = s.openLocks(); err != nil {
+			return nil, wrap("open", "", err)
+		}
 	}
 	s.cache = newCache(s.opts.CacheSize)
 	s.ttlTag = tag(s.opts.TTL)
 	s.swaps = s.opts.NoSync && s.dir.flushesRename()
 	s.done, s.stop = context.WithCancel(context.Background())
-	if s.opts.ReapInterval > 0 {
+	if s.opts.ReapInterval > 0 && !s.opts.ReadOnly {
 		s.ops.Go(s.reapLoop)
 	}
 	return s, nil

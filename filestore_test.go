@@ -966,3 +966,65 @@ func TestFileIsTheDocument(t *testing.T) {
 		t.Errorf("not compact: %s", want)
 	}
 }
+
+// A store that is opened to look on changes nothing, not by an mtime, and says so
+// of what would.
+func TestReadOnly(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "sessions")
+	o := quick()
+	o.ReadOnly, o.ReapInterval = true, time.Millisecond
+	_, err := filestore.Open(dir, o)
+	wantErr(t, "Open of a missing directory", err, fs.ErrNotExist)
+	os.Mkdir(dir, 0o700)
+	write(t, dir, "id.json", doc(nowMs(), `,"n":1`)) // as Node's, which a reaper would give another mtime
+	write(t, dir, "over.json", doc(1, ""))
+	write(t, dir, "broken.json", "x")
+	write(t, dir, "id.json.3998329561", "a leftover of Node's")
+	os.Chtimes(filepath.Join(dir, "id.json.3998329561"), time.Unix(1, 0), time.Unix(1, 0))
+	look := func() string {
+		t.Helper()
+		var b strings.Builder
+		err := filepath.WalkDir(parent, func(path string, _ fs.DirEntry, err error) error {
+			fi, statErr := os.Lstat(path)
+			if err := errors.Join(err, statErr); err != nil {
+				return err
+			}
+			fmt.Fprintln(&b, path, fi.Mode(), fi.Size(), fi.ModTime())
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	before := look()
+	s := open(t, dir, o)
+	for range 2 {
+		if got := value(t, get(t, s, "id"), "n"); got != "1" {
+			t.Errorf("n = %s", got)
+		}
+	}
+	if n, err := s.Len(ctx); n != 1 || err != nil {
+		t.Errorf("Len = %d, %v, want 1", n, err)
+	}
+	_, err = s.Reap(ctx)
+	wantErr(t, "Reap", err, fs.ErrPermission)
+	wantErr(t, "Clear", s.Clear(ctx), fs.ErrPermission)
+	for name, op := range ops(s) {
+		if name != "Get" && name != "Touch" { // which spares the write
+			wantErr(t, name, op("id"), fs.ErrPermission)
+		}
+	}
+	wantErr(t, "Touch", s.Touch(ctx, "id", &filestore.Cookie{Path: "/x"}), fs.ErrPermission)
+	time.Sleep(10 * time.Millisecond) // of which a reaper would take the tenth of one
+	if after := look(); after != before {
+		t.Errorf("there was\n%s\nthere is\n%s", before, after)
+	}
+	// And it sees what others write.
+	other := open(t, dir, quick())
+	set(t, other, "new", "n", 2)
+	if got := value(t, get(t, s, "new"), "n"); got != "2" {
+		t.Errorf("n = %s", got)
+	}
+}

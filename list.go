@@ -141,6 +141,9 @@ func (s *Store) Clear(ctx context.Context) (err error) {
 		return wrap("clear", "", err)
 	}
 	defer s.ops.Done()
+	if s.opts.ReadOnly {
+		return wrap("clear", "", errReadOnly)
+	}
 	own, cancel := s.untilClose(ctx)
 	defer cancel()
 	stuck := make(map[*stripe]bool) // whose holder is stopped: to wait once is enough

@@ -162,6 +162,9 @@ func (s *Store) adopt(f *os.File, mode fs.FileMode) error {
 
 // lock waits for the lock of the session id, until ctx is done or Options.LockTimeout has passed.
 func (s *Store) lock(ctx context.Context, id string) (*stripe, error) {
+	if s.opts.ReadOnly {
+		return nil, errReadOnly
+	}
 	timeout := time.NewTimer(s.opts.LockTimeout)
 	defer timeout.Stop()
 	st := s.stripe(id)

@@ -333,9 +333,9 @@ func TestOtherUsers(t *testing.T) {
 	dir := filepath.Join(base, "sessions")
 	s := open(t, dir, quick())
 	set(t, s, "roots", "n", 1)
-	run := func(want string) {
+	run := func(want string, mode ...string) {
 		t.Helper()
-		out, err := worker(t, "other user", dir).Output()
+		out, err := worker(t, "other user", dir, mode...).Output()
 		if got := strings.TrimSpace(string(out)); err != nil || got != want {
 			t.Errorf("as another user: %s (%v), want %s", got, err, want)
 		}
@@ -352,13 +352,22 @@ func TestOtherUsers(t *testing.T) {
 	set(t, open(t, dir, quick()), "given", "n", 1)
 	run("roots: ok third: unsafe given: ok set: ok")
 	get(t, s, "third") // root takes anybody's
+
+	// Who may read everything, but owns nothing, may look on: at the owner's files and at root's.
+	os.Chown(dir, 4321, 4321)
+	os.Chmod(dir, 0o755)
+	os.Chown(filepath.Join(dir, "given.json"), 4321, 4321)
+	os.Chmod(filepath.Join(dir, "given.json"), 0o644)
+	run("roots: ok third: unsafe given: ok set: denied", "read only")
 }
 
 func init() {
-	workers["other user"] = func(dir string, _ []string) {
+	workers["other user"] = func(dir string, args []string) {
 		must(syscall.Setgid(65534))
 		must(syscall.Setuid(65534))
-		s, err := filestore.Open(dir, quick())
+		o := quick()
+		o.ReadOnly = len(args) > 0
+		s, err := filestore.Open(dir, o)
 		if errors.Is(err, os.ErrPermission) {
 			fmt.Println("open: denied")
 			return
@@ -370,6 +379,8 @@ func init() {
 				return "ok"
 			case errors.Is(err, filestore.ErrUnsafeFile):
 				return "unsafe"
+			case errors.Is(err, os.ErrPermission):
+				return "denied"
 			}
 			return err.Error()
 		}

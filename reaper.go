@@ -63,6 +63,9 @@ func (s *Store) Reap(ctx context.Context) (n int, err error) {
 		return 0, wrap("reap", "", err)
 	}
 	defer s.ops.Done()
+	if s.opts.ReadOnly {
+		return 0, wrap("reap", "", errReadOnly)
+	}
 	return s.reap(ctx)
 }
 

@@ -84,7 +84,7 @@ func (d *directory) read(name string, limit int64) (data []byte, m meta, err err
 		return nil, m, err
 	}
 	m = newMeta(&st)
-	if err := m.check(limit); err != nil {
+	if err := m.check(limit, d.trusted); err != nil {
 		return nil, m, err
 	}
 	data = make([]byte, m.size+1)

@@ -63,7 +63,7 @@ func (d *directory) read(name string, limit int64) (data []byte, m meta, err err
 	}
 	m = newMeta(fi)
 	m.links = uint64(info.NumberOfLinks)
-	if err := m.check(limit); err != nil {
+	if err := m.check(limit, d.trusted); err != nil {
 		return nil, m, err
 	}
 	data, err = io.ReadAll(io.LimitReader(f, m.size+1))

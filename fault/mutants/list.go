@@ -31,7 +31,7 @@ var mutants = []mutant{
 		{"sys_unix.go", "unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC", "unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC"},
 	}, core, "TestRacingReplacement"},
 	{"reads files with other names", []edit{{"cache.go", "case m.links > 1:", "case m.links > 1000:"}}, core, "TestPlantedObjects"},
-	{"reads other users' files", []edit{{"cache.go", "case m.uid != 0 && m.uid != os.Geteuid() && os.Geteuid() != 0:", "case m.uid == -5 && os.Geteuid() != 0:"}}, core, "TestOtherUsers"},
+	{"reads other users' files", []edit{{"cache.go", "case m.uid != 0 && m.uid != os.Geteuid() && m.uid != trusted && os.Geteuid() != 0:", "case m.uid == -5 && m.uid != trusted && os.Geteuid() != 0:"}}, core, "TestOtherUsers"},
 	{"waits for a FIFO", []edit{
 		{"sys_unix.go", "unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC", "unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC"},
 		{"cache.go", "if !m.regular { // not", "if false { // not"},
