@@ -227,11 +227,14 @@ func TestLegacy(t *testing.T) {
 	}
 }
 
+// stride is how many bits of a salt there are for one that is flipped.
+var stride = 151
+
 // No bit of a file can be changed unnoticed. A bit in the salt costs the
 // derivations of a key, so that the short form takes some of them.
 func TestAltered(t *testing.T) {
 	t.Parallel()
-	stride := 151
+	stride := stride
 	if os.Getenv("FILESTORE_LONG") != "" {
 		stride = 1
 	}
