@@ -1,0 +1,287 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/kruptein"
+	"github.com/sessionfilestore/filestore/sealed"
+	"golang.org/x/term"
+)
+
+// The exit codes, as the help of the command has them.
+const (
+	exitDone    = 0
+	exitWrong   = 1
+	exitRefused = 2
+)
+
+// app is what all commands share: the common flags, and where to read and write.
+type app struct {
+	dir, ext                  string
+	json, full, noColor       bool
+	secretFile, sealedKeyFile string
+	ttl                       time.Duration
+	now                       func() time.Time
+	in                        io.Reader
+	out, err                  io.Writer
+
+	ctx    context.Context // ends with SIGINT
+	paints bool            // out is a terminal
+}
+
+// An exitError ends the command with a code other than 2.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// wrong is an error with the exit code 1.
+func wrong(format string, args ...any) error {
+	return &exitError{exitWrong, fmt.Errorf(format, args...)}
+}
+
+// open opens the store: to read it unless write, so that nothing in the directory changes.
+func (a *app) open(write bool) (*filestore.Store, error) {
+	codec, err := a.codec()
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := os.Stat(a.dir); err != nil || !fi.IsDir() { // Open would make it, and a slip of the pen is no wish for a directory
+		return nil, a.noDir(err)
+	}
+	s, err := filestore.Open(a.dir, &filestore.Options{
+		TTL: a.ttl, Extension: a.ext, ReadOnly: !write, ReapInterval: -1, CacheSize: -1,
+		MaxSize: maxSize, Codec: codec, Logger: slog.New(slog.DiscardHandler),
+	})
+	return s, bare(err)
+}
+
+// noDir says what is wrong with --dir.
+func (a *app) noDir(err error) error {
+	switch {
+	case err == nil:
+		return fmt.Errorf("%s is no directory", show(a.dir))
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no directory %s; name it with --dir", show(a.dir))
+	}
+	return fmt.Errorf("%s: %w", show(a.dir), cause(err))
+}
+
+// codec returns what --secret-file or --key-file ask for, nil for plain files.
+func (a *app) codec() (filestore.Codec, error) {
+	switch {
+	case a.secretFile != "" && a.sealedKeyFile != "":
+		return nil, errors.New("--secret-file and --key-file exclude each other")
+	case a.secretFile != "":
+		secrets, err := a.secrets()
+		if err != nil {
+			return nil, err
+		}
+		return kruptein.New(secrets...), nil
+	case a.sealedKeyFile != "":
+		data, err := a.readSmall(a.sealedKeyFile)
+		if err != nil {
+			return nil, err
+		}
+		key := data
+		if len(data) != sealed.KeySize {
+			if key, err = hex.DecodeString(strings.TrimSpace(string(data))); err != nil || len(key) != sealed.KeySize {
+				return nil, errors.New("--key-file: not a key of 32 bytes or 64 hex digits")
+			}
+		}
+		return sealed.New(key)
+	}
+	return nil, nil
+}
+
+// secrets returns the lines of --secret-file.
+func (a *app) secrets() ([]string, error) {
+	data, err := a.readSmall(a.secretFile)
+	if err != nil {
+		return nil, err
+	}
+	var secrets []string
+	for line := range strings.Lines(string(data)) {
+		if line = strings.TrimRight(line, "\r\n"); line != "" {
+			secrets = append(secrets, line)
+		}
+	}
+	if len(secrets) == 0 {
+		return nil, errors.New("--secret-file: the file is empty")
+	}
+	return secrets, nil
+}
+
+// readSmall reads a file of secrets. It may be a pipe, and one that nobody writes to ends with SIGINT.
+func (a *app) readSmall(name string) ([]byte, error) {
+	const limit = 64 << 10
+	data, err := await(a.ctx, func() ([]byte, error) {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", show(name), cause(err))
+		}
+		defer f.Close()
+		return io.ReadAll(io.LimitReader(f, limit+1))
+	})
+	if err == nil && len(data) > limit {
+		err = fmt.Errorf("%s: too large for a file of secrets", show(name))
+	}
+	return data, err
+}
+
+// await is read, but ends when ctx is done. What it waited for is then left behind, as the process
+// is about to end.
+func await[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	c := make(chan result, 1)
+	go func() {
+		v, err := read()
+		c <- result{v, err}
+	}()
+	select {
+	case r := <-c:
+		return r.v, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+const ellipsis = "…"
+
+// id returns id as it is shown: shortened unless --full.
+func (a *app) id(id string) string {
+	if !a.full && len(id) > 8 {
+		return id[:8] + ellipsis
+	}
+	return id
+}
+
+// printJSON prints v as one line.
+func (a *app) printJSON(v any) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := a.out.Write(safeJSON(buf.Bytes()))
+	return err
+}
+
+// safeJSON escapes in doc, which is JSON, what JSON allows and a terminal obeys, such as U+009B, and
+// what is no UTF-8.
+func safeJSON(doc []byte) []byte {
+	safe := func(r rune) bool { return r == '\n' || strconv.IsPrint(r) }
+	if i := bytes.IndexFunc(doc, func(r rune) bool { return r == utf8.RuneError || !safe(r) }); i < 0 {
+		return doc
+	}
+	out := make([]byte, 0, len(doc)+64)
+	for len(doc) > 0 {
+		r, n := utf8.DecodeRune(doc)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			out = append(out, `\ufffd`...)
+		case safe(r):
+			out = append(out, doc[:n]...)
+		case r > 0xffff:
+			r -= 0x10000
+			out = fmt.Appendf(out, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		doc = doc[n:]
+	}
+	return out
+}
+
+// show returns s as it can be shown on a terminal: as it is if it is harmless and not empty,
+// else quoted.
+func show(s string) string {
+	if s == "" {
+		return `""`
+	}
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && n == 1 || !strconv.IsPrint(r) {
+			return strconv.Quote(s)
+		}
+		i += n
+	}
+	return s
+}
+
+// oneLine is show for a whole message, without quotes.
+func oneLine(s string) string {
+	q := strconv.Quote(s)
+	if q[1:len(q)-1] == s {
+		return s
+	}
+	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(q[1 : len(q)-1])
+}
+
+// cause is err without what the os package says of the operation and the name, which may be an id.
+func cause(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// bare is an error of the core without its "filestore: " in front, which exitCode puts there.
+func bare(err error) error {
+	var e *filestore.Error
+	if errors.As(err, &e) {
+		if e.Op == "open" {
+			return fmt.Errorf("open: %w", e.Err)
+		}
+		return fmt.Errorf("%s: %w", e.Op, e.Err)
+	}
+	return err
+}
+
+// The colours of a terminal.
+const (
+	bold = "1"
+	red  = "31"
+	grey = "2"
+)
+
+// paint returns s in the colour, where colours are wanted.
+func (a *app) paint(colour, s string) string {
+	if !a.colours() || s == "" {
+		return s
+	}
+	return "\x1b[" + colour + "m" + s + "\x1b[0m"
+}
+
+func (a *app) colours() bool {
+	return a.paints && !a.noColor && !a.json && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// isTerminal reports whether v, a reader or writer, is one.
+func isTerminal(v any) bool {
+	f, ok := v.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

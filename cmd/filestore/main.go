@@ -1,0 +1,124 @@
+// Command filestore looks into a directory of sessions, and ends, changes, checks and moves them.
+// See README.md, or filestore help.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run is the command with args. It returns the exit code.
+func run(args []string, in io.Reader, out, errOut io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)   // the second Ctrl-C ends the process whatever it does
+	signal.Ignore(syscall.SIGPIPE) // a closed pipe is a write's error, and ends rm between two sessions
+	a := &app{now: time.Now, in: in, out: &output{w: out}, err: errOut, ctx: ctx}
+	a.paints = isTerminal(out)
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(a.out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if broken := a.out.(*output).err; broken != nil && (err == nil || errors.Is(err, broken)) {
+		err = broken
+	}
+	return a.exitCode(err)
+}
+
+// exitCode says err on stderr, in one line, and returns the code that goes with it.
+func (a *app) exitCode(err error) int {
+	if err == nil || errors.Is(err, syscall.EPIPE) { // whoever reads us has enough
+		return exitDone
+	}
+	text := oneLine(strings.TrimPrefix(err.Error(), "filestore: "))
+	if errors.Is(err, context.Canceled) {
+		text = "interrupted"
+	}
+	code := exitRefused
+	var e *exitError
+	if errors.As(err, &e) {
+		code = e.code
+	}
+	if text != "" {
+		fmt.Fprintln(a.err, "filestore: "+text)
+	}
+	return code
+}
+
+const long = `filestore looks into a directory of sessions that filestore or the npm package session-file-store
+keeps, and ends, changes, checks and moves them.
+
+ls, show, check, watch, stat, export and reap --dry-run only read: they write nothing into the
+directory, take no lock, and work where it can only be read. The others take the same locks as the
+programs that use the directory, which need not be stopped.
+
+A session's id is a credential. It is shown shortened unless --full is given; a shortened id of 6
+characters or more can be used wherever a session is named, if it names but one. One that begins with a
+dash goes after two dashes: filestore show -- -x8sOpgM
+
+Exit codes:
+  0  done
+  1  check found something wrong; a session asked for is not there, or has expired; a cookie's
+     signature is wrong; some of several failed
+  2  the command could not be carried out as asked: a bad flag, no such directory, refused at the prompt`
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "filestore",
+		Short: "See, search, end and check sessions",
+		Long:  long,
+		Example: `  filestore ls --dir /var/lib/site/sessions --show user --sort ends
+  filestore rm --where user=anna
+  filestore check && echo all is well`,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if strings.Contains(cmd.Use, "ID") { // one in 64 ids begins with a dash
+			return fmt.Errorf("%w; an id that begins with - goes after --", err)
+		}
+		return err
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&a.dir, "dir", "./sessions", "the directory of the sessions")
+	f.StringVar(&a.ext, "ext", ".json", "what the names of session files end in")
+	f.DurationVar(&a.ttl, "ttl", time.Hour, "the store's TTL: the life of sessions without a maxAge of their own")
+	f.BoolVar(&a.json, "json", false, "print JSON, of lists one object a line")
+	f.BoolVar(&a.full, "full", false, "show ids whole: they are credentials")
+	f.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal; so does NO_COLOR")
+	f.StringVar(&a.secretFile, "secret-file", "", "file with the secret that encrypts the sessions (session-file-store's option secret), one a line, the newest first; of sign and unsign the cookie's")
+	f.StringVar(&a.sealedKeyFile, "key-file", "", "file with the key of package sealed: 32 bytes, or 64 hex digits")
+	root.AddCommand(a.lsCommand(), a.showCommand(), a.setCommand(), a.unsetCommand(), a.rmCommand(), a.reapCommand(),
+		a.checkCommand(), a.watchCommand(), a.statCommand(), a.signCommand(), a.unsignCommand(), a.exportCommand(), a.importCommand())
+	return root
+}
+
+// output remembers the first error of a write: much is printed without looking.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
+	n, err := o.w.Write(p)
+	o.err = err
+	return n, err
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) reapCommand() *cobra.Command {
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "reap",
+		Short: "Remove the sessions that have expired",
+		Long: `reap makes one pass over the directory, as the background reaper of a program does: it removes the
+sessions that have expired, by --ttl where they have no maxAge of their own, and the temporary files of
+writers that died. What cannot be read stays, and so does everything else.
+
+With --dry-run it lists what it would remove, and changes nothing. Sessions end meanwhile: the list is of
+the moment.`,
+		Example: `  filestore reap --dry-run
+  filestore reap --ttl 24h`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dry {
+				return a.reapDry(cmd.Context())
+			}
+			return a.reap(cmd.Context())
+		},
+	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "list what would be removed")
+	return cmd
+}
+
+func (a *app) reap(ctx context.Context) error {
+	s, err := a.open(true)
+	if err != nil {
+		return readOnlyHere(err)
+	}
+	defer s.Close()
+	stop := a.spin("reaping")
+	n, err := s.Reap(ctx)
+	stop()
+	if err != nil && n == 0 {
+		return readOnlyHere(err)
+	}
+	if a.json {
+		a.printJSON(map[string]int{"reaped": n})
+	} else {
+		fmt.Fprintf(a.out, "reaped %s\n", plural(n, "session"))
+	}
+	if err != nil {
+		return wrong("%w", readOnlyHere(err))
+	}
+	return nil
+}
+
+func (a *app) reapDry(ctx context.Context) error {
+	r, err := a.reader()
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	t := a.newTable("ID", ">EXPIRED", ">SIZE")
+	bar := a.progress(ctx, r, "reading")
+	defer bar.done()
+	sessions, temps := 0, 0
+	for name, err := range names(ctx, r.root) {
+		if err != nil {
+			return err
+		}
+		if _, ok := a.idOf(name); !ok {
+			if fi, err := r.root.Lstat(name); err == nil && a.leftover(name, fi) {
+				temps++
+			}
+			continue
+		}
+		bar.add()
+		e, err := r.read(name)
+		if err != nil || !e.expired {
+			continue
+		}
+		sessions++
+		if a.json {
+			err = a.printJSON(struct {
+				ID      string `json:"id"`
+				Expired string `json:"expired"`
+				Size    int64  `json:"size"`
+			}{a.id(e.id), jsonTime(e.ends.UnixMilli()), e.info.Size()})
+		} else {
+			err = t.add(false, a.id(e.id), short(a.now().Sub(e.ends))+" ago", size(e.info.Size()))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	bar.done()
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(map[string]int{"sessions": sessions, "temporaries": temps})
+	}
+	fmt.Fprintf(a.out, "would reap %s and remove %s\n", plural(sessions, "session"), plural(temps, "temporary file"))
+	return nil
+}
+
+// leftover reports whether name is a temporary file that a reaper would remove. Of ours it asks the
+// lock whether the writer lives; as that would be to take it, here a minute decides, in which no
+// writer is that slow.
+func (a *app) leftover(name string, fi fs.FileInfo) bool {
+	if !fi.Mode().IsRegular() {
+		return false
+	}
+	changed := changeTime(fi)
+	if ourTemp.MatchString(name) {
+		return a.now().Sub(changed) > time.Minute
+	}
+	id, number, ok := a.nodeTemp(name)
+	n, err := strconv.ParseUint(number, 10, 32)
+	if !ok || !filestore.ValidID(id) || err != nil || n < 1e8 || number[0] == '0' {
+		return false
+	}
+	dated := changed.Sub(time.Unix(int64(n), 0)).Abs() < day // what date +%s could have named
+	return !dated && a.now().Sub(fi.ModTime()) >= time.Hour
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/spf13/cobra"
+)
+
+type rmFlags struct {
+	where    []string
+	all, yes bool
+}
+
+func (a *app) rmCommand() *cobra.Command {
+	var f rmFlags
+	cmd := &cobra.Command{
+		Use:   "rm {ID... | --where PATH=VALUE | --all}",
+		Short: "End sessions",
+		Long: `rm ends sessions: it removes their files, under their locks. Who has the cookie of one is logged out
+with his next request. --where and --all also take sessions that have expired and were not reaped yet,
+which a Node program could bring back; files that hold no session stay. A session that is made
+meanwhile may survive; log in is best switched off before rm --all.
+
+On a terminal rm asks first; elsewhere it needs --yes. It says how many sessions it has ended. The exit
+code is 1 if one was not there, or could not be ended; with --where and --all also if there are
+session files that cannot be read, as they may be among those meant.
+
+` + pathHelp,
+		Example: `  filestore rm 2o7sOpgM
+  filestore rm --where user=anna
+  filestore rm --all --yes`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.rm(cmd.Context(), args, f) },
+	}
+	cmd.Flags().StringArrayVar(&f.where, "where", nil, whereHelp)
+	cmd.Flags().BoolVar(&f.all, "all", false, "end all sessions")
+	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+func (a *app) rm(ctx context.Context, args []string, f rmFlags) error {
+	conditions, err := parseConditions(f.where)
+	if err != nil {
+		return err
+	}
+	ways := 0
+	for _, given := range []bool{len(args) > 0, len(f.where) > 0, f.all} {
+		if given {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return errors.New("rm needs ids, or --where, or --all, and one of them only")
+	}
+	if !f.yes && !isTerminal(a.in) {
+		return errors.New("rm cannot ask here, as there is no terminal; --yes ends the sessions without asking")
+	}
+	r, err := a.reader()
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	var ids []string
+	var missed int
+	if len(args) > 0 {
+		ids, missed, err = a.named(ctx, r, args)
+	} else {
+		ids, missed, err = a.matching(ctx, r, conditions)
+	}
+	if err != nil {
+		return err
+	}
+	if len(ids) > 0 && !f.yes {
+		if err := a.ask(ctx, fmt.Sprintf("End %s? [y/N] ", plural(len(ids), "session"))); err != nil {
+			return err
+		}
+	}
+	still := func(string) bool { return true }
+	if len(args) == 0 {
+		still = func(id string) bool { return a.still(r, id, conditions) }
+	}
+	ended, failed, err := a.end(ctx, ids, still)
+	if a.json {
+		a.printJSON(map[string]int{"ended": ended, "failed": failed + missed})
+	} else {
+		fmt.Fprintf(a.out, "ended %s\n", plural(ended, "session"))
+	}
+	switch {
+	case err != nil && ended == 0:
+		return err
+	case err != nil:
+		return wrong("%s could not be ended: %w", plural(failed, "session"), err)
+	case missed > 0 && len(args) == 0:
+		return wrong("%s could not be read and may be among those meant; filestore check says which", plural(missed, "session file"))
+	case missed > 0:
+		return &exitError{exitWrong, errors.New("")} // each was told
+	}
+	return nil
+}
+
+// named returns the ids that args name, and how many name none.
+func (a *app) named(ctx context.Context, r *reader, args []string) (ids []string, missed int, err error) {
+	seen := make(map[string]bool)
+	for _, arg := range args {
+		id, err := r.find(ctx, arg)
+		var e *exitError
+		if errors.As(err, &e) {
+			a.exitCode(err) // says it
+			missed++
+			continue
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		if !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	return ids, missed, nil
+}
+
+// matching returns the ids of the sessions that the conditions mean, and how many files may be others.
+func (a *app) matching(ctx context.Context, r *reader, conditions []condition) (ids []string, unread int, err error) {
+	bar := a.progress(ctx, r, "reading")
+	defer bar.done()
+	for e, err := range r.all(ctx) {
+		bar.add()
+		switch {
+		case err != nil && e.id == "":
+			return nil, 0, err
+		case err != nil:
+			unread++
+		case len(conditions) == 0 || holds(conditions, e.document()):
+			ids = append(ids, strings.Clone(e.id))
+		}
+	}
+	return ids, unread, nil
+}
+
+// still looks again at a session that was listed: meanwhile it may have ended, or become another's.
+func (a *app) still(r *reader, id string, conditions []condition) bool {
+	e, err := r.read(id + a.ext)
+	return err == nil && holds(conditions, e.document())
+}
+
+// ask returns nil for yes.
+func (a *app) ask(ctx context.Context, question string) error {
+	fmt.Fprint(a.err, question)
+	answer, err := await(ctx, func() (string, error) { return bufio.NewReader(a.in).ReadString('\n') })
+	if err != nil {
+		fmt.Fprintln(a.err) // Ctrl-C and Ctrl-D leave the cursor behind the question
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("nothing was ended")
+}
+
+// end destroys the sessions for which still holds. It goes on after an error and returns the first.
+func (a *app) end(ctx context.Context, ids []string, still func(id string) bool) (ended, failed int, first error) {
+	if len(ids) == 0 {
+		return 0, 0, nil
+	}
+	s, err := a.open(true)
+	if err != nil {
+		return 0, len(ids), err
+	}
+	defer s.Close()
+	bar := a.progressOf("ending", func() int { return len(ids) })
+	defer bar.done()
+	for i, id := range ids {
+		if ctx.Err() != nil {
+			return ended, failed + len(ids) - i, ctx.Err()
+		}
+		bar.add()
+		if !still(id) {
+			continue
+		}
+		if err := s.Destroy(ctx, id); err != nil {
+			failed++
+			if first == nil {
+				first = fmt.Errorf("%s: %w", a.id(id), readOnlyHere(err))
+			}
+			if errors.Is(err, filestore.ErrClosed) {
+				return ended, failed, first
+			}
+			continue
+		}
+		ended++
+	}
+	return ended, failed, first
+}
