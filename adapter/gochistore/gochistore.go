@@ -126,6 +126,9 @@ func (p *provider) Regenerate(oldsid, sid string) (session.RawStore, error) {
 	}
 	data, ok, err := p.values(oldsid)
 	if err == nil {
+		_, err = session.DecodeGob(data) // what cannot be decoded stays where it is
+	}
+	if err == nil {
 		err = p.create(sid, data) // first, so that whatever happens the values are in one of them
 	}
 	if err != nil {

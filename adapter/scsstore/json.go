@@ -90,7 +90,14 @@ func wrap(v any) (any, error) {
 	case []byte:
 		return typed{"bytes", base64.StdEncoding.EncodeToString(v)}, nil
 	case time.Time:
-		return typed{"time", v.Format(time.RFC3339Nano)}, nil
+		if _, offset := v.Zone(); offset%60 != 0 {
+			v = v.UTC() // as RFC 3339 has no seconds there
+		}
+		text := v.Format(time.RFC3339Nano)
+		if again, err := time.Parse(time.RFC3339Nano, text); err != nil || !again.Equal(v) {
+			return nil, errors.New("scsstore: JSONCodec cannot hold this time")
+		}
+		return typed{"time", text}, nil
 	case []any:
 		list := make([]any, len(v))
 		for i := range v {

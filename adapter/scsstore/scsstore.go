@@ -7,9 +7,10 @@
 // opaque to the store; with JSONCodec they can be read in the file.
 //
 // A session that has been destroyed does not come back: scs does not tell a store whether the session
-// that it commits is new, so until its old deadline a destroyed one leaves a file that says so, to all
-// processes, and what a slow request commits after the logout is dropped. (A session removed past scs,
-// by [filestore.Store.Destroy] or rm, leaves none.) Of two requests that change one session at the same
+// that it commits is new, so until its old deadline, and for five minutes at least, a destroyed one leaves
+// a file that says so, to all processes, and what a slow request commits after the logout is dropped. (A
+// session removed past scs, by [filestore.Store.Destroy] or rm, leaves none, nor does one whose file
+// could not be read or written when it was destroyed.) Of two requests that change one session at the same
 // moment the later wins, as scs commits whole sessions.
 //
 // With an IdleTimeout scs commits every session in every request. Where nothing has changed but the
@@ -93,25 +94,41 @@ var errDestroyed = errors.New("scsstore: the session has been destroyed")
 // Delete is DeleteCtx without a context.
 func (s *Store) Delete(token string) error { return s.DeleteCtx(context.Background(), token) }
 
-// DeleteCtx destroys a session; there need not be one.
+// DeleteCtx destroys a session; there need not be one. It heeds no cancellation: a browser that has gone
+// must not undo the logout.
 func (s *Store) DeleteCtx(ctx context.Context, token string) error {
-	err := s.store.Update(ctx, record.ID(token), func(sess *filestore.Session) error {
+	ctx, id := context.WithoutCancel(ctx), record.ID(token)
+	err := s.store.Update(ctx, id, func(sess *filestore.Session) error {
 		if sess.Values[destroyed] != nil {
 			return errDestroyed
 		}
-		left := time.Until(sess.ExpiresAt(0))
-		sess.Values = nil
-		sess.Cookie.OriginalMaxAge = max(left.Truncate(time.Millisecond), time.Millisecond)
-		return sess.Put(destroyed, true)
+		return bury(sess, time.Until(sess.ExpiresAt(0)))
 	})
+	if errors.Is(err, filestore.ErrExpired) { // but a request that has loaded it may be under way
+		sess := new(filestore.Session)
+		if err = bury(sess, 0); err == nil {
+			err = s.store.Create(ctx, id, sess)
+		}
+	}
 	switch {
 	case err == nil, err == errDestroyed, errors.Is(err, filestore.ErrNotFound):
 		return nil
-	case errors.Is(err, filestore.ErrLockTimeout), ctx.Err() != nil:
+	case errors.Is(err, filestore.ErrLockTimeout):
 		return err
 	}
 	// A logout must also succeed where the disk is full, or the file damaged.
-	return s.store.Destroy(ctx, record.ID(token))
+	return s.store.Destroy(ctx, id)
+}
+
+// slowest is how long a request may take that has loaded a session: with an idle timeout it may store
+// it after the old deadline.
+const slowest = 5 * time.Minute
+
+// bury makes sess say that it has been destroyed.
+func bury(sess *filestore.Session, left time.Duration) error {
+	sess.Values = nil
+	sess.Cookie = filestore.Cookie{OriginalMaxAge: max(left.Truncate(time.Millisecond), slowest), HTTPOnly: true, Path: "/"}
+	return sess.Put(destroyed, true)
 }
 
 // All is AllCtx without a context.
@@ -147,6 +164,7 @@ type data struct {
 }
 
 func decodeGob(b []byte) (d data, ok bool) {
-	err := gob.NewDecoder(bytes.NewReader(b)).Decode(&d)
-	return d, err == nil
+	r := bytes.NewReader(b)
+	err := gob.NewDecoder(r).Decode(&d)
+	return d, err == nil && r.Len() == 0
 }

@@ -193,7 +193,10 @@ func TestErrors(t *testing.T) {
 	cancel()
 	_, _, err := s.FindCtx(ctx, "x")
 	_, err2 := s.AllCtx(ctx)
-	for _, err := range []error{err, err2, s.CommitCtx(ctx, "x", nil, later), s.DeleteCtx(ctx, "x")} {
+	ok(t, s.Commit("x", []byte("x"), later))
+	ok(t, s.DeleteCtx(ctx, "x"))
+	find(t, s, "x", "")
+	for _, err := range []error{err, err2, s.CommitCtx(ctx, "x", nil, later)} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("with a context that is done: %v", err)
 		}
@@ -208,13 +211,13 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// What is committed after a Delete, in whatever process, is dropped; the file
-// that says so goes at the old deadline, not later.
+// What is committed after a Delete, in whatever process, is dropped, also where the
+// session was about to end, or had just ended.
 func TestDestroyedStays(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s, other := scsstore.New(open(t, dir)), scsstore.New(open(t, dir))
-	deadline := time.Now().Add(2 * time.Second)
+	deadline := time.Now().Add(time.Second)
 	ok(t, s.Commit("token", []byte("secret data"), deadline))
 	ok(t, s.Delete("token"))
 	for _, s := range []*scsstore.Store{s, other} {
@@ -226,9 +229,18 @@ func TestDestroyedStays(t *testing.T) {
 	if err != nil || bytes.Contains(file, []byte("data")) || bytes.Contains(file, []byte("c2Vj")) {
 		t.Errorf("what is left is %s, %v", file, err)
 	}
-	time.Sleep(time.Until(deadline) + 200*time.Millisecond)
-	if n, err := open(t, dir).Reap(context.Background()); n != 1 || err != nil {
-		t.Errorf("Reap at the old deadline = %d, %v, want 1", n, err)
+	ended := make(chan time.Time)
+	time.AfterFunc(time.Until(deadline)+20*time.Millisecond, func() { ended <- time.Now() })
+	ok(t, s.Commit("ended", []byte("x"), deadline))
+	<-ended
+	ok(t, s.Delete("ended"))
+	for _, token := range []string{"token", "ended"} {
+		ok(t, other.Commit(token, []byte("late"), time.Now().Add(time.Hour)))
+		find(t, s, token, "")
+	}
+	left, err := open(t, dir).Get(context.Background(), "token")
+	if err != nil || left.Cookie.OriginalMaxAge > 6*time.Minute {
+		t.Errorf("what is left: %+v, %v", left, err)
 	}
 }
 
@@ -290,6 +302,7 @@ func TestJSONCodec(t *testing.T) {
 		"float": 3.0, "pi": math.Pi, "large": 1e300, "small": 5e-324, "zero": math.Copysign(0, -1), "inf": math.Inf(-1), "bytes": []byte{0, 255}, "empty": []byte{},
 		"time": time.Date(2026, 1, 1, 0, 0, 0, 1, time.FixedZone("", 3600)), "list": []any{1, 2.0, "x", nil, []any{int64(3)}},
 		"map": map[string]any{"a": 1, "b": map[string]any{"$type": "int64", "value": "x"}}, "$type": "a member of this name", "": 0, "__rememberMe": true,
+		"local": time.Date(1880, 1, 1, 0, 0, 0, 0, time.FixedZone("LMT", 3208)),
 	}
 	b, err := c.Encode(deadline, values)
 	if err != nil {
@@ -311,13 +324,19 @@ func TestJSONCodec(t *testing.T) {
 	if x, y := got["time"].(time.Time), values["time"].(time.Time); !x.Equal(y) {
 		t.Errorf("time %v, want %v", x, y)
 	}
-	delete(got, "time")
-	delete(values, "time")
+	if x, y := got["local"].(time.Time), values["local"].(time.Time); !x.Equal(y) {
+		t.Errorf("time %v, want %v", x, y)
+	}
+	for _, name := range []string{"time", "local"} {
+		delete(got, name)
+		delete(values, name)
+	}
 	if !reflect.DeepEqual(got, values) || !math.Signbit(got["zero"].(float64)) {
 		t.Errorf("Decode = %#v\nwant %#v", got, values)
 	}
 
-	for _, bad := range []any{struct{ A int }{1}, []string{"x"}, map[string]int{}, uint(1), &values, func() {}, []any{int8(1)}, map[string]any{"\xff": 1}} {
+	for _, bad := range []any{struct{ A int }{1}, []string{"x"}, map[string]int{}, uint(1), &values, func() {}, []any{int8(1)}, map[string]any{"\xff": 1},
+		time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2000, 1, 1, 0, 0, 0, 0, time.FixedZone("", 25*3600))} {
 		if b, err := c.Encode(deadline, map[string]any{"x": bad}); err == nil {
 			t.Errorf("Encode(%T) = %s, want an error", bad, b)
 		}

@@ -185,7 +185,7 @@ func Delete(ctx context.Context, s *filestore.Store, key string) error {
 	return s.Destroy(ctx, ID(key))
 }
 
-// All yields the sessions that have a key, in no order, and what could not be read as an error.
+// All yields the sessions that have a key and bytes, in no order, and what could not be read as an error.
 func All(ctx context.Context, s *filestore.Store) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for e, err := range s.All(ctx) {
@@ -195,7 +195,7 @@ func All(ctx context.Context, s *filestore.Store) iter.Seq2[Entry, error] {
 				if r.Key, ok = Key(e.Session, e.ID); !ok {
 					continue
 				}
-				if r.Data, ok, err = Data(e.Session, r.Key); !ok && err == nil {
+				if r.Data, ok, err = Data(e.Session, r.Key); !ok { // damaged, or somebody else's
 					continue
 				}
 			}

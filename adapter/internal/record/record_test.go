@@ -232,6 +232,9 @@ func TestForeign(t *testing.T) {
 	}
 	for _, data := range []string{`"?"`, `[]`, `1`, `null`} {
 		write("id", `,"data":`+data)
+		for e, err := range record.All(ctx, s) {
+			t.Errorf("All yields %v, %v", e, err)
+		}
 		if _, ok, err := record.Get(ctx, s, "id"); ok || !errors.Is(err, filestore.ErrCorrupt) {
 			t.Errorf("Get of data %s = %v, %v, want ErrCorrupt", data, ok, err)
 		}
