@@ -42,7 +42,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Example: `  filestore check --dir /var/lib/site/sessions
   filestore check --json | jq -r 'select(.severity == "error").file'
   filestore check --fix --secret-file site.secret`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context(), fix) },
 	}
 	cmd.Flags().BoolVar(&fix, "fix", false, "repair what can be repaired safely: modes and stale temporary files")
@@ -120,10 +120,10 @@ func (a *app) check(ctx context.Context, fix bool) error {
 	c.inPlace()
 	c.summary()
 	switch {
+	case c.counts[severityError]+c.counts[severityWarning] > 0: // also where nobody reads on
+		return &exitError{exitWrong, errors.New("")} // the findings say it
 	case c.err != nil:
 		return c.err
-	case c.counts[severityError]+c.counts[severityWarning] > 0:
-		return &exitError{exitWrong, errors.New("")} // the findings say it
 	}
 	return nil
 }
@@ -306,7 +306,7 @@ func (c *checker) content(name string) bool {
 		return true
 	case err == nil:
 		c.plain++
-		c.mode(name, e.info)
+		c.mode(name, e.info, true)
 		c.times(e)
 		if n := e.info.Size(); n > defaultMaxSize {
 			c.warn("too large", name, "Raise Options.MaxSize in all programs, or keep less in a session", "%s; programs refuse more than 1 MiB, unless Options.MaxSize says otherwise", size(n))
@@ -314,7 +314,7 @@ func (c *checker) content(name string) bool {
 		return true
 	}
 	if fi, statErr := c.r.root.Lstat(name); statErr == nil {
-		c.mode(name, fi)
+		c.mode(name, fi, !errors.Is(err, filestore.ErrCorrupt)) // which may be no session at all
 	}
 	c.unread(name, err)
 	return false
@@ -367,7 +367,7 @@ func reason(err error) string {
 }
 
 // mode looks who may read and write a session.
-func (c *checker) mode(name string, fi fs.FileInfo) {
+func (c *checker) mode(name string, fi fs.FileInfo, mend bool) {
 	mode := fi.Mode()
 	others, group := mode.Perm()&0o007, mode.Perm()&0o070
 	text := fmt.Sprintf("%04o", mode.Perm())
@@ -378,7 +378,7 @@ func (c *checker) mode(name string, fi fs.FileInfo) {
 		c.note("modes", name, "Keep it so only if Node runs as another user of this group", "the group can %s it (%s)", deeds(group>>3), text)
 		return
 	}
-	if c.repair("modes", name, "mode set to 0600, it was "+text, func() error { return c.setMode(c.r.root, name, fi, 0o600) }) {
+	if mend && c.repair("modes", name, "mode set to 0600, it was "+text, func() error { return c.setMode(c.r.root, name, fi, 0o600) }) {
 		return
 	}
 	c.warn("modes", name, "chmod 600, or check --fix; run Node with umask 077, as it makes 0644", "others can %s it (%s)", deeds(others), text)

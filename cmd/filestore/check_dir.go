@@ -224,6 +224,12 @@ func (c *checker) mine(fi fs.FileInfo) bool {
 	return !ok || uid == us || us == 0 && uid == c.r.owner
 }
 
+// owners reports that the file is the directory owner's.
+func (c *checker) owners(fi fs.FileInfo) bool {
+	uid, _, ok := owner(fi)
+	return !ok || uid == c.r.owner
+}
+
 var errOthers = errors.New("it is another user's")
 
 // setMode changes the mode of a file, through its descriptor: a name could come to lead elsewhere.
@@ -241,6 +247,8 @@ func (c *checker) setMode(root *os.Root, name string, before fs.FileInfo, mode f
 		return errChanging
 	case !c.mine(fi):
 		return errOthers
+	case c.r.owner >= 0 && !c.owners(fi): // whom the mode lets read it, maybe
+		return errors.New("it is not the directory owner's")
 	}
 	return f.Chmod(mode)
 }

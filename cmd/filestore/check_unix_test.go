@@ -429,3 +429,47 @@ func TestCheckOwners(t *testing.T) {
 		t.Errorf("check --fix as the owner changed %q", changed)
 	}
 }
+
+// --fix takes no mode from whom it may serve: from a file that is not the directory owner's, and from
+// one that is no session.
+func TestFixSpares(t *testing.T) {
+	dir, _ := sessions(t, nil)
+	mode := func(name string) fs.FileMode {
+		t.Helper()
+		fi, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi.Mode().Perm()
+	}
+	put(t, dir, "package.json", `{"name":"x","private":true}`)
+	want := map[string]fs.FileMode{"healthy.json": 0o600, "package.json": 0o644}
+	if os.Geteuid() == 0 {
+		put(t, dir, "roots.json", document(time.Now(), "null", ""))
+		want["roots.json"] = 0o644
+		for _, name := range []string{".", "healthy.json", "package.json"} {
+			if err := os.Chown(filepath.Join(dir, name), 65534, 65534); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name := range want {
+		os.Chmod(filepath.Join(dir, name), 0o644)
+	}
+	checked(t, dir, "--fix")
+	for name, want := range want {
+		if got := mode(name); got != want {
+			t.Errorf("%s has the mode %04o, want %04o", name, got, want)
+		}
+	}
+}
+
+// A session that nests deep is not indented: it would be thousands of times as large.
+func TestShowDeep(t *testing.T) {
+	dir, _ := sessions(t, nil)
+	put(t, dir, "deep.json", document(time.Now(), "null", `,"x":`+strings.Repeat("[", 9000)+strings.Repeat("]", 9000)))
+	r := command(t, "", "show", "deep", "--dir", dir)
+	if r.code != 0 || len(r.out) > 30_000 {
+		t.Errorf("show = %d, %d bytes, %s", r.code, len(r.out), r.stderr)
+	}
+}

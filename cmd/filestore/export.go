@@ -32,7 +32,7 @@ func (a *app) exportCommand() *cobra.Command {
 		Long:  exportLong,
 		Example: `  filestore export >sessions.jsonl
   filestore export --dir old | filestore import --dir new --key-file new.key`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.paints && !yes {
 				return errors.New("this would show all sessions on the terminal: send it to a file, or say --yes")
@@ -77,7 +77,11 @@ func (a *app) export(ctx context.Context, withExpired bool) error {
 		fmt.Fprintf(&line, `{"id":%q,"session":`, e.id) // an id needs no escapes
 		json.Compact(&line, e.doc)                      // which is JSON, and keeps all but space between tokens
 		line.WriteString("}\n")
-		if _, err := out.Write(line.Bytes()); err != nil {
+		text := line.Bytes()
+		if a.paints {
+			text = safeJSON(text)
+		}
+		if _, err := out.Write(text); err != nil {
 			return err
 		}
 	}

@@ -43,12 +43,12 @@ Session files that cannot be read are counted on stderr, and the exit code is th
   filestore ls --sort -size --limit 10
   filestore ls --older 2d --json --full | jq -r .id
   filestore ls --expired`,
-		Args:              cobra.NoArgs,
+		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.ls(cmd.Context(), f) },
 	}
 	fs := cmd.Flags()
-	fs.StringSliceVar(&f.show, "show", nil, "members to show, by path: user,email")
+	fs.StringArrayVar(&f.show, "show", nil, "members to show, by path: user,email")
 	fs.StringArrayVar(&f.where, "where", nil, whereHelp)
 	fs.StringVar(&f.sort, "sort", "", "id, ends, access or size; with a minus in front the largest or latest first")
 	fs.BoolVar(&f.expired, "expired", false, "only sessions that have expired")
@@ -70,6 +70,9 @@ type row struct {
 func (a *app) ls(ctx context.Context, f lsFlags) error {
 	conditions, err := parseConditions(f.where)
 	if err != nil {
+		return err
+	}
+	if f.show, err = splitPaths(f.show); err != nil {
 		return err
 	}
 	order, err := rowOrder(f.sort)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
@@ -71,8 +72,8 @@ dash goes after two dashes: filestore show -- -x8sOpgM
 
 Exit codes:
   0  done
-  1  check found something wrong; a session asked for is not there, or has expired; a cookie's
-     signature is wrong; some of several failed
+  1  check found something wrong; a session asked for is not there; a cookie's signature is wrong;
+     some of several failed
   2  the command could not be carried out as asked: a bad flag, no such directory, refused at the prompt`
 
 func (a *app) rootCommand() *cobra.Command {
@@ -83,14 +84,37 @@ func (a *app) rootCommand() *cobra.Command {
 		Example: `  filestore ls --dir /var/lib/site/sessions --show user --sort ends
   filestore rm --where user=anna
   filestore check && echo all is well`,
-		Args:          cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return errors.New("no such command; filestore help lists them")
+			}
+			return nil
+		},
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.ttl <= 0 { // which to the store means something else than it seems to
+				return errors.New("--ttl: it must be more than nothing")
+			}
+			return nil
+		},
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		if strings.Contains(cmd.Use, "ID") { // one in 64 ids begins with a dash
-			return fmt.Errorf("%w; an id that begins with - goes after --", err)
+		// What pflag says shows the argument, which may be an id.
+		var value *pflag.InvalidValueError
+		var unknown *pflag.NotExistError
+		switch {
+		case errors.As(err, &value):
+			f := value.GetFlag()
+			if _, ok := f.Value.(*age); ok { // ours, which does not show it
+				return fmt.Errorf("--%s: %w", f.Name, errors.Unwrap(value))
+			}
+			return fmt.Errorf("--%s: not a %s", f.Name, f.Value.Type())
+		case errors.As(err, &unknown) && strings.Contains(cmd.Use, "ID"): // one in 64 ids begins with a dash
+			return errors.New("no such flag; an id that begins with - goes after --")
+		case errors.As(err, &unknown):
+			return fmt.Errorf("no such flag; filestore help %s lists them", cmd.Name())
 		}
 		return err
 	})
@@ -106,6 +130,14 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(a.lsCommand(), a.showCommand(), a.setCommand(), a.unsetCommand(), a.rmCommand(), a.reapCommand(),
 		a.checkCommand(), a.watchCommand(), a.statCommand(), a.signCommand(), a.unsignCommand(), a.exportCommand(), a.importCommand())
 	return root
+}
+
+// noArgs is cobra.NoArgs, but does not show the argument, which may be an id.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes flags only; filestore help %[1]s lists them", cmd.Name())
+	}
+	return nil
 }
 
 // output remembers the first error of a write: much is printed without looking.

@@ -24,7 +24,7 @@ With --dry-run it lists what it would remove, and changes nothing. Sessions end 
 the moment.`,
 		Example: `  filestore reap --dry-run
   filestore reap --ttl 24h`,
-		Args:              cobra.NoArgs,
+		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dry {

@@ -26,7 +26,8 @@ with his next request. --where and --all also take sessions that have expired an
 which a Node program could bring back; files that hold no session stay. A session that is made
 meanwhile may survive; log in is best switched off before rm --all.
 
-On a terminal rm asks first; elsewhere it needs --yes. It says how many sessions it has ended. The exit
+On a terminal rm asks first; elsewhere it needs --yes, and then takes shortened ids of 8 characters or
+more. It says how many sessions it has ended. The exit
 code is 1 if one was not there, or could not be ended; with --where and --all also if there are
 session files that cannot be read, as they may be among those meant.
 
@@ -69,7 +70,7 @@ func (a *app) rm(ctx context.Context, args []string, f rmFlags) error {
 	var ids []string
 	var missed int
 	if len(args) > 0 {
-		ids, missed, err = a.named(ctx, r, args)
+		ids, missed, err = a.named(ctx, r, args, f.yes)
 	} else {
 		ids, missed, err = a.matching(ctx, r, conditions)
 	}
@@ -92,6 +93,8 @@ func (a *app) rm(ctx context.Context, args []string, f rmFlags) error {
 		fmt.Fprintf(a.out, "ended %s\n", plural(ended, "session"))
 	}
 	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
 	case err != nil && ended == 0:
 		return err
 	case err != nil:
@@ -105,10 +108,13 @@ func (a *app) rm(ctx context.Context, args []string, f rmFlags) error {
 }
 
 // named returns the ids that args name, and how many name none.
-func (a *app) named(ctx context.Context, r *reader, args []string) (ids []string, missed int, err error) {
+func (a *app) named(ctx context.Context, r *reader, args []string, unasked bool) (ids []string, missed int, err error) {
 	seen := make(map[string]bool)
 	for _, arg := range args {
 		id, err := r.find(ctx, arg)
+		if given := strings.TrimSuffix(arg, ellipsis); err == nil && unasked && id != given && len(given) < 8 {
+			err = r.missing(arg) // an id that is whole, and gone, may begin another
+		}
 		var e *exitError
 		if errors.As(err, &e) {
 			a.exitCode(err) // says it

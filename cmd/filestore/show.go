@@ -53,7 +53,10 @@ func (a *app) show(ctx context.Context, arg string) error {
 		}{a.id(id), e.doc})
 	}
 	var buf bytes.Buffer
-	if err := json.Indent(&buf, bytes.TrimSpace(e.doc), "", "  "); err != nil {
+	doc := bytes.TrimSpace(e.doc)
+	if depth(doc) > 100 { // indented it would be many times as large
+		buf.Write(doc)
+	} else if err := json.Indent(&buf, doc, "", "  "); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.out, "%s\n\n", safeJSON(buf.Bytes()))
@@ -169,4 +172,24 @@ func (a *app) change(ctx context.Context, arg, key string, fn func(*filestore.Se
 // noSession tells of the file, not of the attempt to use it.
 func noSession(err error) bool {
 	return errors.Is(err, filestore.ErrCorrupt) || errors.Is(err, filestore.ErrDecrypt) || errors.Is(err, filestore.ErrUnsafeFile)
+}
+
+// depth returns how deep the values in doc, which is JSON, nest.
+func depth(doc []byte) (deepest int) {
+	now, quoted := 0, false
+	for i := 0; i < len(doc); i++ {
+		switch c := doc[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			now++
+			deepest = max(deepest, now)
+		case c == '}' || c == ']':
+			now--
+		}
+	}
+	return deepest
 }

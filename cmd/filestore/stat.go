@@ -30,7 +30,7 @@ of further values are counted together.
 		Example: `  filestore stat
   filestore stat --by user
   filestore stat --json | jq .expired`,
-		Args:              cobra.NoArgs,
+		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.stat(cmd.Context(), by) },
 	}

@@ -19,7 +19,7 @@ func (a *app) watchCommand() *cobra.Command {
 several lines, and several changes one; under load the system drops some, which is then said on stderr.`,
 		Example: `  filestore watch
   filestore watch --json | jq 'select(.op == "destroyed")'`,
-		Args:              cobra.NoArgs,
+		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.watch(cmd.Context()) },
 	}

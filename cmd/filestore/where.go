@@ -16,36 +16,109 @@ type condition struct {
 	op          string // "=", "!=", or "" where the path need only be there
 }
 
-const whereHelp = `PATH=VALUE, PATH!=VALUE, or PATH for sessions that have it; may be given several times, and all must hold`
+const whereHelp = `PATH=VALUE, PATH!=VALUE for sessions that have it with another value, or PATH for those that have it; may be given several times, and all must hold`
 
 const pathHelp = `A PATH is that of a member in the session's document, such as user, user.name or cart.0.price; the syntax
-is that of github.com/tidwall/gjson. "cookie" and "__lastAccess" are members too.`
+is that of github.com/tidwall/gjson, without its modifiers and what it makes up. "cookie" and
+"__lastAccess" are members too. Values are compared as text: 1.0 is 1, null is empty.`
 
 func parseConditions(args []string) ([]condition, error) {
 	var all []condition
 	for _, arg := range args {
-		path, value, found := strings.Cut(arg, "=")
-		c := condition{path: path, value: value}
-		if found {
-			c.op = "="
-			if strings.HasSuffix(path, "!") {
-				c.path, c.op = path[:len(path)-1], "!="
+		at, err := outside(arg, '=')
+		if err != nil {
+			return nil, fmt.Errorf("--where: %w", err)
+		}
+		c := condition{path: arg}
+		if len(at) > 0 {
+			c = condition{arg[:at[0]], arg[at[0]+1:], "="}
+			if path, not := strings.CutSuffix(c.path, "!"); not {
+				c.path, c.op = path, "!="
 			}
 		}
-		if c.path == "" {
-			return nil, fmt.Errorf("--where: no path before the value")
+		if err := checkPath(c.path); err != nil {
+			return nil, fmt.Errorf("--where: %w", err)
 		}
 		all = append(all, c)
 	}
 	return all, nil
 }
 
-// holds reports whether the session in doc is meant. What is not there is not equal to anything.
+// outside returns where in a path c stands outside of brackets, quotes and escapes. A path whose
+// brackets do not match would mean something else than it seems to.
+func outside(path string, c byte) (at []int, err error) {
+	var open []byte
+	quoted := false
+	for i := 0; i < len(path); i++ {
+		switch b := path[i]; {
+		case b == '\\':
+			i++
+		case b == '"' && len(open) > 0:
+			quoted = !quoted
+		case quoted:
+		case b == c && len(open) == 0:
+			at = append(at, i)
+			if c == '=' { // what follows is the value
+				return at, nil
+			}
+		case b == '(' || b == '[' || b == '{':
+			open = append(open, b)
+		case b == ')' || b == ']' || b == '}':
+			if len(open) == 0 || open[len(open)-1] != map[byte]byte{')': '(', ']': '[', '}': '{'}[b] {
+				return nil, errors.New("a path whose brackets do not match")
+			}
+			open = open[:len(open)-1]
+		}
+	}
+	if len(open) > 0 || quoted {
+		return nil, errors.New("a path whose brackets do not match")
+	}
+	return at, nil
+}
+
+// splitPaths takes lists of paths apart at the commas that are no part of a path.
+func splitPaths(lists []string) (paths []string, err error) {
+	for _, list := range lists {
+		commas, err := outside(list, ',')
+		if err != nil {
+			return nil, fmt.Errorf("--show: %w", err)
+		}
+		from := 0
+		for _, at := range append(commas, len(list)) {
+			if at > from {
+				paths = append(paths, list[from:at])
+			}
+			from = at + 1
+		}
+	}
+	return paths, nil
+}
+
+// checkPath refuses the paths whose results gjson makes up: they are there in every session, and rm
+// would end them all.
+func checkPath(path string) error {
+	if path == "" {
+		return errors.New("no path before the value")
+	}
+	starts := append([]int{-1}, func() []int { at, _ := outside(path, '.'); return at }()...)
+	pipes, err := outside(path, '|')
+	if err != nil {
+		return err
+	}
+	for _, at := range append(starts, pipes...) {
+		if rest := path[at+1:]; rest == "" || strings.ContainsRune("@!{[.|", rune(rest[0])) {
+			return errors.New("a path that names no member: modifiers, lists of paths and literals are not taken here")
+		}
+	}
+	return nil
+}
+
+// holds reports whether the session in doc is meant. What is not there is neither equal nor unequal: a
+// path that is misspelt means no session, not all of them.
 func holds(conditions []condition, doc string) bool {
 	for _, c := range conditions {
 		v := gjson.Get(doc, c.path)
-		equal := v.Exists() && v.String() == c.value
-		if c.op == "" && !v.Exists() || c.op == "=" && !equal || c.op == "!=" && equal {
+		if !v.Exists() || c.op != "" && (v.String() == c.value) != (c.op == "=") {
 			return false
 		}
 	}
