@@ -15,7 +15,8 @@
 //
 // With an IdleTimeout scs commits every session in every request. Where nothing has changed but the
 // deadline, and that by less than 1 % of what is left of it, nothing is written: a session may end
-// by so much earlier than scs has said.
+// by so much earlier than scs has said. Data that differ are compared as scs.GobCodec encodes them: a codec
+// of your own that encodes a struct with its two fields and more by gob must not be used with it.
 package scsstore
 
 import (
