@@ -93,16 +93,6 @@ func must(err error) {
 	}
 }
 
-// skip leaves a test out with a line that says why, and fails where CI promises
-// that nothing is missing.
-func skip(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("with CI=true nothing may be skipped: " + why)
-	}
-	t.Skip(why)
-}
-
 // long is n in the long form of a test, with FILESTORE_LONG set, else short.
 func long(short, n int) int {
 	if os.Getenv("FILESTORE_LONG") != "" {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/interop"
 )
 
 // B: whatever somebody plants in the directory, it is not followed, not read,
@@ -61,7 +62,7 @@ func TestPlantedObjects(t *testing.T) {
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			if strings.Contains(r.name, "/dev/zero") && os.Geteuid() != 0 {
-				skip(t, "making a device needs root")
+				interop.Skip(t, "making a device needs root")
 			}
 			y := newYard(t, nil)
 			path := filepath.Join(y.dir, "id.json")
@@ -256,7 +257,7 @@ func TestPlantedLockFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "device" && os.Geteuid() != 0 {
-				skip(t, "making a device needs root")
+				interop.Skip(t, "making a device needs root")
 			}
 			y := newYard(t, nil)
 			for i := 1; i < 64; i++ {
@@ -322,7 +323,7 @@ func TestPlantedLockFiles(t *testing.T) {
 // B9 and H8: another user's files and directories.
 func TestOtherUsers(t *testing.T) {
 	if os.Geteuid() != 0 {
-		skip(t, "becoming another user needs root")
+		interop.Skip(t, "becoming another user needs root")
 	}
 	base, err := os.MkdirTemp("", "filestore")
 	if err != nil {
@@ -396,7 +397,7 @@ func init() {
 // A directory that can only be read serves reads; writes fail clearly.
 func TestReadOnlyDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
-		skip(t, "mounting needs root")
+		interop.Skip(t, "mounting needs root")
 	}
 	if runtime.GOOS != "linux" {
 		return
@@ -406,7 +407,7 @@ func TestReadOnlyDirectory(t *testing.T) {
 	os.Mkdir(dir, 0o700)
 	write(t, dir, "id.json", doc(nowMs(), `,"n":1`))
 	if err := syscall.Mount(dir, dir, "", syscall.MS_BIND, ""); err != nil {
-		skip(t, "no mounts here: "+err.Error())
+		interop.Skip(t, "no mounts here: "+err.Error())
 	}
 	defer syscall.Unmount(dir, syscall.MNT_DETACH)
 	if err := syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
@@ -429,13 +430,13 @@ func TestReadOnlyDirectory(t *testing.T) {
 // B12: an immutable file is kept, and no temporary file is left.
 func TestImmutableFile(t *testing.T) {
 	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
-		skip(t, "chattr needs root on Linux")
+		interop.Skip(t, "chattr needs root on Linux")
 	}
 	y := newYard(t, nil)
 	set(t, y.s, "id", "n", 1)
 	path := filepath.Join(y.dir, "id.json")
 	if err := chattr(path, true); err != nil {
-		skip(t, "no immutable files here: "+err.Error())
+		interop.Skip(t, "no immutable files here: "+err.Error())
 	}
 	defer chattr(path, false)
 	y.mark()

@@ -13,7 +13,7 @@ import (
 func TestOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		skip(t, "only root can give files away")
+		Skip(t, "only root can give files away")
 	}
 	const uid = 65534
 	n := driver(t)

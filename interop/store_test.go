@@ -467,7 +467,7 @@ var npmTemp = regexp.MustCompile(`\.json\.\d+$`)
 func TestTemporaryFiles(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		skip(t, "other systems' watchers do not tell of each file")
+		Skip(t, "other systems' watchers do not tell of each file")
 	}
 	n := driver(t)
 	dir := t.TempDir()
@@ -565,7 +565,7 @@ func TestTemporaryFiles(t *testing.T) {
 func TestModes(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
-		skip(t, "no modes here")
+		Skip(t, "no modes here")
 	}
 	n := driver(t)
 	dir := t.TempDir()

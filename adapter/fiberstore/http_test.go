@@ -483,7 +483,7 @@ func TestDamagedSession(t *testing.T) {
 		for name, damage := range damage {
 			t.Run(name, func(t *testing.T) {
 				dir, h := plain, plainSite
-				if name == "not decrypted" {
+				if sealedDamage[name] {
 					dir, h = sealed, sealedSite
 				}
 				b := browser{}

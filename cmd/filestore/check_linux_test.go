@@ -8,18 +8,20 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sessionfilestore/filestore/interop"
 )
 
 // A directory that nothing can be written to, as a check of a read-only mount sees it.
 func TestCheckReadOnlyMount(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
+		interop.Skip(t, "mounting needs root")
 	}
 	dir, _ := sessions(t, nil)
 	put(t, dir, "open.json", document(time.Now(), "null", ""))
 	os.Chmod(filepath.Join(dir, "open.json"), 0o644)
 	if err := mountReadOnly(dir); err != nil {
-		t.Skip("no mounts here: " + err.Error())
+		interop.Skip(t, "no mounts here: "+err.Error())
 	}
 	defer syscall.Unmount(dir, syscall.MNT_DETACH)
 	before := manifest(t, dir)

@@ -22,6 +22,8 @@ import (
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
+
+	"github.com/sessionfilestore/filestore/interop"
 )
 
 // A planted object is named, nothing hangs, and nothing changes: neither with --fix, nor outside.
@@ -328,7 +330,7 @@ func TestCheckLocks(t *testing.T) {
 // As root --fix leaves to another user what is neither root's nor the directory's owner's.
 func TestCheckOthersFile(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
+		interop.Skip(t, "only root can give files away")
 	}
 	dir, _ := sessions(t, nil)
 	const node = "x.json.3998329561"
@@ -350,7 +352,7 @@ func TestCheckOthersFile(t *testing.T) {
 // What a user who may only read sees, and whom root's check speaks of.
 func TestCheckOwners(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
+		interop.Skip(t, "only root can give files away")
 	}
 	const www, eve = 65534, 65533
 	dir, _ := sessions(t, nil)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/interop"
 )
 
 // process returns the command as a process of its own.
@@ -250,7 +251,7 @@ func TestKeeper(t *testing.T) {
 // watch prints what other processes do, writes nothing, and ends with SIGINT.
 func TestWatch(t *testing.T) {
 	if isWindows {
-		t.Skip("no signals")
+		interop.Skip(t, "no signals")
 	}
 	for _, asJSON := range []bool{false, true} {
 		parent := t.TempDir()
@@ -325,7 +326,7 @@ func TestWatch(t *testing.T) {
 // A replaced directory ends watch with an error.
 func TestWatchReplaced(t *testing.T) {
 	if isWindows {
-		t.Skip("an open directory cannot be removed")
+		interop.Skip(t, "an open directory cannot be removed")
 	}
 	dir := filepath.Join(t.TempDir(), "sessions")
 	os.Mkdir(dir, 0o700)

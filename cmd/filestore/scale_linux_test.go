@@ -15,13 +15,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sessionfilestore/filestore/interop"
 )
 
 // Any number of sessions takes the same memory: the peak of the process, as the system counts it,
 // stays below 100 MiB. With FILESTORE_LONG there are 1,000,000.
 func TestScale(t *testing.T) {
 	if testing.Short() {
-		t.Skip("makes 100,000 files")
+		interop.Skip(t, "makes 100,000 files")
 	}
 	t.Parallel()
 	n := 100_000

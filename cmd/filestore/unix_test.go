@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sessionfilestore/filestore/interop"
 )
 
 var looking = [][]string{
@@ -176,7 +178,7 @@ func TestReadBesideWriter(t *testing.T) {
 // As another user who may read, where the test may become one.
 func TestOtherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can become another user")
+		interop.Skip(t, "only root can become another user")
 	}
 	// Not in the test's own directory: nobody may enter that.
 	parent, err := os.MkdirTemp("", "filestore")
