@@ -73,13 +73,13 @@ func (p *provider) SessionInit(_ context.Context, seconds int64, _ string) error
 
 // SessionExist reports that there is a session sid.
 func (p *provider) SessionExist(ctx context.Context, sid string) (bool, error) {
-	_, ok, err := record.Get(orBackground(ctx), p.s, sid)
+	_, ok, err := record.Get(record.Background(ctx), p.s, sid)
 	return ok, err
 }
 
 // SessionRead returns the session sid, which it makes where there is none.
 func (p *provider) SessionRead(ctx context.Context, sid string) (session.Store, error) {
-	ctx = orBackground(ctx)
+	ctx = record.Background(ctx)
 	if len(sid) < 2 { // no manager makes such an id
 		return nil, fmt.Errorf("beegostore: %w", filestore.ErrInvalidID)
 	}
@@ -114,7 +114,7 @@ func (p *provider) open(sid string, data []byte) (session.Store, error) {
 
 // SessionRegenerate moves the session oldsid to sid. If it is gone sid is a new one.
 func (p *provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (session.Store, error) {
-	ctx = context.WithoutCancel(orBackground(ctx)) // no half of it
+	ctx = context.WithoutCancel(record.Background(ctx)) // no half of it
 	data, ok, err := record.Get(ctx, p.s, oldsid)
 	if err == nil {
 		_, err = decode(data)
@@ -142,7 +142,7 @@ func (p *provider) SessionRegenerate(ctx context.Context, oldsid, sid string) (s
 
 // SessionDestroy removes the session sid. There need not be one.
 func (p *provider) SessionDestroy(ctx context.Context, sid string) error {
-	ctx = context.WithoutCancel(orBackground(ctx)) // whoever has gone wants to be logged out all the same
+	ctx = context.WithoutCancel(record.Background(ctx)) // whoever has gone wants to be logged out all the same
 	_, ok, err := record.Get(ctx, p.s, sid)
 	if ok { // a client's id may name what is no session of beego's
 		err = record.Delete(ctx, p.s, sid)
@@ -156,7 +156,7 @@ func (p *provider) SessionDestroy(ctx context.Context, sid string) error {
 // SessionAll returns the number of live sessions, without those of others in the directory.
 func (p *provider) SessionAll(ctx context.Context) int {
 	n := 0
-	for _, err := range record.All(orBackground(ctx), p.s) {
+	for _, err := range record.All(record.Background(ctx), p.s) {
 		if err != nil {
 			session.SLogger.Println("beegostore: all:", err)
 			continue
@@ -219,7 +219,7 @@ func (s *store) SessionReleaseIfPresent(ctx context.Context, w http.ResponseWrit
 func (s *store) SessionRelease(ctx context.Context, _ http.ResponseWriter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ctx = context.WithoutCancel(orBackground(ctx)) // a client that has gone was told of what was done
+	ctx = context.WithoutCancel(record.Background(ctx)) // a client that has gone was told of what was done
 	if err := s.save(ctx); err != nil && !errors.Is(err, filestore.ErrNotFound) {
 		session.SLogger.Println("beegostore: release:", err)
 	}
@@ -253,12 +253,4 @@ func decode(data []byte) (map[any]any, error) {
 		return nil, fmt.Errorf("beegostore: %w: %w", filestore.ErrCorrupt, err)
 	}
 	return values, nil
-}
-
-// orBackground is for the nil contexts that beego passes here and there.
-func orBackground(ctx context.Context) context.Context {
-	if ctx == nil {
-		return context.Background()
-	}
-	return ctx
 }

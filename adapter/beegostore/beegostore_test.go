@@ -32,6 +32,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/beegostore"
+	"github.com/sessionfilestore/filestore/adapter/internal/adaptertest"
 )
 
 // With this variable set the test binary is another process on the directory that BEEGOSTORE_TEST_DIR
@@ -1104,17 +1105,4 @@ func TestTheirLogout(t *testing.T) {
 	t.Logf("beego's file provider brought %d of 100 sessions back", back)
 }
 
-func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile("example/main.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, block, _ := strings.Cut(string(readme), "```go\n")
-	if block, _, _ = strings.Cut(block, "```"); block != string(program) {
-		t.Error("the program in README.md is not example/main.go")
-	}
-}
+func TestReadme(t *testing.T) { adaptertest.Readme(t) }

@@ -70,10 +70,7 @@ func (s *Storage) enter(ctx context.Context) (context.Context, error) {
 	if s.closed.Load() {
 		return nil, errClosed
 	}
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	return ctx, nil
+	return record.Background(ctx), nil
 }
 
 // Get is GetWithContext without a context.

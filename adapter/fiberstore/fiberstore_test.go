@@ -26,6 +26,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/fiberstore"
+	"github.com/sessionfilestore/filestore/adapter/internal/adaptertest"
 )
 
 var (
@@ -616,9 +617,4 @@ func torture(t *testing.T, s fiber2.Storage, d time.Duration) (reads, bad int64)
 }
 
 // The program of the README is the example.
-func TestReadme(t *testing.T) {
-	m := regexp.MustCompile("(?s)```go\n(.*?)```").FindStringSubmatch(read(t, "README.md"))
-	if m == nil || m[1] != read(t, "example/main.go") {
-		t.Error("the program of the README is not example/main.go")
-	}
-}
+func TestReadme(t *testing.T) { adaptertest.Readme(t) }

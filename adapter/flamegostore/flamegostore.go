@@ -26,13 +26,11 @@
 package flamegostore
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"reflect"
 	"sync"
 	"time"
 
@@ -97,13 +95,13 @@ type loaded struct {
 // Exist is true where Read will find a session, or fail: so the framework, which gives out a new session
 // where there is none, gets to know the error.
 func (s *store) Exist(ctx context.Context, sid string) bool {
-	_, ok, err := record.Get(background(ctx), s.files, sid)
+	_, ok, err := record.Get(record.Background(ctx), s.files, sid)
 	return ok || err != nil
 }
 
 // Read returns the session sid, and makes it where there is none.
 func (s *store) Read(ctx context.Context, sid string) (session.Session, error) {
-	ctx = background(ctx)
+	ctx = record.Background(ctx)
 	data, ok, err := record.Get(ctx, s.files, sid)
 	if err == nil && !ok {
 		data, err = s.create(ctx, sid)
@@ -154,7 +152,7 @@ func (s *store) Save(ctx context.Context, sess session.Session) error {
 		return fmt.Errorf("flamegostore: encode: %w", err)
 	case !ours:
 		return wrap(record.Set(ctx, s.files, sess.ID(), data, s.cfg.Lifetime))
-	case s.same(x.data, data):
+	case record.Same(x.data, data, s.cfg.Decoder): // a value may have been changed in place
 		err = record.Touch(ctx, s.files, x.ID(), s.cfg.Lifetime)
 	default:
 		if err = record.Replace(ctx, s.files, x.ID(), data, s.cfg.Lifetime); err == nil {
@@ -167,36 +165,16 @@ func (s *store) Save(ctx context.Context, sess session.Session) error {
 	return wrap(err)
 }
 
-// same reports whether a and b encode the same values. The bytes alone do not tell, as gob takes a map's
-// members in any order, which changes even the length; and of a value that was changed in place, through a
-// pointer, nothing else but the bytes tells.
-func (s *store) same(a, b []byte) bool {
-	if bytes.Equal(a, b) {
-		return true
-	}
-	before, err := s.cfg.Decoder(a)
-	if err != nil {
-		return false
-	}
-	after, err := s.cfg.Decoder(b)
-	return err == nil && reflect.DeepEqual(before, after)
-}
-
 // GC removes the sessions that have expired.
 func (s *store) GC(ctx context.Context) error {
-	_, err := s.files.Reap(background(ctx))
+	_, err := s.files.Reap(record.Background(ctx))
 	return wrap(err)
 }
 
-func background(ctx context.Context) context.Context {
-	if ctx == nil {
-		return context.Background()
-	}
-	return ctx
-}
-
 // finish is for what must not be left undone because a client has gone; Options.LockTimeout ends its waits.
-func finish(ctx context.Context) context.Context { return context.WithoutCancel(background(ctx)) }
+func finish(ctx context.Context) context.Context {
+	return context.WithoutCancel(record.Background(ctx))
+}
 
 func wrap(err error) error {
 	switch {

@@ -35,6 +35,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/flamegostore"
+	"github.com/sessionfilestore/filestore/adapter/internal/adaptertest"
 )
 
 var ctx = context.Background()
@@ -1022,16 +1023,4 @@ func TestTorture(t *testing.T) {
 	}
 }
 
-func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile("example/main.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Contains(readme, []byte("```go\n"+string(program)+"```\n")) {
-		t.Error("the README's program is not example/main.go")
-	}
-}
+func TestReadme(t *testing.T) { adaptertest.Readme(t) }

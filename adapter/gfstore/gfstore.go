@@ -86,7 +86,7 @@ func (s *storage) New(context.Context, time.Duration) (string, error) { return r
 // GetSession returns nil for a session that is missing or has expired, and for an id that is none.
 // When a session ends was said when it was stored or used.
 func (s *storage) GetSession(ctx context.Context, id string, _ time.Duration) (*gmap.StrAnyMap, error) {
-	sess, err := s.s.Get(orBackground(ctx), record.ID(id))
+	sess, err := s.s.Get(record.Background(ctx), record.ID(id))
 	if errors.Is(err, filestore.ErrNotFound) {
 		return nil, nil
 	}
@@ -111,7 +111,7 @@ func (s *storage) GetSession(ctx context.Context, id string, _ time.Duration) (*
 // SetSession stores data, which is a new session's or what GetSession returned, and then perhaps
 // under a new id.
 func (s *storage) SetSession(ctx context.Context, id string, data *gmap.StrAnyMap, ttl time.Duration) error {
-	ctx = context.WithoutCancel(orBackground(ctx)) // a client that has gone was told of what was done
+	ctx = context.WithoutCancel(record.Background(ctx)) // a client that has gone was told of what was done
 	doc, err := json.Marshal(data)
 	if err != nil {
 		return fmt.Errorf("gfstore: %w", err)
@@ -178,7 +178,7 @@ func (s *storage) create(ctx context.Context, id string, doc []byte, ttl time.Du
 
 // UpdateTTL renews a session that is still there.
 func (s *storage) UpdateTTL(ctx context.Context, id string, ttl time.Duration) error {
-	err := record.Touch(context.WithoutCancel(orBackground(ctx)), s.s, id, ttl)
+	err := record.Touch(context.WithoutCancel(record.Background(ctx)), s.s, id, ttl)
 	if errors.Is(err, filestore.ErrNotFound) {
 		return nil
 	}
@@ -187,7 +187,7 @@ func (s *storage) UpdateTTL(ctx context.Context, id string, ttl time.Duration) e
 
 // RemoveAll destroys a session. There need not be one.
 func (s *storage) RemoveAll(ctx context.Context, id string) error {
-	ctx = context.WithoutCancel(orBackground(ctx)) // whoever has gone wants to be logged out all the same
+	ctx = context.WithoutCancel(record.Background(ctx)) // whoever has gone wants to be logged out all the same
 	sess, err := s.s.Get(ctx, record.ID(id))
 	if errors.Is(err, filestore.ErrNotFound) {
 		return nil
@@ -251,11 +251,4 @@ func put(sess *filestore.Session, id string, doc []byte, ttl time.Duration, made
 		return err
 	}
 	return sess.Put(generation, made)
-}
-
-func orBackground(ctx context.Context) context.Context {
-	if ctx == nil {
-		return context.Background()
-	}
-	return ctx
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/ginstore"
 	"github.com/sessionfilestore/filestore/adapter/gorillastore"
+	"github.com/sessionfilestore/filestore/adapter/internal/adaptertest"
 )
 
 var key = []byte("an authentication key of 32 bytes")
@@ -479,12 +480,4 @@ func torture(t *testing.T, name string, run time.Duration, two bool) int {
 	return int(failed.Load()+torn.Load()) + lost
 }
 
-func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	ok(t, err)
-	program, err := os.ReadFile(filepath.Join("example", "main.go"))
-	ok(t, err)
-	if m := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(readme); m == nil || !bytes.Equal(m[1], program) {
-		t.Error("the README's program is not example/main.go")
-	}
-}
+func TestReadme(t *testing.T) { adaptertest.Readme(t) }

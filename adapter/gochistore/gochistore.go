@@ -35,7 +35,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log"
-	"reflect"
 	"sync"
 	"time"
 
@@ -224,7 +223,7 @@ func (s *rawStore) Release() error {
 	if err != nil {
 		return fmt.Errorf("gochistore: encode: %w", err)
 	}
-	if same(s.data, data) {
+	if record.Same(s.data, data, session.DecodeGob) { // a value may have been changed in place
 		err = record.Touch(ctx, s.p.files, s.sid, s.p.life)
 	} else if err = record.Replace(ctx, s.p.files, s.sid, data, s.p.life); err == nil {
 		s.data = data
@@ -233,21 +232,6 @@ func (s *rawStore) Release() error {
 		return nil
 	}
 	return wrap(err)
-}
-
-// same reports whether a and b encode the same values. The bytes alone do not tell, as gob takes a map's
-// members in any order, which changes even the length; and of a value that was changed in place, through a
-// pointer, nothing else but the bytes tells.
-func same(a, b []byte) bool {
-	if bytes.Equal(a, b) {
-		return true
-	}
-	before, err := session.DecodeGob(a)
-	if err != nil {
-		return false
-	}
-	after, err := session.DecodeGob(b)
-	return err == nil && reflect.DeepEqual(before, after)
 }
 
 func wrap(err error) error {

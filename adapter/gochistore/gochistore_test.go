@@ -34,6 +34,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/gochistore"
+	"github.com/sessionfilestore/filestore/adapter/internal/adaptertest"
 )
 
 // The test binary is also the other process: a site, or a writer of one session.
@@ -1116,16 +1117,4 @@ func TestTorture(t *testing.T) {
 	}
 }
 
-func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile("example/main.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Contains(readme, []byte("```go\n"+string(program)+"```\n")) {
-		t.Error("the README's program is not example/main.go")
-	}
-}
+func TestReadme(t *testing.T) { adaptertest.Readme(t) }

@@ -30,6 +30,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/gorillastore"
+	"github.com/sessionfilestore/filestore/adapter/internal/adaptertest"
 )
 
 var _ sessions.Store = (*gorillastore.Store)(nil)
@@ -808,12 +809,4 @@ func TestMemory(t *testing.T) {
 	wantFiles(t, dir, 1)
 }
 
-func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	ok(t, err)
-	program, err := os.ReadFile(filepath.Join("example", "main.go"))
-	ok(t, err)
-	if m := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(readme); m == nil || !bytes.Equal(m[1], program) {
-		t.Error("the README's program is not example/main.go")
-	}
-}
+func TestReadme(t *testing.T) { adaptertest.Readme(t) }

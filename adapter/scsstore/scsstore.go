@@ -25,7 +25,6 @@ import (
 	"encoding/gob"
 	"errors"
 	"io/fs"
-	"reflect"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
@@ -147,16 +146,7 @@ func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 	return all, nil
 }
 
-// same compares what codecs made: scs.GobCodec writes a map's members in another order each time, which
-// changes even the length.
-func same(a, b []byte) bool {
-	if bytes.Equal(a, b) {
-		return true
-	}
-	x, okX := decodeGob(a)
-	y, okY := decodeGob(b)
-	return okX && okY && reflect.DeepEqual(x, y)
-}
+func same(a, b []byte) bool { return record.Same(a, b, decodeGob) }
 
 // data are what scs.GobCodec encodes.
 type data struct {
@@ -164,8 +154,10 @@ type data struct {
 	Values   map[string]any
 }
 
-func decodeGob(b []byte) (d data, ok bool) {
+func decodeGob(b []byte) (d data, err error) {
 	r := bytes.NewReader(b)
-	err := gob.NewDecoder(r).Decode(&d)
-	return d, err == nil && r.Len() == 0
+	if err = gob.NewDecoder(r).Decode(&d); err == nil && r.Len() > 0 {
+		err = errors.New("more than scs.GobCodec encodes")
+	}
+	return d, err
 }

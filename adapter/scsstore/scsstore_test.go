@@ -24,6 +24,7 @@ import (
 	"github.com/alexedwards/scs/v2"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/adapter/internal/adaptertest"
 	"github.com/sessionfilestore/filestore/adapter/scsstore"
 )
 
@@ -620,16 +621,4 @@ func TestTorn(t *testing.T) {
 
 func init() { gob.Register(time.Time{}) } // as an application does
 
-func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile("example/main.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Contains(readme, []byte("```go\n"+string(program)+"```\n")) {
-		t.Error("the README's program is not example/main.go")
-	}
-}
+func TestReadme(t *testing.T) { adaptertest.Readme(t) }

@@ -7,6 +7,7 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -15,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -178,6 +180,28 @@ func Unchanged(sess *filestore.Session, key string, data []byte, life time.Durat
 	later := life - time.Until(sess.ExpiresAt(0))
 	old, ok, err := Data(sess, key)
 	return ok && err == nil && -time.Millisecond <= later && later < life/100 && same(old, data) // files have milliseconds
+}
+
+// Same reports whether a and b are encodings of the same values. The bytes alone do not tell, as gob takes
+// a map's members in any order, which changes even the length.
+func Same[T any](a, b []byte, decode func([]byte) (T, error)) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	x, err := decode(a)
+	if err != nil {
+		return false
+	}
+	y, err := decode(b)
+	return err == nil && reflect.DeepEqual(x, y)
+}
+
+// Background is ctx, or where a framework passes none the background.
+func Background(ctx context.Context) context.Context {
+	if ctx == nil {
+		return context.Background()
+	}
+	return ctx
 }
 
 // Delete removes key's bytes. There need not be any.
