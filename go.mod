@@ -1,6 +1,6 @@
 module github.com/sessionfilestore/filestore
 
-go 1.25.0
+go 1.26.0
 
 ignore (
 	./example/express/node_modules
@@ -9,8 +9,8 @@ ignore (
 
 require (
 	github.com/fsnotify/fsnotify v1.10.1
-	github.com/gofrs/flock v0.13.1
+	github.com/gofrs/flock v0.13.2
 	github.com/hashicorp/golang-lru/v2 v2.0.7
-	golang.org/x/crypto v0.55.0
-	golang.org/x/sys v0.47.0
+	golang.org/x/crypto v0.59.0
+	golang.org/x/sys v0.50.0
 )
