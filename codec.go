@@ -3,12 +3,14 @@ package filestore
 import (
 	"bytes"
 	"cmp"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,10 +72,14 @@ const (
 	maxDepth  = 10_000 // encoding/json reads no deeper
 )
 
-// Put stores v, encoded as JSON, under key. It fails where v has no JSON form, and for the two
-// names that are the store's own; the session is then unchanged.
+// Put stores v, encoded as JSON, under key. It fails if v has no JSON form, also if a string in it
+// is not UTF-8 (store bytes as []byte), and for the two names that are reserved; the session is
+// then unchanged.
 func (s *Session) Put(key string, v any) error {
 	raw, err := encodeJSON(v)
+	if err == nil {
+		err = checkText(v, raw)
+	}
 	if err := cmp.Or(checkKey(key), err); err != nil {
 		return err
 	}
@@ -220,6 +226,56 @@ func encodeJSON(v any) ([]byte, error) {
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(v)
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
+}
+
+// checkText fails if raw, which encodeJSON has made of v, does not hold all of v's strings: for
+// bytes that are not UTF-8 encoding/json writes the escape of U+FFFD, without an error.
+func checkText(v any, raw []byte) error {
+	if !utf8.Valid(raw) || bytes.Contains(raw, []byte(`\ufffd`)) && !validText(reflect.ValueOf(v)) {
+		return errors.New("filestore: a string is not UTF-8, which JSON cannot hold: use []byte")
+	}
+	return nil
+}
+
+// validText reports whether all strings that v holds are UTF-8. encoding/json has been through v,
+// so there are no cycles.
+func validText(v reflect.Value) bool {
+	if !v.IsValid() {
+		return true
+	}
+	switch t := v.Type(); {
+	case t.Implements(reflect.TypeFor[json.Marshaler]()), reflect.PointerTo(t).Implements(reflect.TypeFor[json.Marshaler]()):
+		return true // its JSON is its own, with escapes that it means
+	case t.Implements(reflect.TypeFor[encoding.TextMarshaler]()) && v.CanInterface():
+		text, err := v.Interface().(encoding.TextMarshaler).MarshalText()
+		return err != nil || utf8.Valid(text)
+	}
+	switch v.Kind() {
+	case reflect.String:
+		return utf8.ValidString(v.String())
+	case reflect.Pointer, reflect.Interface:
+		return validText(v.Elem())
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			if !validText(v.Index(i)) {
+				return false
+			}
+		}
+	case reflect.Map:
+		for key, elem := range v.Seq2() {
+			if !validText(key) || !validText(elem) {
+				return false
+			}
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			if (f.IsExported() || f.Anonymous) && f.Tag.Get("json") != "-" && !validText(v.Field(i)) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // UnmarshalJSON reads what MarshalJSON and session-file-store write. A document that is not an
@@ -549,6 +605,8 @@ func (c *Cookie) marshal() ([]byte, error) {
 	switch {
 	case *c == Cookie{}:
 		return defaultCookie.plain(), nil
+	case !utf8.ValidString(c.Path + c.Domain + c.SameSite + c.Priority):
+		return nil, errors.New("filestore: an attribute of the cookie is not UTF-8")
 	case !writable(c.Expires):
 		return nil, fmt.Errorf("filestore: the cookie expires in the year %d", c.Expires.Year())
 	case c.raw == "":

@@ -583,3 +583,83 @@ func TestCodec(t *testing.T) {
 	}
 	readFile(t, dir, "a.json")
 }
+
+// A named is a string, and a string is what a map may have for keys.
+type named string
+
+// loud has a JSON form of its own, in which U+FFFD is meant.
+type loud struct{ text string }
+
+func (l loud) MarshalJSON() ([]byte, error) { return []byte(`"\ufffd"`), nil }
+
+// spelled is the text of a TextMarshaler.
+type spelled struct{ text string }
+
+func (s spelled) MarshalText() ([]byte, error) { return []byte(s.text), nil }
+
+// A string that JSON cannot hold was stored as another one, without a word.
+func TestPutOfBytes(t *testing.T) {
+	const bad = "\xff\x00\xfe"
+	bads := map[string]any{
+		"a string":       bad,
+		"a named string": named("a" + bad),
+		"in a slice":     []string{"a", bad},
+		"in an array":    [2]string{bad},
+		"in a map":       map[string]any{"a": []any{1, bad}},
+		"a map's key":    map[string]int{bad: 1},
+		"a named key":    map[named]int{bad: 1},
+		"in a struct":    struct{ A struct{ B string } }{struct{ B string }{bad}},
+		"behind a pointer": func() any {
+			s := bad
+			p := &s
+			return &p
+		}(),
+		"in an interface":       []any{any(struct{ A any }{bad})},
+		"a text":                spelled{bad},
+		"a text as key":         map[spelled]int{{bad}: 1},
+		"half of a character":   "ü"[:1],
+		"a surrogate":           "\xed\xa0\x80",
+		"in JSON":               json.RawMessage(`"` + bad[:1] + `"`),
+		"beside U+FFFD in JSON": []any{json.RawMessage(`"\ufffd"`), bad},
+		"embedded":              struct{ spelledOut }{spelledOut{bad}},
+	}
+	for name, v := range bads {
+		s := &filestore.Session{Values: map[string]json.RawMessage{"k": json.RawMessage("1")}}
+		err := s.Put("k", v)
+		if err == nil || strings.Contains(err.Error(), "\xff") || !strings.Contains(err.Error(), "UTF-8") {
+			t.Errorf("%s: Put = %v", name, err)
+		}
+		if string(s.Values["k"]) != "1" {
+			t.Errorf("%s: the member is now %q", name, s.Values["k"])
+		}
+	}
+	for name, v := range map[string]any{
+		"U+FFFD":          "a\ufffdb",
+		"its escape":      `\ufffd`,
+		"in JSON":         json.RawMessage(`"\ufffd"`),
+		"JSON of its own": []loud{{bad}},
+		"bytes":           []byte(bad),
+		"all of Unicode":  "\x00\x1f\u2028\U0001f511",
+		"nil":             nil,
+		"a nil pointer":   (*string)(nil),
+		"a field left out": struct {
+			A string `json:"-"`
+			B any
+		}{bad, json.RawMessage(`"\ufffd"`)},
+	} {
+		var s filestore.Session
+		if err := s.Put("k", v); err != nil {
+			t.Errorf("%s: Put = %v", name, err)
+		}
+	}
+	var s filestore.Session
+	if err := s.Put(bad, 1); err == nil || len(s.Values) != 0 {
+		t.Errorf("a name that is not UTF-8: Put = %v", err)
+	}
+	s.Cookie = filestore.Cookie{Path: "/" + bad}
+	if doc, err := s.MarshalJSON(); err == nil {
+		t.Errorf("a path that is not UTF-8: %s", doc)
+	}
+}
+
+type spelledOut struct{ Text string }

@@ -291,6 +291,9 @@ func (d *directory) close() error {
 	return errors.Join(d.file.Close(), d.root.Close())
 }
 
+// TTL returns how long a session lives after its last access if its cookie has no maxAge.
+func (s *Store) TTL() time.Duration { return s.opts.TTL }
+
 // ValidID reports whether id can name a session: 1 to 200 of A-Z a-z 0-9 - _ and, but for the first
 // and the last, also . , and ~. The names that Windows reserves are refused everywhere, so that a
 // directory can move. A Store also refuses ids that end in its extension, or as the temporary files
