@@ -121,9 +121,9 @@ func TestEncrypt(t *testing.T) {
 		t.Errorf("the session's page is\n%s", a.body)
 	}
 
-	// Without it the session cannot be read: an error, nobody else's session, and the file stays.
+	// Without it the session cannot be read: its visitor has none, and the file stays.
 	b.base = start(t, dir).url
-	b.want(b.get("/user"), http.StatusInternalServerError, "")
+	b.want(b.get("/user"), http.StatusSeeOther, "/")
 	if _, err := os.Stat(files[0]); err != nil {
 		t.Error(err)
 	}

@@ -326,18 +326,19 @@ func TestCorruptSession(t *testing.T) {
 	dir := t.TempDir()
 	sites := both(t, dir, 0, nil)
 	for _, test := range []struct {
-		name string
-		site site
-		kept bool
+		name   string
+		site   site
+		status int
+		kept   bool
 	}{
-		{"14 Node answers 500 and deletes the file", sites[0], false},
-		{"14 Go answers 500 and keeps the file", sites[1], true},
+		{"14 Node answers 500 and deletes the file", sites[0], http.StatusInternalServerError, false},
+		{"14 Go keeps the file and begins a new session", sites[1], http.StatusOK, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			plant(t, dir, anID+".json", `{"cookie":`)
 			a := test.site.run(t, signed(anID, secret), step{"put", "views", 1})
-			if a.Status != http.StatusInternalServerError || len(a.SetCookie) != 0 {
-				t.Errorf("status %d, Set-Cookie %q, want 500 and none", a.Status, a.SetCookie)
+			if a.Status != test.status || (len(a.SetCookie) == 1) != test.kept || a.ID == anID {
+				t.Errorf("status %d, id %s, Set-Cookie %q", a.Status, a.ID, a.SetCookie)
 			}
 			if got := exists(dir, anID+".json"); got != test.kept {
 				t.Errorf("the file is there: %v, want %v", got, test.kept)

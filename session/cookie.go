@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"iter"
+	"math"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -45,50 +47,69 @@ func Unsign(signed string, secrets ...string) (value string, ok bool) {
 	return signed[:dot], true
 }
 
-// cookieID returns the id in the request's session cookie, "" if there is none
-// that we have signed.
-func (m *Manager) cookieID(r *http.Request) string {
-	signed, ok := strings.CutPrefix(cookieValue(r, m.name()), "s:")
-	if !ok {
-		return ""
-	}
-	id, _ := Unsign(signed, m.Secrets...)
-	return id
-}
+// A browser sends several cookies of one name if they differ in path or domain. More
+// than these few are not its doing.
+const maxCookies = 8
 
-// cookieValue reads the request's cookies as the npm package cookie does: the
-// first of a name counts, and its value is percent-decoded once, not
-// query-decoded: a plus stays a plus. net/http refuses values that Node accepts.
-func cookieValue(r *http.Request, name string) string {
-	for _, header := range r.Header["Cookie"] {
-		for pair := range strings.SplitSeq(header, ";") {
-			key, value, ok := strings.Cut(pair, "=")
-			if !ok || strings.Trim(key, " \t") != name {
+// cookieIDs yields the ids in the request's session cookies that we have signed, in
+// the order of the header, with whether an old secret did.
+func (m *Manager) cookieIDs(r *http.Request) iter.Seq2[string, bool] {
+	return func(yield func(id string, old bool) bool) {
+		tried := 0
+		for value := range cookieValues(r, m.name()) {
+			signed, ok := strings.CutPrefix(value, "s:")
+			if !ok || tried == maxCookies {
 				continue
 			}
-			value = strings.Trim(value, " \t")
-			if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
-				value = value[1 : len(value)-1]
+			tried++
+			id, ok := Unsign(signed, m.Secrets...)
+			if !ok || id == "" {
+				continue
 			}
-			if decoded, err := url.PathUnescape(value); err == nil && utf8.ValidString(decoded) {
-				return decoded
+			if _, ok := Unsign(signed, m.Secrets[0]); !yield(id, !ok) {
+				return
 			}
-			return value
 		}
 	}
-	return ""
 }
 
-// setCookie adds the session's cookie to the header, attributes in Node's order,
-// never with Max-Age. What the stored session has for attributes is checked as
-// Node does: a session without its cookie rather than a header out of a file.
-func (s *Session) setCookie(h http.Header) error {
-	c := &s.Cookie
-	if err := checkAttributes(c); err != nil {
-		return err
+// cookieValues reads the request's cookies of a name as the npm package cookie
+// does: a value is percent-decoded once, not query-decoded: a plus stays a plus.
+// net/http refuses values that Node accepts.
+func cookieValues(r *http.Request, name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, header := range r.Header["Cookie"] {
+			for pair := range strings.SplitSeq(header, ";") {
+				key, value, ok := strings.Cut(pair, "=")
+				if !ok || strings.Trim(key, " \t") != name {
+					continue
+				}
+				value = strings.Trim(value, " \t")
+				if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
+					value = value[1 : len(value)-1]
+				}
+				if decoded, err := url.PathUnescape(value); err == nil && utf8.ValidString(decoded) {
+					value = decoded
+				}
+				if !yield(value) {
+					return
+				}
+			}
+		}
 	}
+}
+
+// setCookie returns the Set-Cookie header for the session, attributes in Node's
+// order. Node leaves Max-Age out, which browsers prefer to Expires: it does not
+// depend on their clock.
+func (s *Session) setCookie() string {
+	c := &s.Cookie
 	var b strings.Builder
 	b.WriteString(s.m.name() + "=" + encodeURIComponent("s:"+Sign(s.id, s.m.Secrets[0])))
+	if !c.Expires.IsZero() {
+		seconds := math.Ceil(time.Until(c.Expires).Seconds())
+		fmt.Fprintf(&b, "; Max-Age=%.0f", max(0, seconds))
+	}
 	if c.Domain != "" {
 		b.WriteString("; Domain=" + c.Domain)
 	}
@@ -113,8 +134,7 @@ func (s *Session) setCookie(h http.Header) error {
 	if c.SameSite != "" {
 		b.WriteString("; SameSite=" + capital(c.SameSite))
 	}
-	h.Add("Set-Cookie", b.String())
-	return nil
+	return b.String()
 }
 
 func capital(s string) string {
@@ -146,7 +166,7 @@ func (m *Manager) newCookie(r *http.Request) filestore.Cookie {
 		Priority:       o.Priority,
 	}
 	if c.OriginalMaxAge == 0 && !o.Expires.IsZero() {
-		c.OriginalMaxAge = o.Expires.Sub(time.Now().Truncate(time.Millisecond)) // renew adds it to such a time again
+		c.OriginalMaxAge = untilExpires(o.Expires)
 	}
 	secure := m.isSecure(r)
 	c.Secure = o.Secure == SecureAlways || o.Secure == SecureAuto && secure
@@ -159,7 +179,7 @@ func (m *Manager) newCookie(r *http.Request) filestore.Cookie {
 		c.SameSite = "none"
 	case SameSiteAuto:
 		c.SameSite = "lax"
-		if secure {
+		if secure && c.Secure { // browsers take no other
 			c.SameSite = "none"
 		}
 	}
@@ -218,36 +238,66 @@ func (m *Manager) check() error {
 	}
 	switch {
 	case !nameRE.MatchString(m.name()):
-		return fmt.Errorf("Manager.Name %q is no cookie name", m.Name)
+		return fmt.Errorf("Manager.Name %q is not a valid cookie name", m.Name)
+	case len(m.name()) > maxName:
+		return fmt.Errorf("Manager.Name is longer than %d bytes: browsers drop large cookies", maxName)
 	case m.path()[0] != '/':
 		return fmt.Errorf("CookieOptions.Path %q does not start with /", o.Path)
+	case m.Path != "" && m.Path[0] != '/':
+		return fmt.Errorf("Manager.Path %q does not start with /", m.Path)
+	case len(o.Path) > maxAttribute || len(o.Domain) > maxAttribute:
+		return fmt.Errorf("CookieOptions.Path or Domain is longer than %d bytes: browsers ignore it", maxAttribute)
 	case o.MaxAge < 0:
 		return errors.New("CookieOptions.MaxAge is negative")
+	case o.MaxAge == 0 && !o.Expires.IsZero() && !o.Expires.After(time.Now()):
+		return fmt.Errorf("CookieOptions.Expires, %v, has passed", o.Expires)
 	case o.Secure < SecureAuto || o.Secure > SecureNever:
 		return fmt.Errorf("CookieOptions.Secure is %d", o.Secure)
 	case o.SameSite < SameSiteAuto || o.SameSite > http.SameSiteNoneMode:
 		return fmt.Errorf("CookieOptions.SameSite is %d", o.SameSite)
 	}
-	never := o.Secure == SecureNever
-	switch {
-	case strings.HasPrefix(m.name(), "__Host-") && (never || o.Domain != "" || m.path() != "/"):
-		return errors.New("a __Host- cookie must be secure, for the path / and without a domain")
-	case strings.HasPrefix(m.name(), "__Secure-") && never:
-		return errors.New("a __Secure- cookie must be secure")
+	if err := checkLife("CookieOptions.MaxAge", o.MaxAge); err != nil {
+		return err
 	}
-	return checkAttributes(&filestore.Cookie{Path: o.Path, Domain: o.Domain, Priority: o.Priority})
+	c := filestore.Cookie{Path: m.path(), Domain: o.Domain, Priority: o.Priority, HTTPOnly: !o.Readable, Partitioned: o.Partitioned, Secure: o.Secure != SecureNever}
+	if o.SameSite == http.SameSiteNoneMode {
+		c.SameSite = "none"
+	}
+	if err := checkAttributes(&c); err != nil {
+		return err
+	}
+	if why := m.refused(&c); why != "" {
+		return errors.New("no browser takes the cookie: " + why)
+	}
+	return nil
+}
+
+// Browsers drop a cookie whose name and value have more than 4,096 bytes together (a
+// signed id has up to 250, of which each may be escaped), and ignore an attribute of
+// more than 1,024.
+const (
+	maxName      = 3000
+	maxAttribute = 1024
+)
+
+// checkLife refuses what was meant in seconds: 3600 is 3.6 microseconds.
+func checkLife(name string, d time.Duration) error {
+	if 0 < d && d < time.Second {
+		return fmt.Errorf("%s is %v, and must be at least a second: for seconds write 3600*time.Second", name, d)
+	}
+	return nil
 }
 
 func checkAttributes(c *filestore.Cookie) error {
 	switch {
 	case c.Domain != "" && !domainRE.MatchString(c.Domain):
-		return fmt.Errorf("the cookie's domain %q is none", c.Domain)
+		return fmt.Errorf("invalid cookie domain %q", c.Domain)
 	case !pathRE.MatchString(c.Path):
-		return fmt.Errorf("the cookie's path %q is none", c.Path)
+		return fmt.Errorf("invalid cookie path %q", c.Path)
 	case !oneOf(c.Priority, "low", "medium", "high"):
-		return fmt.Errorf("the cookie's priority %q is none", c.Priority)
+		return fmt.Errorf("invalid cookie priority %q", c.Priority)
 	case !oneOf(c.SameSite, "strict", "lax", "none"):
-		return fmt.Errorf("the cookie's sameSite %q is none", c.SameSite)
+		return fmt.Errorf("invalid cookie sameSite %q", c.SameSite)
 	}
 	return nil
 }
@@ -255,4 +305,56 @@ func checkAttributes(c *filestore.Cookie) error {
 // oneOf also takes "", and any case, as the npm package cookie does.
 func oneOf(s string, words ...string) bool {
 	return s == "" || slices.Contains(words, strings.ToLower(s))
+}
+
+// unsettable says why no browser would take c in the response to r: an ErrCookie
+// if the settings or the server's surroundings are the cause. What a stored session
+// has for attributes is checked as Node does: a session without its cookie rather than
+// a header out of a file.
+func (m *Manager) unsettable(c *filestore.Cookie, r *http.Request) error {
+	if err := checkAttributes(c); err != nil {
+		return fmt.Errorf("session: %w", err)
+	}
+	why := m.refused(c)
+	if c.Secure && !m.isSecure(r) {
+		why = "it is Secure, and the request came over plain HTTP"
+	}
+	if why == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: %s; behind a proxy that ends TLS set Manager.TrustProxy, for plain HTTP change CookieOptions.Secure, SameSite and Partitioned, or Manager.Name", ErrCookie, why)
+}
+
+// refused says which rule of browsers the cookie c breaks, "" if none. The rules are
+// those of RFC 6265bis, 5.7, and of CHIPS.
+func (m *Manager) refused(c *filestore.Cookie) string {
+	name := strings.ToLower(m.name())
+	host := strings.HasPrefix(name, "__host-")
+	script := strings.HasPrefix(name, "__http-") || strings.HasPrefix(name, "__host-http-")
+	switch {
+	case c.Secure:
+	case strings.EqualFold(c.SameSite, "none"):
+		return "SameSite=None must be Secure"
+	case c.Partitioned:
+		return "Partitioned must be Secure"
+	case host, script, strings.HasPrefix(name, "__secure-"):
+		return "a name that begins with __Host-, __Secure- or __Http- must be Secure"
+	}
+	switch {
+	case host && (c.Domain != "" || c.Path != "/"):
+		return "a name that begins with __Host- must have the path / and no domain"
+	case script && !c.HTTPOnly:
+		return "a name that begins with __Http- or __Host-Http- must be HttpOnly"
+	}
+	return ""
+}
+
+// lookAround tells of a Manager around this one whose cookie takes the place of ours
+// in the browser, and the other way round.
+func (m *Manager) lookAround(s *Session) {
+	for o := s.outer; o != nil; o = o.outer {
+		if o.m.name() == m.name() && o.m.path() == m.path() && o.m.Cookie.Domain == m.Cookie.Domain {
+			m.say(fmt.Sprintf("session: two Managers within each other set the cookie %s for the path %s: give each a Name of its own", m.name(), m.path()))
+		}
+	}
 }

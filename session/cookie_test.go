@@ -2,12 +2,16 @@ package session_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -120,6 +124,7 @@ func TestSetCookie(t *testing.T) {
 	expires := func(d time.Duration) string {
 		return "; Expires=" + time.Now().Add(d).UTC().Format(http.TimeFormat)
 	}
+	maxAge := func(d time.Duration) string { return fmt.Sprintf("; Max-Age=%.0f", d.Seconds()) }
 	for _, tt := range []struct {
 		o    session.CookieOptions
 		want func() string
@@ -127,11 +132,13 @@ func TestSetCookie(t *testing.T) {
 		{session.CookieOptions{}, func() string { return "; Path=/; HttpOnly; SameSite=Lax" }},
 		{session.CookieOptions{SameSite: http.SameSiteDefaultMode}, func() string { return "; Path=/; HttpOnly" }},
 		{session.CookieOptions{SameSite: http.SameSiteDefaultMode, Readable: true}, func() string { return "; Path=/" }},
-		{session.CookieOptions{MaxAge: time.Hour}, func() string { return "; Path=/" + expires(time.Hour) + "; HttpOnly; SameSite=Lax" }},
-		{session.CookieOptions{Expires: time.Now().Add(48 * time.Hour)}, func() string { return "; Path=/" + expires(48*time.Hour) + "; HttpOnly; SameSite=Lax" }},
+		{session.CookieOptions{MaxAge: time.Hour}, func() string { return maxAge(time.Hour) + "; Path=/" + expires(time.Hour) + "; HttpOnly; SameSite=Lax" }},
+		{session.CookieOptions{Expires: time.Now().Add(48 * time.Hour)}, func() string {
+			return maxAge(48*time.Hour) + "; Path=/" + expires(48*time.Hour) + "; HttpOnly; SameSite=Lax"
+		}},
 		{session.CookieOptions{Path: "/app", Domain: "example.com", MaxAge: time.Minute, Secure: session.SecureAlways, SameSite: http.SameSiteNoneMode, Partitioned: true, Priority: "high"},
 			func() string {
-				return "; Domain=example.com; Path=/app" + expires(time.Minute) + "; HttpOnly; Secure; Partitioned; Priority=High; SameSite=None"
+				return maxAge(time.Minute) + "; Domain=example.com; Path=/app" + expires(time.Minute) + "; HttpOnly; Secure; Partitioned; Priority=High; SameSite=None"
 			}},
 		{session.CookieOptions{SameSite: http.SameSiteStrictMode, Priority: "Low", Secure: session.SecureNever}, func() string { return "; Path=/; HttpOnly; Priority=Low; SameSite=Strict" }},
 	} {
@@ -206,4 +213,234 @@ func FuzzSign(f *testing.F) {
 		}
 		session.Unsign(value, secret)
 	})
+}
+
+// Of several cookies of the name the first that verifies and opens a session counts: after a change of
+// Path or Domain browsers send two, and the first may be stale for ever.
+func TestSeveralCookies(t *testing.T) {
+	s := newStore(t)
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show})
+	anna := cookieOf(do(t, srv, "/put?user=anna", ""))
+	bert := cookieOf(do(t, srv, "/put?user=bert", ""))
+	if err := s.Store.Set(ctx, "expired", &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: -1, Path: "/"}}); err != nil {
+		t.Fatal(err)
+	}
+	const annas, none = `{"user":"anna"}` + "\n", "{}\n"
+	junk := strings.Repeat("connect.sid=s:x.y; ", 7)
+	for cookies, want := range map[string]string{
+		"connect.sid=; " + anna:                            annas,
+		"connect.sid; " + anna:                             annas,
+		"connect.sid=garbage; " + anna:                     annas,
+		"connect.sid=%zz; " + anna:                         annas,
+		`connect.sid=""; ` + anna:                          annas,
+		"connect.sid=s%3Aforged.signature; " + anna:        annas,
+		anna + "x; " + anna:                                annas,
+		signed("gone") + "; " + anna:                       annas,
+		signed("../x") + "; " + anna:                       annas,
+		signed("expired") + "; " + signed("") + ";" + anna: annas,
+		anna + "; " + bert:                                 annas,
+		anna + "; " + signed("gone"):                       annas,
+		junk + anna:                                        annas,
+		strings.Repeat("connect.sid=; ", 100) + anna:       annas,
+		"connect.sid=garbage; " + signed("gone"):           none,
+	} {
+		if got := do(t, srv, "/show", cookies).body; got != want {
+			t.Errorf("%q opens %s, want %s", cookies, got, want)
+		}
+	}
+	// In several headers, too.
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header["Cookie"] = []string{signed("gone"), "a=b; " + anna}
+	w := httptest.NewRecorder()
+	manager(s).Handler(http.HandlerFunc(show)).ServeHTTP(w, r)
+	if w.Body.String() != annas {
+		t.Errorf("two headers open %s", w.Body)
+	}
+	// The work has a bound.
+	s.take()
+	var many strings.Builder
+	for i := range 1000 {
+		many.WriteString(signed(fmt.Sprint("gone", i)) + "; ")
+	}
+	if got := do(t, srv, "/show", many.String()[:1<<16]+"; "+anna).body; got != none {
+		t.Errorf("after a thousand: %s", got)
+	}
+	if n := strings.Count(s.take(), "get"); n != 8 {
+		t.Errorf("%d look-ups, want 8", n)
+	}
+}
+
+// A cookie that was signed with an old secret is signed anew, also if it has no MaxAge.
+func TestOldSecret(t *testing.T) {
+	for _, age := range []time.Duration{0, time.Hour} {
+		s := newStore(t)
+		before := manager(s)
+		before.Cookie.MaxAge = age
+		cookie := cookieOf(do(t, serve(t, before, map[string]http.HandlerFunc{"/put": put}), "/put?a=1", ""))
+		m := &session.Manager{Store: s, Secrets: []string{"a new secret", secret}, Cookie: before.Cookie}
+		srv := serve(t, m, map[string]http.HandlerFunc{"/show": show})
+		fresh := cookieOf(do(t, srv, "/show", cookie))
+		value, _ := url.QueryUnescape(strings.TrimPrefix(fresh, "connect.sid=s%3A"))
+		if id, ok := session.Unsign(value, "a new secret"); !ok || id != idOf(t, cookie) {
+			t.Errorf("maxAge %v: signed anew: %q", age, fresh)
+		}
+		if a := do(t, srv, "/show", fresh); a.body != `{"a":"1"}`+"\n" || cookieOf(a) != "" {
+			t.Errorf("maxAge %v: the new cookie opens %s, and gets %q", age, a.body, cookieOf(a))
+		}
+	}
+}
+
+// logged returns what is logged while f runs.
+func logged(t *testing.T, f func()) string {
+	t.Helper()
+	var buf bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&buf, nil)))
+	defer slog.SetDefault(before)
+	f()
+	return buf.String()
+}
+
+// A new session whose cookie no browser takes leaves no file, and the log says once what cures it.
+func TestUnsettable(t *testing.T) {
+	for name, tt := range map[string]struct {
+		m     session.Manager
+		tls   bool
+		cure  string
+		check func(c *filestore.Cookie)
+	}{
+		"always secure, plain HTTP": {session.Manager{Cookie: session.CookieOptions{Secure: session.SecureAlways}}, false, "TrustProxy", nil},
+		"SameSite=None, plain HTTP": {session.Manager{Cookie: session.CookieOptions{SameSite: http.SameSiteNoneMode}}, false, "SameSite", nil},
+		"Partitioned, plain HTTP":   {session.Manager{Cookie: session.CookieOptions{Partitioned: true}}, false, "Partitioned", nil},
+		"__Host-, plain HTTP":       {session.Manager{Name: "__Host-sid"}, false, "Manager.Name", nil},
+		"__host-, plain HTTP":       {session.Manager{Name: "__host-sid"}, false, "Manager.Name", nil},
+		"__Secure-, plain HTTP":     {session.Manager{Name: "__Secure-sid"}, false, "Manager.Name", nil},
+		"__Http-, plain HTTP":       {session.Manager{Name: "__Http-sid"}, false, "Manager.Name", nil},
+		"set in the handler":        {session.Manager{}, false, "SameSite", func(c *filestore.Cookie) { c.SameSite = "none" }},
+		"secure in the handler":     {session.Manager{}, false, "TrustProxy", func(c *filestore.Cookie) { c.Secure = true }},
+		"__Host- with a path":       {session.Manager{Name: "__Host-sid"}, true, "path /", func(c *filestore.Cookie) { c.Path = "/app" }},
+		"expired":                   {session.Manager{}, false, "Expires", func(c *filestore.Cookie) { c.Expires = time.Unix(1, 0) }},
+		"all is well":               {session.Manager{}, false, "", nil},
+		"secure over TLS":           {session.Manager{Name: "__Host-sid", Cookie: session.CookieOptions{Secure: session.SecureAlways, SameSite: http.SameSiteNoneMode, Partitioned: true}}, true, "", nil},
+	} {
+		for _, uninitialized := range []bool{false, true} {
+			s := newStore(t)
+			m := tt.m
+			m.Store, m.Secrets, m.SaveUninitialized = s, []string{secret}, uninitialized
+			h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				put(w, r)
+				if tt.check != nil {
+					tt.check(&session.From(r).Cookie)
+				}
+				if r.URL.Path == "/save" {
+					if err := session.From(r).Save(); (tt.cure == "") != (err == nil) || err != nil && !errors.Is(err, session.ErrCookie) {
+						t.Errorf("%s: Save = %v", name, err)
+					}
+				}
+			}))
+			cookies := 0
+			text := logged(t, func() {
+				for i := range 10 {
+					target := []string{"http://example.com/?a=1", "http://example.com/save?a=1"}[i%2]
+					if tt.tls {
+						target = strings.Replace(target, "http:", "https:", 1)
+					}
+					w := httptest.NewRecorder()
+					h.ServeHTTP(w, httptest.NewRequest("GET", target, nil))
+					cookies += len(w.Result().Cookies())
+					if w.Code != 200 {
+						t.Errorf("%s: status %d", name, w.Code)
+					}
+				}
+			})
+			if tt.cure == "" {
+				if cookies != 10 || text != "" || len(s.files(t)) != 10 {
+					t.Errorf("%s: %d cookies, %d files, log %s", name, cookies, len(s.files(t)), text)
+				}
+				continue
+			}
+			if cookies != 0 || len(s.files(t)) != 0 || strings.Count(text, "\n") != 1 || !strings.Contains(text, tt.cure) {
+				t.Errorf("%s: %d cookies, %d files, log %s", name, cookies, len(s.files(t)), text)
+			}
+		}
+	}
+}
+
+// What can be known is refused when the handler is made.
+func TestRefusedCookies(t *testing.T) {
+	for name, m := range map[string]*session.Manager{
+		"SameSite=None, never secure": {Cookie: session.CookieOptions{SameSite: http.SameSiteNoneMode, Secure: session.SecureNever}},
+		"Partitioned, never secure":   {Cookie: session.CookieOptions{Partitioned: true, Secure: session.SecureNever}},
+		"__host-, never secure":       {Name: "__host-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
+		"__Http-, never secure":       {Name: "__Http-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
+		"__Http-, readable":           {Name: "__Http-sid", Cookie: session.CookieOptions{Readable: true}},
+		"__Host-Http-, readable":      {Name: "__Host-Http-sid", Cookie: session.CookieOptions{Readable: true}},
+		"__HOST- with a domain":       {Name: "__HOST-sid", Cookie: session.CookieOptions{Domain: "example.com"}},
+		"a long name":                 {Name: strings.Repeat("x", 4000)},
+		"a long path":                 {Cookie: session.CookieOptions{Path: "/" + strings.Repeat("x", 1024)}},
+		"expires in the past":         {Cookie: session.CookieOptions{Expires: time.Now().Add(-time.Minute)}},
+		"expires in 1970":             {Cookie: session.CookieOptions{Expires: time.Unix(1, 0)}},
+		"a relative Manager.Path":     {Path: "app"},
+	} {
+		m.Store, m.Secrets = &memory{}, []string{secret}
+		if refused(m) == "" {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	for name, m := range map[string]*session.Manager{
+		"SameSiteAuto, never secure": {Cookie: session.CookieOptions{SameSite: session.SameSiteAuto, Secure: session.SecureNever}},
+		"expires, but MaxAge counts": {Cookie: session.CookieOptions{Expires: time.Unix(1, 0), MaxAge: time.Hour}},
+		"the longest name":           {Name: strings.Repeat("x", 3000)},
+		"a second":                   {Cookie: session.CookieOptions{MaxAge: time.Second}},
+	} {
+		m.Store, m.Secrets = &memory{}, []string{secret}
+		if why := refused(m); why != "" {
+			t.Errorf("%s: refused: %s", name, why)
+		}
+	}
+}
+
+// An Expires that passes while the program runs is told; no session can begin.
+func TestExpiresPasses(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	m.Cookie.Expires = time.Now().Add(100 * time.Millisecond)
+	h := m.Handler(http.HandlerFunc(put))
+	time.Sleep(150 * time.Millisecond)
+	text := logged(t, func() {
+		for range 3 {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("GET", "/?a=1", nil))
+			if w.Code != 200 || w.Header().Get("Set-Cookie") != "" {
+				t.Errorf("%d, %q", w.Code, w.Header().Get("Set-Cookie"))
+			}
+		}
+	})
+	if strings.Count(text, "\n") != 1 || !strings.Contains(text, "Expires") || len(s.files(t)) != 0 {
+		t.Errorf("%d files, log %s", len(s.files(t)), text)
+	}
+}
+
+// Neither a Manager nor a Session shows what it holds, whichever way it is printed.
+func TestNothingIsPrinted(t *testing.T) {
+	m := manager(newStore(t))
+	srv := serve(t, m, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
+		sess := session.From(r)
+		sess.Put("user", "anna")
+		for _, v := range []any{m, *m, sess, struct {
+			M session.Manager
+			S *session.Session
+		}{*m, sess}, []any{m, sess}} {
+			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+				if text := fmt.Sprintf(verb, v); strings.Contains(text, secret) || strings.Contains(text, sess.ID()) || strings.Contains(text, fmt.Sprintf("%x", secret)) {
+					t.Errorf("%s of a %T: %s", verb, v, text)
+				}
+			}
+			text := logged(t, func() { slog.Error("x", "v", v) })
+			if strings.Contains(text, secret) || strings.Contains(text, sess.ID()) {
+				t.Errorf("log of a %T: %s", v, text)
+			}
+		}
+	}})
+	do(t, srv, "/", "")
 }

@@ -2,13 +2,13 @@ package session
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"io"
 	"maps"
 	"net"
 	"net/http"
-
-	"github.com/sessionfilestore/filestore"
+	"slices"
 )
 
 // response is the handler's ResponseWriter. It stores the session and sets its
@@ -20,12 +20,12 @@ type response struct {
 	session *Session
 	header  http.Header // as it was before the handler
 	left    bool        // the header has left, or is about to with the next write
-	cookie  bool        // it has the session's cookie
+	cookie  string      // the Set-Cookie that we have added to it
 	dropped bool        // ErrorFunc has answered: the handler's writes go nowhere
 }
 
 // leave does what is to be done before the header leaves; it returns an error
-// where ErrorFunc has answered instead.
+// if ErrorFunc has answered instead.
 func (w *response) leave() error {
 	if w.dropped {
 		return errDropped
@@ -34,32 +34,55 @@ func (w *response) leave() error {
 		return nil
 	}
 	w.left = true
-	s := w.session
-	s.mu.Lock()
-	cookie, err := s.commit()
-	var cookieErr error
-	if cookie && err == nil && !w.cookie {
-		cookieErr = s.setCookie(w.Header())
-		w.cookie = cookieErr == nil
+	h := w.Header()
+	if w.cookie != "" { // of a header that then did not leave; the id may have changed since
+		h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(c string) bool { return c == w.cookie })
 	}
-	s.mu.Unlock() // ErrorFunc may want to look at the session
-	s.report(cookieErr)
-	if err == nil {
+	var err error
+	if w.cookie, err = w.session.depart(); err == nil {
+		if w.cookie != "" {
+			h.Add("Set-Cookie", w.cookie)
+		}
 		return nil
 	}
 	w.dropped = true
-	h := w.Header()
 	clear(h)
 	maps.Copy(h, w.header)
-	s.m.fail(w.ResponseWriter, s.r, err)
+	w.session.m.fail(w.ResponseWriter, w.session.r, err)
 	return errDropped
 }
 
 var errDropped = errors.New("session: the response was dropped: its session could not be stored")
 
+// depart commits the session whose response header is about to leave.
+func (s *Session) depart() (cookie string, err error) {
+	end, err := s.takeTurn()
+	if err != nil {
+		return "", err
+	}
+	defer end()
+	done := false
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.left = true
+		s.destroyed = s.destroyed || !done // the Store has panicked; not again in finish
+	}()
+	cookie, err = s.commit()
+	done = true
+	return cookie, err
+}
+
 // unsupported is for what the writer below cannot do: the header has not left.
 func (w *response) unsupported(err error) {
-	w.left = w.left && !errors.Is(err, http.ErrNotSupported)
+	if !errors.Is(err, http.ErrNotSupported) {
+		return
+	}
+	w.left = false
+	s := w.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left, s.sentID = false, ""
 }
 
 // finish ends the request after the handler: with the header, if the handler
@@ -70,16 +93,32 @@ func (w *response) finish() {
 		return
 	}
 	s := w.session
-	s.mu.Lock()
-	var err error
-	if late {
-		_, err = s.commit()
+	end, err := s.takeTurn()
+	if err != nil {
+		s.report(err)
+		return
 	}
-	if err == nil {
-		err = s.access()
-	}
-	s.mu.Unlock()
+	func() {
+		defer end() // ErrorFunc may want to use the session
+		if late {
+			_, err = s.commit()
+		}
+		if err == nil {
+			err = s.access()
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		err, s.touchErr = join(s.touchErr, err), nil
+	}()
 	s.report(err)
+}
+
+// join is errors.Join, but leaves a single error as it is.
+func join(a, b error) error {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	return errors.Join(a, b)
 }
 
 // report hands ErrorFunc an error that can change nothing of the response.
@@ -87,62 +126,6 @@ func (s *Session) report(err error) {
 	if err != nil {
 		s.m.fail(discard{http.Header{}}, s.r, err)
 	}
-}
-
-// commit stores the session if it should be, and reports whether its cookie
-// should be set.
-func (s *Session) commit() (cookie bool, err error) {
-	if s.destroyed {
-		return false, nil
-	}
-	renew(&s.Cookie)
-	cookie = s.shouldSetCookie() && (!s.Cookie.Secure || s.m.isSecure(s.r))
-	switch {
-	// A changed cookie is otherwise left to access, of which there is one, for
-	// sessions that the request's cookie named.
-	case s.shouldSave(), s.stored && s.cookieChanged() && (s.accessed || s.cookieID != s.id):
-		err = s.gone(s.save(), s.isModified() || s.cookieChanged())
-		s.accessed = err == nil
-	case cookie: // not for a session that is gone
-		if err := s.access(); err != nil {
-			s.touchErr = err
-			cookie = false
-		}
-	}
-	return cookie && !s.destroyed, err
-}
-
-// access marks a session that is not stored as accessed.
-func (s *Session) access() error {
-	if err := s.touchErr; err != nil {
-		s.touchErr = nil
-		return err
-	}
-	t, ok := s.m.Store.(Toucher)
-	if !ok || s.accessed || s.destroyed || !s.shouldTouch() {
-		return nil
-	}
-	s.accessed = true
-	c := &s.Cookie
-	if _, ok := t.(*filestore.Store); ok && !s.cookieChanged() {
-		// Its own, which another request may have changed meanwhile. That nil
-		// means this is not part of Toucher.
-		c = nil
-	}
-	err := s.gone(t.Touch(s.context(), s.id, c), false)
-	s.baseCookie = s.Cookie
-	return err
-}
-
-// gone makes no error of a session that another request destroyed meanwhile:
-// its user has logged out, and it stays so. One that has expired since it was
-// loaded is gone too, but then a change that is lost must be told.
-func (s *Session) gone(err error, changed bool) error {
-	if !s.stored || !errors.Is(err, filestore.ErrNotFound) || changed && errors.Is(err, filestore.ErrExpired) {
-		return err
-	}
-	s.destroyed = true
-	return nil
 }
 
 // discard takes the answer of an ErrorFunc that comes too late.

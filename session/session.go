@@ -3,19 +3,33 @@
 // format and by the rules of the npm package. Go and Express applications that
 // share a store, a secret and a cookie name share their logins.
 //
-// It departs from express-session where that is unsafe:
+// It departs from express-session if that is unsafe:
 //
 //   - A changed session is stored before the response header leaves, so that a
 //     client that follows a redirect finds it, and once more at the end if the
 //     handler changed it after that.
-//   - Of a loaded session only the members that the request changed or deleted
-//     are written, into what the store holds by then. Parallel requests that
-//     change different members lose nothing (of one member the later write wins:
-//     to count, use filestore.Store.Update), and a session that another request
-//     destroyed stays destroyed.
+//   - Of a loaded session only the members that the request wrote or deleted are
+//     written, into what the store holds by then. Parallel requests that change
+//     different members lose nothing (of one member the later write wins: to count,
+//     use filestore.Store.Update), flash messages are united, and a session that
+//     another request destroyed stays destroyed.
+//   - The arrival of a request is the access. A session does not end while a
+//     request that came in time is under way, and what the request changes is
+//     stored however long it takes.
+//   - A new id is stored before the old session goes, and the old session can be
+//     replaced once: see Session.Regenerate.
+//   - Of several cookies of the name the first that verifies and opens a session
+//     counts. express-session takes the first, whatever it is.
+//   - A session that no cookie can reach is not stored: see Manager.Handler.
+//   - A cookie that the handler changed is sent, and one that was signed with an
+//     old secret is signed anew. A cookie with Expires has Max-Age too, which does
+//     not depend on the client's clock.
 //   - The store's own __lastAccess does not count as a change.
-//   - If the store fails, the request fails, through Manager.ErrorFunc: nobody
-//     gets an empty session in place of one that could not be read.
+//   - If the store fails, the request fails, through Manager.ErrorFunc. A session
+//     that cannot be read, because its file is damaged for example, is different:
+//     it is kept, the log is told, and its visitor gets a new one, under a new id.
+//   - The cookie's path covers requests as in RFC 6265: /app does not cover
+//     /application.
 //   - Cookies are SameSite=Lax, and Secure over TLS, unless told otherwise; the
 //     defaults of resave and saveUninitialized are false.
 //
@@ -23,12 +37,12 @@
 // like express-session the package adds no Cache-Control header of its own.
 //
 // As in express-session, a signature says nothing of the cookie's name: Managers
-// that are not to open each other's sessions need a store or a secret each. Of
-// Handlers within each other the outermost gives the session.
+// that are not to open each other's sessions need a store or a secret each.
+// Handlers of several Managers may stand within each other: each has a session of
+// its own, and needs a cookie name or path of its own.
 package session
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -36,7 +50,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -50,17 +63,19 @@ import (
 
 // Store is what the middleware needs of a session store. *filestore.Store is one.
 //
-// Get returns an error that errors.Is filestore.ErrNotFound, or nil and no error,
-// where there is no such session or it has expired; Destroy then succeeds. An id
-// is any string that one of the Secrets has signed. When a session expires is the
-// Store's to say, by ExpiresAt; the middleware sets LastAccess whenever it stores.
-// Set may keep what it is given, and Get return what it keeps: the middleware
-// copies. Set stores the session
-// whether or not there is one. All must be safe for concurrent use.
+// Get returns an error that errors.Is filestore.ErrNotFound if there is no such
+// session or it has expired; Destroy then succeeds. An error of Get that is
+// filestore.ErrCorrupt, ErrDecrypt, ErrTooLarge or ErrUnsafeFile says that this one
+// session cannot be read: its visitor gets a new one. Any other error is a store
+// that fails. An id is any string that one of the Secrets has signed. When a session
+// expires is the Store's to say, by ExpiresAt; the middleware sets LastAccess
+// whenever it stores. Set may keep what it is given, and Get return what it keeps:
+// the middleware copies. Set stores the session whether or not there is one. All
+// must be safe for concurrent use.
 //
-// A Store may do better by also being a Toucher, an Updater or a Creator; of one
-// that is not, a session is read again before it is written, which narrows the
-// races that these close, and unchanged sessions are not touched: they expire
+// A Store may do better by also being a Toucher, an Updater, a Creator or a Lifer;
+// of one that is not, a session is read again before it is written, which narrows
+// the races that these close, and unchanged sessions are not touched: they expire
 // when they have not changed for their life, however much they are used.
 type Store interface {
 	Get(ctx context.Context, id string) (*filestore.Session, error)
@@ -69,34 +84,49 @@ type Store interface {
 }
 
 // A Toucher marks a session as accessed without writing its values, and fails
-// with filestore.ErrNotFound where it is gone.
+// with filestore.ErrNotFound if it is gone. With a nil cookie the session keeps its
+// own, whose Expires starts again. It may spare the write if the last access is
+// younger than half of the session's life.
 type Toucher interface {
 	Touch(ctx context.Context, id string, c *filestore.Cookie) error
 }
 
 // An Updater reads, changes and writes a session in one step, and fails with
-// filestore.ErrNotFound where it is gone.
+// filestore.ErrNotFound if it is gone. It may call fn more than once.
 type Updater interface {
 	Update(ctx context.Context, id string, fn func(*filestore.Session) error) error
 }
 
-// A Creator stores a new session, and fails with fs.ErrExist where the id is taken.
+// A Creator stores a new session, and fails with fs.ErrExist if the id is taken.
 type Creator interface {
 	Create(ctx context.Context, id string, s *filestore.Session) error
 }
 
+// A Lifer tells how long a session lives after its last access if its cookie has
+// no maxAge. Of a Store that does not tell, a minute is assumed when a session has
+// to be kept alive beside a slow request.
+type Lifer interface {
+	TTL() time.Duration
+}
+
 // Manager holds the settings of the middleware. Store and Secrets are required.
-// It must not be changed after the first call of Handler.
+// It must not be changed after the first call of Handler. Printed, it shows none of
+// them.
 type Manager struct {
 	Store Store
 
 	// Secrets sign the cookie: the first signs, all verify. A cookie that was
-	// signed with a later one is signed anew when it is next set. None may be
+	// signed with a later one is signed anew by the next response. None may be
 	// shorter than 8 bytes.
 	Secrets []string
 
 	Name   string // of the cookie; "" = connect.sid
 	Cookie CookieOptions
+
+	// Path is the path of the requests that have a session, as this server sees
+	// them; "" = Cookie.Path, which is what the browser sees. They differ behind a
+	// proxy that strips a prefix: there Path is "/", and Cookie.Path the prefix.
+	Path string
 
 	Resave            bool // store loaded sessions although they have not changed
 	Rolling           bool // set the cookie on every response; without it browsers drop a cookie with a MaxAge at the end they were last told, which was when the session last changed
@@ -113,6 +143,8 @@ type Manager struct {
 	// can change no answer: errors after the header has left, and of Touch; what
 	// it writes then goes nowhere. nil = log the error and answer 500.
 	ErrorFunc func(http.ResponseWriter, *http.Request, error)
+
+	shared *shared // set by the first Handler
 }
 
 // Secure says whether browsers may send the cookie over TLS only.
@@ -124,16 +156,17 @@ const (
 	SecureNever
 )
 
-// SameSiteAuto is express-session's 'auto': None over TLS, else Lax.
+// SameSiteAuto is express-session's 'auto': None over TLS, else Lax. It is Lax too
+// if the cookie is not Secure, as browsers do not take None then.
 const SameSiteAuto http.SameSite = -1
 
 // CookieOptions are the attributes of a new session's cookie. A session that
 // was stored before keeps its own, as in express-session.
 type CookieOptions struct {
-	Path        string        // "" = "/"; requests outside it have no session
+	Path        string        // "" = "/"; also which requests have a session, see Manager.Path
 	Domain      string        // "" = the host alone
-	MaxAge      time.Duration // the session's life after its last access; 0 = the store's TTL, and the cookie ends with the browser
-	Expires     time.Time     // rarely: in place of MaxAge the time from the session's start to this date; as in express-session each access then prolongs it
+	MaxAge      time.Duration // the session's life after its last access, at least a second; 0 = the store's TTL, and the cookie ends with the browser
+	Expires     time.Time     // rarely: in place of MaxAge the time from the session's start to this date; as in express-session each access then prolongs it. Once it has passed no session can begin
 	Secure      Secure
 	SameSite    http.SameSite // 0 = Lax; http.SameSiteDefaultMode = no attribute
 	Partitioned bool
@@ -141,33 +174,72 @@ type CookieOptions struct {
 	Readable    bool   // true leaves HttpOnly out: scripts can read the cookie
 }
 
+// The errors that callers act on; use errors.Is. Those of the Store come as they are.
+var (
+	// ErrNoSession is what the methods of a nil Session return, and Value of one.
+	ErrNoSession = errors.New("session: the request has no session: it did not pass through Manager.Handler, or its path is not one that the Manager serves (see Manager.Path)")
+
+	// ErrTooLate is what Regenerate returns once the response header has left, or
+	// the client or an http.TimeoutHandler has given the response up: the browser
+	// could not be told a new id. Nothing has changed then.
+	ErrTooLate = errors.New("session: the response has left, or was given up")
+
+	// ErrCookie is a cookie that no browser would take, so that a new session
+	// could never be found again. Its text says why, and what cures it.
+	ErrCookie = errors.New("session: no browser would take the cookie")
+
+	errBusy = errors.New("session: another method of the session has not returned")
+)
+
 // Session is the session of one request. What the handler has put in is stored
 // by the middleware; a panic in the handler stores nothing more.
 //
 // Its methods, and Value, may be called concurrently, so that a handler that an
 // http.TimeoutHandler has given up on harms nobody; what it puts in after that
-// goes nowhere. The fields of the filestore.Session within, Values and Cookie,
-// are for one goroutine, and Regenerate and Reload replace it: do not keep it.
-// To change the cookie's life set Cookie.OriginalMaxAge, after any Regenerate;
-// Expires follows it. That alone is no change for which a new session is stored.
+// goes nowhere. Of a nil Session they do nothing, and return ErrNoSession if they
+// return an error. The fields of the filestore.Session within, Values and Cookie,
+// are for one goroutine, do not exist of a nil Session, and Regenerate and Reload
+// replace it: do not keep it.
+//
+// To change the cookie's life set Cookie.OriginalMaxAge, after any Regenerate:
+// 0 is a cookie that ends with the browser, anything else at least a second.
+// Expires follows it. If only Cookie.Expires is set, OriginalMaxAge becomes the time
+// until then. That alone is no change for which a new session is stored.
 type Session struct {
 	*filestore.Session
 
+	m     *Manager
+	r     *http.Request
+	outer *Session // of the Manager around this one's
+
+	turn chan struct{} // whoever has put a token in may call the Store and GenID
+
+	// mu guards what follows and the filestore.Session. It is never held while
+	// foreign code runs: that may look at the session.
 	mu        sync.Mutex
-	m         *Manager
-	r         *http.Request
 	id        string
 	cookieID  string // the id that the request's cookie brought and the store knew, else ""
-	renewed   bool   // Regenerate gave it another id than it had when the request began
+	sentID    string // the id in the response header, else ""
+	resign    bool   // the request's cookie was signed with an old secret
+	renewed   bool   // it got another id than it had when the request began
 	stored    bool   // the store has, or had, a session of this id
-	destroyed bool
-	accessed  bool  // the middleware has stored or touched it
-	touchErr  error // of a touch before the header left, to be reported after it
+	destroyed bool   // nothing is stored any more
+	accessed  bool   // the middleware has stored or touched it
+	left      bool   // the response header has left
+	ended     bool   // the handler has returned
+	touchErr  error  // of a touch before the header left, to be reported after it
 
-	base       values // what the store has, as far as we know; changes are told against it
-	baseCookie filestore.Cookie
-	saved      values // express-session's savedHash: nil = never saved
-	first      values // express-session's originalHash
+	base        values          // what the store has, as far as we know; changes are told against it
+	written     map[string]bool // the members that Put and Delete were called for since
+	saved       values          // express-session's savedHash: nil = never saved
+	first       values          // express-session's originalHash
+	baseCookie  filestore.Cookie
+	firstCookie filestore.Cookie
+	lastCookie  filestore.Cookie // as the middleware left it: a difference is the handler's
+
+	until time.Time      // when the session ends, as far as we know, at the earliest; zero: unknown
+	timer *time.Timer    // of the next beat
+	beats sync.WaitGroup // a beat that is planned or under way
 }
 
 type values = map[string]json.RawMessage
@@ -175,14 +247,31 @@ type values = map[string]json.RawMessage
 type contextKey struct{}
 
 // From returns the session of r, nil if r has not passed through a Manager's
-// Handler or is outside its cookie's path.
-func From(r *http.Request) *Session {
-	s, _ := r.Context().Value(contextKey{}).(*Session)
+// Handler or is outside the path that it serves. If several Managers have given r
+// a session it is that of the innermost; see Manager.From.
+func From(r *http.Request) *Session { return FromContext(r.Context()) }
+
+// FromContext is From for the context of a request.
+func FromContext(ctx context.Context) *Session {
+	s, _ := ctx.Value(contextKey{}).(*Session)
+	return s
+}
+
+// From returns the session that m has given r, nil if there is none.
+func (m *Manager) From(r *http.Request) *Session {
+	s := From(r)
+	for s != nil && s.m != m {
+		s = s.outer
+	}
 	return s
 }
 
 // Value returns the member key of s as a T; a missing key is the zero T.
 func Value[T any](s *Session, key string) (T, error) {
+	if s == nil {
+		var zero T
+		return zero, ErrNoSession
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return filestore.Value[T](s.Session, key)
@@ -190,20 +279,73 @@ func Value[T any](s *Session, key string) (T, error) {
 
 // Put stores v, encoded as JSON, under key; see filestore.Session.Put.
 func (s *Session) Put(key string, v any) error {
+	if s == nil {
+		return ErrNoSession
+	}
+	var encoded filestore.Session // not under the lock: v may have a MarshalJSON
+	if err := encoded.Put(key, v); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.Session.Put(key, v)
+	s.put(key, encoded.Values[key])
+	return nil
+}
+
+// put writes a member; its caller has mu.
+func (s *Session) put(key string, raw json.RawMessage) {
+	if s.Values == nil {
+		s.Values = values{}
+	}
+	s.Values[key] = raw
+	s.note(key)
+}
+
+// note remembers that key was written or deleted, also if it is as before: of two
+// requests the later counts.
+func (s *Session) note(key string) {
+	if s.written == nil {
+		s.written = make(map[string]bool)
+	}
+	s.written[key] = true
+}
+
+// Delete removes the member key.
+func (s *Session) Delete(key string) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.Values, key)
+	s.note(key)
+}
+
+// ID returns the session's id, a credential: whoever has it and a signature is
+// this session's user. It is "" of a nil Session.
+func (s *Session) ID() string {
+	if s == nil {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
 }
 
 // Handler gives every request that next serves its session. It panics if m
-// cannot work: without Store or Secrets, or with a cookie whose name or attributes
-// have no valid form.
+// cannot work: without Store or Secrets, or with a cookie that no browser would
+// take whatever the request.
+//
+// If only the request shows that no browser would take the cookie, as one that must
+// be Secure on a request that came over plain HTTP, a new session is not stored,
+// so that such requests leave no files, and the log says once what cures it.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	if err := m.check(); err != nil {
 		panic("session: " + err.Error())
 	}
+	m.share()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if From(r) != nil || !strings.HasPrefix(originalPath(r), m.path()) {
+		if m.From(r) != nil || !pathMatch(originalPath(r), cmp.Or(m.Path, m.path())) {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -213,15 +355,27 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 			return
 		}
 		rw := &response{ResponseWriter: w, session: s, header: w.Header().Clone()}
-		s.r = r.WithContext(context.WithValue(r.Context(), contextKey{}, s))
-		defer func() { // the server removes the files of an upload, but of its own request only
-			if r.MultipartForm == nil {
-				r.MultipartForm = s.r.MultipartForm
-			}
-		}()
+		defer handBack(r, s.r)
+		defer s.stop()
 		next.ServeHTTP(rw, s.r)
 		rw.finish()
 	})
+}
+
+// handBack shows whoever is outside what became of the request within: the mux
+// below notes its pattern in our copy, the server looks there for uploaded files.
+// It leaves the context alone, which others may be reading.
+func handBack(r, own *http.Request) {
+	r.Method, r.URL, r.Host, r.RemoteAddr, r.RequestURI = own.Method, own.URL, own.Host, own.RemoteAddr, own.RequestURI
+	r.Body, r.ContentLength, r.Trailer = own.Body, own.ContentLength, own.Trailer
+	r.Form, r.PostForm, r.MultipartForm = own.Form, own.PostForm, own.MultipartForm
+	r.Pattern = own.Pattern
+	for part := range strings.SplitSeq(own.Pattern, "{") { // its wildcards: {name}, {name...}
+		if name, _, ok := strings.Cut(part, "}"); ok {
+			name = strings.TrimSuffix(name, "...")
+			r.SetPathValue(name, own.PathValue(name))
+		}
+	}
 }
 
 // originalPath is the path that the client asked for, before any StripPrefix.
@@ -230,7 +384,16 @@ func originalPath(r *http.Request) string {
 	if err != nil {
 		u = r.URL
 	}
+	if u.Path == "*" { // the server as a whole
+		return "/"
+	}
 	return cmp.Or(u.Path, "/")
+}
+
+// pathMatch is that of RFC 6265, 5.1.4.
+func pathMatch(path, cookiePath string) bool {
+	rest, ok := strings.CutPrefix(path, cookiePath)
+	return ok && (rest == "" || strings.HasSuffix(cookiePath, "/") || rest[0] == '/')
 }
 
 func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
@@ -246,14 +409,14 @@ func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 }
 
-// get is Store.Get, whose result the Store may keep, without Node's nil for none.
+// get is Store.Get, whose result the Store may keep.
 func (m *Manager) get(ctx context.Context, id string) (*filestore.Session, error) {
 	sess, err := m.Store.Get(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	if sess == nil {
-		return nil, filestore.ErrNotFound
+		return nil, errors.New("session: Store.Get returned neither a session nor an error")
 	}
 	own := *sess
 	own.Values = maps.Clone(sess.Values)
@@ -263,50 +426,81 @@ func (m *Manager) get(ctx context.Context, id string) (*filestore.Session, error
 	return &own, nil
 }
 
-// load finds the session that the request's cookie names, or makes a new one.
+// unreadable reports that err is about one session, and will be the same next time.
+func unreadable(err error) bool {
+	return errors.Is(err, filestore.ErrCorrupt) || errors.Is(err, filestore.ErrDecrypt) ||
+		errors.Is(err, filestore.ErrTooLarge) || errors.Is(err, filestore.ErrUnsafeFile)
+}
+
+// load finds the session that the request's cookies name, or makes a new one.
 func (m *Manager) load(r *http.Request) (*Session, error) {
-	s := &Session{m: m, r: r}
+	arrived := time.Now()
+	s := &Session{Session: new(filestore.Session), m: m, turn: make(chan struct{}, 1), outer: From(r)}
+	s.r = r.WithContext(context.WithValue(r.Context(), contextKey{}, s))
+	m.lookAround(s)
+	replaced := false
 	// The signature comes first: no look-up for an id that we did not sign.
-	if id := m.cookieID(r); id != "" {
+	for id, old := range m.cookieIDs(r) {
 		sess, err := m.get(s.context(), id)
 		switch {
 		case err == nil:
-			s.id, s.cookieID = id, id
+			s.id, s.cookieID, s.resign = id, id, old
 			s.adopt(sess)
-			s.first = s.base
+			s.first, s.firstCookie = s.base, s.baseCookie
 			if !m.Resave {
 				s.saved = s.base
 			}
+			s.keep(arrived)
 			return s, nil
+		case unreadable(err):
+			slog.WarnContext(r.Context(), "session: a session that cannot be read is kept, and its visitor gets a new one", "err", err)
 		case !errors.Is(err, filestore.ErrNotFound):
 			return nil, err
 		}
 		// An unknown id is never adopted, although we signed it.
+		replaced = replaced || m.shared.successor(id) != ""
 	}
-	return s, s.generate()
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	// A request that was sent before the login whose answer the browser has by now:
+	// a cookie for a new session would undo that.
+	s.destroyed = replaced
+	return s, nil
 }
 
 // adopt makes sess, as the store has it, the session's contents.
 func (s *Session) adopt(sess *filestore.Session) {
 	s.Session = sess
 	s.stored = true
-	s.settle()
+	s.base, s.written = maps.Clone(s.Values), nil
+	s.baseCookie, s.lastCookie = s.Cookie, s.Cookie
+	if life := s.m.life(&s.Cookie); life != 0 {
+		s.until = s.LastAccess.Add(life)
+	}
 }
 
-// settle notes that the store has what the session has.
-func (s *Session) settle() { s.base, s.baseCookie = maps.Clone(s.Values), s.Cookie }
-
-// generate makes s a new, empty session.
-func (s *Session) generate() error {
+// begin makes s a new, empty session.
+func (s *Session) begin() error {
 	id, err := s.m.newID(s.r)
 	if err != nil {
 		return err
 	}
-	s.id = id
-	s.Session = &filestore.Session{Cookie: s.m.newCookie(s.r), Values: values{}}
-	s.stored, s.destroyed = false, false
-	s.base, s.first, s.saved = values{}, values{}, nil
+	s.become(id, s.m.newSession(s.r))
 	return nil
+}
+
+// become makes s the new session fresh, which is not stored.
+func (s *Session) become(id string, fresh *filestore.Session) {
+	s.id, s.Session = id, fresh
+	s.stored, s.destroyed = false, false
+	s.base, s.first, s.saved, s.written = values{}, values{}, nil, nil
+	s.baseCookie, s.firstCookie, s.lastCookie = fresh.Cookie, fresh.Cookie, fresh.Cookie
+	s.until = time.Time{}
+}
+
+func (m *Manager) newSession(r *http.Request) *filestore.Session {
+	return &filestore.Session{Cookie: m.newCookie(r), Values: values{}}
 }
 
 func (m *Manager) newID(r *http.Request) (string, error) {
@@ -325,66 +519,90 @@ func (m *Manager) newID(r *http.Request) (string, error) {
 	return id, nil
 }
 
-// ID returns the session's id, a credential: whoever has it and a signature is
-// this session's user.
-func (s *Session) ID() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.id
-}
+// context outlives the client: a browser that has gone must not undo a login
+// that it was told of, nor a logout.
+func (s *Session) context() context.Context { return context.WithoutCancel(s.r.Context()) }
 
-// Delete removes the member key.
-func (s *Session) Delete(key string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.Values, key)
-}
+// longestTurn bounds the wait for another method of the same session, and so for a
+// GenID or Store that calls one of those that wait.
+const longestTurn = 30 * time.Second
 
-// Regenerate destroys the session and begins a new, empty one under a new id.
-// Call it whenever the user's rights change, at login above all: an id that
-// somebody planted in the browser before is then worth nothing. The new cookie is
-// as Manager.Cookie says. If the store
-// fails to destroy the old session the error is returned, and the session is
-// new nevertheless; if GenID fails it stays as it was, but for the store.
-func (s *Session) Regenerate() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var err error
-	if s.stored && !s.destroyed {
-		err = s.m.Store.Destroy(s.context(), s.id)
+// takeTurn waits until no other method of s is using the Store. end ends the turn.
+func (s *Session) takeTurn() (end func(), err error) {
+	end = func() { <-s.turn }
+	select {
+	case s.turn <- struct{}{}:
+		return end, nil
+	default:
 	}
-	s.renewed = true
-	return errors.Join(err, s.generate())
+	timeout := time.NewTimer(longestTurn)
+	defer timeout.Stop()
+	select {
+	case s.turn <- struct{}{}:
+		return end, nil
+	case <-timeout.C:
+		return nil, errBusy
+	}
 }
 
 // Destroy removes the session from the store. What is put in afterwards goes
 // nowhere; for a word of farewell by Flash, call Regenerate instead, which
-// destroys and begins anew. The browser keeps its cookie, as in express-session,
-// but it opens nothing any more.
+// destroys and begins anew. If another request has just given the session a new id
+// that is destroyed too. The browser keeps its cookie, as in express-session, but it
+// opens nothing any more.
 func (s *Session) Destroy() error {
+	if s == nil {
+		return ErrNoSession
+	}
+	end, err := s.takeTurn()
+	if err != nil {
+		return err
+	}
+	defer end()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.destroyed = true
 	s.Values = values{}
-	if !s.stored {
+	id, stored := s.id, s.stored
+	s.mu.Unlock()
+	if !stored {
 		return nil // no flush to the disk for whoever has no session
 	}
-	return s.m.Store.Destroy(s.context(), s.id)
+	err = s.m.Store.Destroy(s.context(), id)
+	for next := s.m.shared.successor(id); next != ""; next = s.m.shared.successor(next) {
+		err = join(err, s.m.Store.Destroy(s.context(), next))
+	}
+	if err == nil {
+		s.mu.Lock()
+		s.stored = false // so that Regenerate has nothing to replace
+		s.mu.Unlock()
+	}
+	return err
 }
 
 // Reload replaces the session's contents by what the store has now. It fails
 // with filestore.ErrNotFound, and changes nothing, if the session is gone or was
 // never stored.
 func (s *Session) Reload() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.destroyed || !s.stored { // not even if the store has one of this id: it is somebody else's
-		return fmt.Errorf("session: reload: %w", filestore.ErrNotFound)
+	if s == nil {
+		return ErrNoSession
 	}
-	sess, err := s.m.get(s.context(), s.id)
+	end, err := s.takeTurn()
 	if err != nil {
 		return err
 	}
+	defer end()
+	s.mu.Lock()
+	id, ok := s.id, s.stored && !s.destroyed // not even if the store has one of this id: it is somebody else's
+	s.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("session: reload: %w", filestore.ErrNotFound)
+	}
+	sess, err := s.m.get(s.context(), id)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.adopt(sess)
 	if s.saved != nil {
 		s.saved = s.base
@@ -393,172 +611,28 @@ func (s *Session) Reload() error {
 }
 
 // Save stores the session now. It fails with filestore.ErrNotFound if the
-// session was destroyed meanwhile: it is not brought back.
+// session was destroyed meanwhile: it is not brought back. A new session that no
+// cookie can reach any more is an ErrTooLate or an ErrCookie.
 func (s *Session) Save() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if s == nil {
+		return ErrNoSession
+	}
+	end, err := s.takeTurn()
+	if err != nil {
+		return err
+	}
+	defer end()
 	return s.save()
 }
 
-func (s *Session) save() error {
-	if s.destroyed {
-		return fmt.Errorf("session: save: %w", filestore.ErrNotFound)
-	}
-	renew(&s.Cookie)
-	ctx := s.context()
-	var err error
-	if s.stored {
-		err = s.m.update(ctx, s.id, s.merge)
-	} else {
-		err = s.create(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	s.stored = true
-	s.settle()
-	s.saved = s.base
-	return nil
-}
+// Format prints of m whatever the verb only what it is: it holds secrets.
+func (m Manager) Format(f fmt.State, _ rune) { fmt.Fprint(f, "session.Manager") }
 
-// merge applies what this request has changed to what the store has by now.
-func (s *Session) merge(sess *filestore.Session) error {
-	if sess.Values == nil {
-		sess.Values = make(values)
-	}
-	for key, raw := range s.Values {
-		if old, ok := s.base[key]; !ok || !bytes.Equal(old, raw) {
-			sess.Values[key] = raw
-		}
-	}
-	for key := range s.base {
-		if _, ok := s.Values[key]; !ok {
-			delete(sess.Values, key)
-		}
-	}
-	if s.cookieChanged() {
-		sess.Cookie = s.Cookie
-	}
-	renew(&sess.Cookie)
-	sess.LastAccess = time.Now()
-	return nil
-}
+// LogValue is Format for log/slog.
+func (m Manager) LogValue() slog.Value { return slog.StringValue("session.Manager") }
 
-// cookieChanged is about more than the running Expires.
-func (s *Session) cookieChanged() bool {
-	c := s.Cookie
-	c.Expires = s.baseCookie.Expires
-	return c != s.baseCookie
-}
+// Format prints of s whatever the verb only what it is: its id is a credential.
+func (s *Session) Format(f fmt.State, _ rune) { fmt.Fprint(f, "session.Session") }
 
-// create stores a new session and refuses an id that is in use: two users must
-// never meet in one session, whatever GenID does.
-func (s *Session) create(ctx context.Context) error {
-	sess := *s.Session // the Store may keep it
-	sess.Values, sess.LastAccess = maps.Clone(s.Values), time.Now()
-	if c, ok := s.m.Store.(Creator); ok {
-		return c.Create(ctx, s.id, &sess)
-	}
-	_, err := s.m.get(ctx, s.id)
-	if err == nil {
-		return fmt.Errorf("session: create: %w", fs.ErrExist)
-	}
-	if !errors.Is(err, filestore.ErrNotFound) {
-		return err
-	}
-	return s.m.Store.Set(ctx, s.id, &sess)
-}
-
-func (m *Manager) update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
-	if u, ok := m.Store.(Updater); ok {
-		return u.Update(ctx, id, fn)
-	}
-	sess, err := m.get(ctx, id)
-	if err == nil {
-		err = fn(sess)
-	}
-	if err != nil {
-		return err
-	}
-	return m.Store.Set(ctx, id, sess)
-}
-
-// context outlives the client: a browser that has gone must not undo a login
-// that it was told of, nor a logout.
-func (s *Session) context() context.Context { return context.WithoutCancel(s.r.Context()) }
-
-// renew is express-session's touch: the cookie runs anew from now.
-func renew(c *filestore.Cookie) {
-	c.Expires = time.Time{}
-	if c.OriginalMaxAge != 0 {
-		c.Expires = time.Now().Add(c.OriginalMaxAge).Truncate(time.Millisecond)
-	}
-}
-
-// The next five decide as express-session's functions of these names. (There
-// isSaved also asks whether the id is the old one, and so saves a regenerated
-// session twice.)
-
-func (s *Session) isModified() bool {
-	return s.renewed || !equal(s.first, s.Values)
-}
-
-func (s *Session) isSaved() bool {
-	return s.saved != nil && equal(s.saved, s.Values)
-}
-
-func (s *Session) shouldSave() bool {
-	if !s.m.SaveUninitialized && s.saved == nil && s.cookieID != s.id {
-		return s.isModified()
-	}
-	return !s.isSaved()
-}
-
-func (s *Session) shouldTouch() bool {
-	return s.cookieID == s.id && !s.shouldSave()
-}
-
-func (s *Session) shouldSetCookie() bool {
-	if s.cookieID != s.id {
-		return s.m.SaveUninitialized || s.isModified()
-	}
-	return s.m.Rolling || !s.Cookie.Expires.IsZero() && s.isModified()
-}
-
-func equal(a, b values) bool {
-	return maps.EqualFunc(a, b, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
-}
-
-// Flash keeps msg under kind until Flashes reads it, in a later request most
-// often. The member and its shape are those of connect-flash.
-func (s *Session) Flash(kind string, msg string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	flash, err := filestore.Value[map[string][]string](s.Session, flashMember)
-	if err != nil {
-		return err
-	}
-	if flash == nil {
-		flash = make(map[string][]string)
-	}
-	flash[kind] = append(flash[kind], msg)
-	return s.Session.Put(flashMember, flash)
-}
-
-// Flashes returns the messages of kind, oldest first, and forgets them.
-func (s *Session) Flashes(kind string) ([]string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	flash, err := filestore.Value[map[string][]string](s.Session, flashMember)
-	if err != nil {
-		return nil, err
-	}
-	msgs, ok := flash[kind]
-	if !ok {
-		return nil, nil
-	}
-	delete(flash, kind)
-	return msgs, s.Session.Put(flashMember, flash)
-}
-
-const flashMember = "flash"
+// LogValue is Format for log/slog.
+func (s *Session) LogValue() slog.Value { return slog.StringValue("session.Session") }

@@ -1,0 +1,4 @@
+package session
+
+// UniteFlash is for the fuzzer.
+var UniteFlash = uniteFlash

@@ -1,0 +1,180 @@
+package session
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+const flashMember = "flash" // connect-flash's
+
+// Flash keeps msg under kind until Flashes reads it, in a later request most
+// often. The member and its shape are those of connect-flash: lists by kind. What an
+// application has put under kind in place of a list becomes the first of the list.
+// Messages that parallel requests keep are united when they are stored.
+func (s *Session) Flash(kind string, msg string) error {
+	if s == nil {
+		return ErrNoSession
+	}
+	var text filestore.Session
+	if err := text.Put(flashMember, map[string]string{kind: msg}); err != nil {
+		return err // the kind or the message is not UTF-8
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kinds, err := s.flash()
+	if err != nil {
+		return err
+	}
+	var one map[string]json.RawMessage
+	if err := json.Unmarshal(text.Values[flashMember], &one); err != nil {
+		return err
+	}
+	if kinds[kind], err = encode(append(list(kinds[kind]), one[kind])); err != nil {
+		return err
+	}
+	return s.putFlash(kinds)
+}
+
+// Flashes returns the messages of kind, oldest first, and forgets them. Of one that
+// is not a string it returns the JSON; see FlashesAs.
+func (s *Session) Flashes(kind string) ([]string, error) {
+	raws, err := FlashesAs[json.RawMessage](s, kind)
+	if raws == nil || err != nil {
+		return nil, err
+	}
+	msgs := make([]string, len(raws))
+	for i, raw := range raws {
+		if raw[0] != '"' || json.Unmarshal(raw, &msgs[i]) != nil {
+			msgs[i] = string(raw)
+		}
+	}
+	return msgs, nil
+}
+
+// FlashesAs is Session.Flashes for messages that other code has put there as
+// something else than strings, such as objects. If one is not a T it is an error, and
+// none is forgotten.
+func FlashesAs[T any](s *Session, kind string) ([]T, error) {
+	if s == nil {
+		return nil, ErrNoSession
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kinds, err := s.flash()
+	if err != nil {
+		return nil, err
+	}
+	raw, ok := kinds[kind]
+	if !ok {
+		return nil, nil
+	}
+	msgs := []T{}
+	for _, raw := range list(raw) {
+		var msg T
+		if err := json.Unmarshal(raw, &msg); err != nil {
+			return nil, fmt.Errorf("session: a flash message of kind %q is not a %T", kind, msg)
+		}
+		msgs = append(msgs, msg)
+	}
+	delete(kinds, kind)
+	return msgs, s.putFlash(kinds)
+}
+
+// flash returns the lists by kind. Its caller has mu.
+func (s *Session) flash() (values, error) {
+	kinds := values{}
+	raw, ok := s.Values[flashMember]
+	if !ok || bytes.Equal(raw, []byte("null")) {
+		return kinds, nil
+	}
+	if err := json.Unmarshal(raw, &kinds); err != nil {
+		return nil, fmt.Errorf("session: the member %q is not an object of lists, as connect-flash keeps: it is left alone", flashMember)
+	}
+	return kinds, nil
+}
+
+func (s *Session) putFlash(kinds values) error {
+	raw, err := encode(kinds)
+	if err == nil {
+		s.put(flashMember, raw)
+	}
+	return err
+}
+
+// list returns the elements of a list. What is not a list is one of itself alone.
+func list(raw json.RawMessage) []json.RawMessage {
+	if raw == nil {
+		return nil
+	}
+	var elements []json.RawMessage
+	if json.Unmarshal(raw, &elements) != nil {
+		return []json.RawMessage{raw}
+	}
+	return elements
+}
+
+// encode returns the JSON of lists and objects of JSON, which it does not change but
+// for white space: Node does not escape <, > and & either.
+func encode(v any) (json.RawMessage, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSpace(buf.Bytes()), err
+}
+
+// uniteFlash returns the flash member for a session that was loaded with base and
+// that this request has made mine, while others have made it now: what this request
+// read is gone, and what it added is behind what others did. If one of them is not
+// connect-flash's, mine counts.
+func uniteFlash(base, mine, now json.RawMessage) json.RawMessage {
+	var b, m, n values
+	for raw, kinds := range map[*json.RawMessage]*values{&base: &b, &mine: &m, &now: &n} {
+		if *raw != nil && json.Unmarshal(*raw, kinds) != nil {
+			return mine
+		}
+	}
+	united := maps.Clone(n)
+	if united == nil {
+		united = values{}
+	}
+	both := maps.Clone(m)
+	if both == nil {
+		both = values{}
+	}
+	maps.Copy(both, b)
+	for kind := range both {
+		if bytes.Equal(b[kind], m[kind]) {
+			continue
+		}
+		was, is, all := list(b[kind]), list(m[kind]), list(n[kind])
+		if len(is) >= len(was) && slices.EqualFunc(was, is[:len(was)], equalJSON) {
+			is = is[len(was):] // nothing was read
+		} else {
+			for _, msg := range was {
+				if i := slices.IndexFunc(all, func(other json.RawMessage) bool { return equalJSON(other, msg) }); i >= 0 {
+					all = slices.Delete(all, i, i+1)
+				}
+			}
+		}
+		all = append(all, is...)
+		raw, err := encode(all)
+		if err != nil {
+			return mine
+		}
+		united[kind] = raw
+		if len(all) == 0 {
+			delete(united, kind)
+		}
+	}
+	raw, err := encode(united)
+	if err != nil {
+		return mine
+	}
+	return raw
+}

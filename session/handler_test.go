@@ -1,0 +1,313 @@
+package session_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/sealed"
+	"github.com/sessionfilestore/filestore/session"
+)
+
+// A request without a session, as it is outside the Manager's path, made Value, Put and ID panic.
+func TestNilSession(t *testing.T) {
+	var s *session.Session
+	for name, err := range map[string]error{
+		"Put":        s.Put("a", 1),
+		"Flash":      s.Flash("a", "b"),
+		"Save":       s.Save(),
+		"Reload":     s.Reload(),
+		"Regenerate": s.Regenerate(),
+		"Destroy":    s.Destroy(),
+		"Flashes":    func() error { _, err := s.Flashes("a"); return err }(),
+		"FlashesAs":  func() error { _, err := session.FlashesAs[int](s, "a"); return err }(),
+		"Value":      func() error { _, err := session.Value[string](s, "a"); return err }(),
+	} {
+		if !errors.Is(err, session.ErrNoSession) || !strings.Contains(err.Error(), "path") {
+			t.Errorf("%s of a nil Session = %v", name, err)
+		}
+	}
+	s.Delete("a")
+	if id := s.ID(); id != "" {
+		t.Errorf("ID of a nil Session = %q", id)
+	}
+	if text := fmt.Sprint(s); text == "" {
+		t.Error("a nil Session has no text")
+	}
+	if session.From(httptest.NewRequest("GET", "/", nil)) != nil || session.FromContext(context.Background()) != nil {
+		t.Error("a request that passed no Handler has a session")
+	}
+}
+
+// RFC 6265, 5.1.4; and a Manager behind a proxy that strips a prefix.
+func TestPathMatch(t *testing.T) {
+	for _, tt := range []struct {
+		cookie, served, target string
+		want                   bool
+	}{
+		{"", "", "/", true},
+		{"", "", "/x/y", true},
+		{"", "", "*", true},
+		{"/app", "", "/app", true},
+		{"/app", "", "/app/", true},
+		{"/app", "", "/app/x", true},
+		{"/app", "", "/app?x=/", true},
+		{"/app", "", "/application", false},
+		{"/app", "", "/app2/x", false},
+		{"/app", "", "/ap", false},
+		{"/app", "", "/", false},
+		{"/app", "", "*", false},
+		{"/app", "", "/App", false},
+		{"/app/", "", "/app/x", true},
+		{"/app/", "", "/app", false},
+		{"/app/", "", "/application", false},
+		{"/app", "/", "/x", true}, // the proxy strips /app
+		{"/app", "/", "/", true},
+		{"/app", "/inner", "/inner/x", true}, // or gives another prefix
+		{"/app", "/inner", "/app/x", false},
+		{"/", "/api", "/api/x", true}, // or only part of the site has sessions
+		{"/", "/api", "/apis", false},
+	} {
+		m := manager(newStore(t))
+		m.Cookie.Path, m.Path = tt.cookie, tt.served
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RequestURI, r.URL.Path = tt.target, strings.TrimSuffix(tt.target, "?x=/")
+		found := false
+		w := httptest.NewRecorder()
+		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s := session.From(r)
+			found = s != nil
+			s.Put("a", 1)
+		})).ServeHTTP(w, r)
+		if found != tt.want {
+			t.Errorf("cookie path %q, Path %q: %s has a session: %v, want %v", tt.cookie, tt.served, tt.target, found, tt.want)
+		}
+		path := "; Path=" + tt.cookie + ";"
+		if tt.cookie == "" {
+			path = "; Path=/;"
+		}
+		if c := w.Header().Get("Set-Cookie"); found && !strings.Contains(c, path) {
+			t.Errorf("cookie path %q: %q", tt.cookie, c)
+		}
+	}
+}
+
+// Managers within each other have a session each; they silently shared the outer one's.
+func TestNestedManagers(t *testing.T) {
+	site, admin := newStore(t), newStore(t)
+	outer, inner := manager(site), manager(admin)
+	inner.Name, inner.Cookie.Path = "admin.sid", "/admin"
+	srv := serve(t, outer, map[string]http.HandlerFunc{"/admin/": inner.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o, i := outer.From(r), inner.From(r)
+		if o == nil || i == nil || o == i || session.From(r) != i {
+			t.Errorf("outer %v, inner %v", o != nil, i != nil)
+		}
+		o.Put("seen", "admin")
+		i.Put("user", r.URL.Query().Get("user"))
+		if r.URL.Path == "/admin/login" {
+			if err := i.Regenerate(); err != nil {
+				t.Error(err)
+			}
+			i.Put("user", "root")
+		}
+	})).ServeHTTP, "/": func(w http.ResponseWriter, r *http.Request) {
+		if inner.From(r) != nil || session.From(r) != outer.From(r) {
+			t.Error("the inner Manager's session outside it")
+		}
+		show(w, r)
+	}})
+	b := newBrowser(t, srv)
+	text := logged(t, func() {
+		if a := b.get("/admin/?user=anna"); len(a.Cookies()) != 2 {
+			t.Errorf("cookies %q", a.Header["Set-Cookie"])
+		}
+		b.get("/admin/login")
+		if got := b.get("/").body; got != `{"seen":"admin"}`+"\n" {
+			t.Errorf("the outer session has %s", got)
+		}
+	})
+	if text != "" {
+		t.Errorf("log %s", text)
+	}
+	if len(site.files(t)) != 1 || len(admin.files(t)) != 1 {
+		t.Errorf("%d and %d sessions", len(site.files(t)), len(admin.files(t)))
+	}
+	if sess, err := admin.Store.Get(ctx, admin.live(t)[0]); err != nil || string(sess.Values["user"]) != `"root"` {
+		t.Errorf("the inner session is %v, %v", sess, err)
+	}
+
+	// With one cookie for both, the browser could keep only one: that is told.
+	same := manager(admin)
+	text = logged(t, func() {
+		w := httptest.NewRecorder()
+		outer.Handler(same.Handler(http.HandlerFunc(none))).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	})
+	if !strings.Contains(text, "Name") {
+		t.Errorf("two Managers with one cookie: log %q", text)
+	}
+}
+
+// What the mux and the handlers within note in the request reaches whoever is outside.
+func TestRequestIsHandedBack(t *testing.T) {
+	m := manager(newStore(t))
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /things/{id}/{rest...}", func(w http.ResponseWriter, r *http.Request) {
+		r.ParseMultipartForm(1 << 20)
+		io.WriteString(w, r.FormValue("a"))
+	})
+	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.RemoteAddr = "192.0.2.7:1" // as a middleware that believes a proxy does
+		mux.ServeHTTP(w, r)
+	}))
+	for _, panics := range []bool{false, true} {
+		r := httptest.NewRequest("POST", "/things/7/x/y", strings.NewReader("a=1"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		before := r.Context()
+		func() {
+			defer func() { recover() }()
+			if panics {
+				m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r); panic(1) })).ServeHTTP(httptest.NewRecorder(), r)
+				return
+			}
+			h.ServeHTTP(httptest.NewRecorder(), r)
+		}()
+		if r.Pattern != "POST /things/{id}/{rest...}" || r.PathValue("id") != "7" || r.PathValue("rest") != "x/y" ||
+			r.PostForm.Get("a") != "1" || r.RemoteAddr != "192.0.2.7:1" || r.Context() != before {
+			t.Errorf("panics %v: pattern %q, id %q, rest %q, form %v, from %s", panics, r.Pattern, r.PathValue("id"), r.PathValue("rest"), r.PostForm, r.RemoteAddr)
+		}
+	}
+}
+
+// A file that cannot be read was a 500 on every page, the login's too. It is kept, its visitor gets a
+// new session under a new id, and the log is told.
+func TestUnreadableSession(t *testing.T) {
+	key := bytes.Repeat([]byte{7}, 32)
+	codec, err := sealed.New(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		o      filestore.Options
+		damage func(t *testing.T, file string, data []byte) error
+	}{
+		"empty": {filestore.Options{}, func(t *testing.T, file string, data []byte) error { return os.WriteFile(file, nil, 0o600) }},
+		"torn": {filestore.Options{}, func(t *testing.T, file string, data []byte) error {
+			return os.WriteFile(file, data[:len(data)/2], 0o600)
+		}},
+		"no session": {filestore.Options{}, func(t *testing.T, file string, data []byte) error {
+			return os.WriteFile(file, []byte(`{"a":1}`), 0o600)
+		}},
+		"too large": {filestore.Options{MaxSize: 300}, func(t *testing.T, file string, data []byte) error {
+			return os.WriteFile(file, bytes.Replace(data, []byte(`"anna"`), []byte(`"`+strings.Repeat("a", 300)+`"`), 1), 0o600)
+		}},
+		"a directory": {filestore.Options{}, func(t *testing.T, file string, data []byte) error {
+			return errors.Join(os.Remove(file), os.Mkdir(file, 0o700))
+		}},
+		"a link": {filestore.Options{}, func(t *testing.T, file string, data []byte) error {
+			other := filepath.Join(t.TempDir(), "x")
+			return errors.Join(os.WriteFile(other, data, 0o600), os.Remove(file), os.Symlink(other, file))
+		}},
+		"two names": {filestore.Options{}, func(t *testing.T, file string, data []byte) error { return os.Link(file, file+".backup") }},
+		"encrypted": {filestore.Options{}, func(t *testing.T, file string, data []byte) error {
+			b, err := codec.Encode("x", data)
+			return errors.Join(err, os.WriteFile(file, b, 0o600))
+		}},
+		"not encrypted": {filestore.Options{Codec: codec}, func(t *testing.T, file string, data []byte) error {
+			return os.WriteFile(file, []byte(`{"cookie":{}}`), 0o600)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			o := tt.o
+			o.NoSync, o.ReapInterval = true, -1
+			s, err := filestore.Open(dir, &o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/login": func(w http.ResponseWriter, r *http.Request) { regenerate(w, r); put(w, r) }})
+			old := cookieOf(do(t, srv, "/put?user=anna", ""))
+			file := filepath.Join(dir, idOf(t, old)+".json")
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.damage(t, file, data); err != nil {
+				t.Fatal(err)
+			}
+			before, _ := os.ReadFile(file)
+			var fresh string
+			text := logged(t, func() {
+				if a := do(t, srv, "/show", old); a.StatusCode != 200 || a.body != "{}\n" {
+					t.Errorf("a page: %d %s", a.StatusCode, a.body)
+				}
+				a := do(t, srv, "/login?user=bert", old)
+				fresh = cookieOf(a)
+				if a.StatusCode != 200 || fresh == "" || fresh == old {
+					t.Errorf("login: %d, cookie %q", a.StatusCode, fresh)
+				}
+			})
+			if strings.Count(text, "\n") != 2 || strings.Contains(text, idOf(t, old)) || strings.Contains(text, "anna") {
+				t.Errorf("log %s", text)
+			}
+			if got := do(t, srv, "/show", fresh).body; got != `{"user":"bert"}`+"\n" {
+				t.Errorf("after the login: %s", got)
+			}
+			if got := do(t, srv, "/show", old+"; "+fresh).body; got != `{"user":"bert"}`+"\n" {
+				t.Errorf("with both cookies: %s", got)
+			}
+			if after, _ := os.ReadFile(file); !bytes.Equal(after, before) {
+				t.Errorf("the file is now %s", after)
+			}
+			if _, err := os.Lstat(file); err != nil {
+				t.Errorf("the file is gone: %v", err)
+			}
+		})
+	}
+}
+
+// The server removes the files of an upload from the request that it made, not
+// from the copy that carries the session.
+func TestUploadsAreRemoved(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	if os.TempDir() != os.Getenv("TMPDIR") {
+		interop.Skip(t, "this system's temporary directory cannot be set") // Windows
+	}
+	h := manager(newStore(t)).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseMultipartForm(1 << 10); err != nil {
+			t.Error(err)
+		}
+		if files, _ := os.ReadDir(os.TempDir()); len(files) != 1 {
+			t.Errorf("%d files while handling", len(files))
+		}
+	}))
+	srv := httptest.NewServer(h)
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	part, err := form.CreateFormFile("file", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part.Write(make([]byte, 1<<20))
+	form.Close()
+	res, err := http.Post(srv.URL, form.FormDataContentType(), &body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	srv.Close()
+	if files, _ := os.ReadDir(os.TempDir()); len(files) != 0 {
+		t.Errorf("%d files are left", len(files))
+	}
+}

@@ -1,0 +1,417 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/session"
+)
+
+// live returns the ids of the live sessions.
+func (s *recorder) live(t testing.TB) []string {
+	t.Helper()
+	var ids []string
+	for e, err := range s.Store.All(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
+
+// keepUser is what people write to get a new id with the same user.
+func keepUser(r *http.Request) error {
+	s := session.From(r)
+	user, err := session.Value[string](s, "user")
+	if err == nil {
+		err = s.Regenerate()
+	}
+	s.Put("user", user) // whatever Regenerate said
+	return err
+}
+
+// A logout beside a request that changes the id wins, whichever comes first: the user was logged in
+// again under the new id.
+func TestLogoutBesideRegenerate(t *testing.T) {
+	for _, first := range []string{"logout", "regenerate", "regenerate, save"} {
+		stores(t, func(t *testing.T, s session.Store) {
+			m := manager(s)
+			var id, next string
+			var err error
+			srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/show": show})
+			id = idOf(t, cookieOf(do(t, srv, "/put?user=anna", "")))
+			logout := func(during func()) {
+				request(m, id, "/", func(w http.ResponseWriter, r *http.Request) { during(); destroy(w, r) })
+			}
+			w := request(m, id, "/", func(w http.ResponseWriter, r *http.Request) {
+				if first == "logout" {
+					logout(func() {})
+					err = keepUser(r)
+				} else {
+					logout(func() { // has loaded the old session
+						err = keepUser(r)
+						if first == "regenerate, save" {
+							session.From(r).Save()
+						}
+					})
+				}
+				next = session.From(r).ID()
+			})
+			if first == "logout" != errors.Is(err, filestore.ErrNotFound) {
+				t.Errorf("%s first: Regenerate = %v", first, err)
+			}
+			if w.Code != 200 || first != "regenerate, save" && w.Header().Get("Set-Cookie") != "" { // of a session that is gone
+				t.Errorf("%s first: status %d, cookie %q", first, w.Code, w.Header().Get("Set-Cookie"))
+			}
+			for _, id := range []string{id, next} {
+				if sess, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) {
+					t.Errorf("%s first: the user is still there: %v, %v", first, sess, err)
+				}
+			}
+		})
+	}
+}
+
+// Of several requests that replace one session one succeeds.
+func TestParallelRegenerate(t *testing.T) {
+	for range long(20, 500) {
+		s := newStore(t)
+		m := manager(s)
+		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put})
+		id := idOf(t, cookieOf(do(t, srv, "/put?user=anna", "")))
+		var loaded, wg sync.WaitGroup
+		loaded.Add(8)
+		var mu sync.Mutex
+		var won []string
+		for range 8 {
+			wg.Go(func() {
+				var err error
+				var next string
+				w := request(m, id, "/", func(w http.ResponseWriter, r *http.Request) {
+					loaded.Done()
+					loaded.Wait()
+					err = keepUser(r)
+					next = session.From(r).ID()
+				})
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case err == nil && len(w.Result().Cookies()) == 1:
+					won = append(won, next)
+				case !errors.Is(err, filestore.ErrNotFound) || len(w.Result().Cookies()) != 0:
+					t.Errorf("Regenerate = %v, cookies %q", err, w.Header()["Set-Cookie"])
+				}
+			})
+		}
+		wg.Wait()
+		if live := s.live(t); len(won) != 1 || !slices.Equal(live, won) {
+			t.Fatalf("%d succeeded; live sessions %d", len(won), len(live))
+		}
+	}
+}
+
+// A login that cannot be stored leaves the old session as it was, and its cookie valid.
+func TestRegenerateFails(t *testing.T) {
+	for _, op := range []string{"create", "update", "get"} {
+		s := newStore(t)
+		m := manager(s)
+		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/show": show, "/login": func(w http.ResponseWriter, r *http.Request) {
+			sess := session.From(r)
+			before := sess.ID()
+			s.failOn(op, syscall.ENOSPC)
+			err := sess.Regenerate()
+			s.failOn("", nil)
+			if op == "get" { // which Regenerate has no need of
+				if err != nil {
+					t.Errorf("%s fails: Regenerate = %v", op, err)
+				}
+				return
+			}
+			if !errors.Is(err, syscall.ENOSPC) || sess.ID() != before || string(sess.Values["cart"]) != `"1"` {
+				t.Errorf("%s fails: Regenerate = %v, id kept %v, values %s", op, err, sess.ID() == before, sess.Values)
+			}
+			http.Error(w, "sorry", 500)
+		}})
+		cookie := cookieOf(do(t, srv, "/put?cart=1", ""))
+		do(t, srv, "/login", cookie)
+		if op == "get" {
+			continue
+		}
+		if got := do(t, srv, "/show", cookie).body; got != `{"cart":"1"}`+"\n" || len(s.live(t)) != 1 {
+			t.Errorf("%s fails: the old cookie opens %s, %d sessions", op, got, len(s.live(t)))
+		}
+	}
+}
+
+// After a Destroy that failed, Regenerate returned nil, and the old cookie went on working.
+func TestRegenerateAfterFailedDestroy(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	for _, op := range []string{"destroy", ""} { // the store fails in Destroy alone, or in everything
+		for _, again := range []bool{true, false} {
+			var first, second error
+			srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/show": show, "/logout": func(w http.ResponseWriter, r *http.Request) {
+				s.failOn(op, fs.ErrPermission)
+				first = session.From(r).Destroy()
+				if again {
+					s.setFail(nil)
+				}
+				second = session.From(r).Regenerate()
+				s.setFail(nil)
+			}})
+			cookie := cookieOf(do(t, srv, "/put?user=anna", ""))
+			do(t, srv, "/logout", cookie)
+			if first == nil {
+				t.Error("Destroy returned nil")
+			}
+			if got := do(t, srv, "/show", cookie).body; second == nil && got != "{}\n" {
+				t.Errorf("failing %q, again %v: Regenerate returned nil, and the old cookie opens %s", op, again, got)
+			}
+			if again && second != nil {
+				t.Errorf("failing %q: Regenerate = %v", op, second)
+			}
+		}
+	}
+}
+
+// Nothing happens to the session once the browser cannot be told of a new id.
+func TestRegenerateTooLate(t *testing.T) {
+	for name, tt := range map[string]struct {
+		wrap   func(h http.Handler) http.Handler
+		before func(w http.ResponseWriter, r *http.Request)
+	}{
+		"header written": {nil, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) }},
+		"body written":   {nil, func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("x")) }},
+		"flushed":        {nil, func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush() }},
+		"redirected":     {nil, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", 302) }},
+		"client gone": {func(h http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				c, cancel := context.WithCancel(r.Context())
+				r = r.WithContext(context.WithValue(c, cancelKey{}, cancel))
+				h.ServeHTTP(w, r)
+			})
+		}, func(w http.ResponseWriter, r *http.Request) { r.Context().Value(cancelKey{}).(context.CancelFunc)() }},
+		"timed out outside": {func(h http.Handler) http.Handler {
+			return http.TimeoutHandler(h, 10*time.Millisecond, "")
+		}, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
+	} {
+		s := newStore(t)
+		m := manager(s)
+		done := make(chan error, 1)
+		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put})
+		cookie := cookieOf(do(t, srv, "/put?user=anna", ""))
+		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			tt.before(w, r)
+			done <- keepUser(r)
+		}))
+		if tt.wrap != nil {
+			h = tt.wrap(h)
+		}
+		late := httptest.NewServer(h)
+		do(t, late, "/", cookie)
+		if err := <-done; !errors.Is(err, session.ErrTooLate) {
+			t.Errorf("%s: Regenerate = %v", name, err)
+		}
+		late.Close()
+		if live := s.live(t); len(live) != 1 || live[0] != idOf(t, cookie) {
+			t.Errorf("%s: live sessions %q", name, live)
+		}
+	}
+}
+
+type cancelKey struct{}
+
+// A TimeoutHandler within has given the handler up, and our response has left.
+func TestRegenerateAfterTimeoutWithin(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	done, answered := make(chan error, 1), make(chan bool)
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/slow": http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-answered
+		done <- keepUser(r)
+	}), 10*time.Millisecond, "").ServeHTTP})
+	cookie := cookieOf(do(t, srv, "/put?user=anna", ""))
+	if a := do(t, srv, "/slow", cookie); a.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("status %d", a.StatusCode)
+	}
+	close(answered)
+	if err := <-done; !errors.Is(err, session.ErrTooLate) {
+		t.Errorf("Regenerate = %v", err)
+	}
+	if live := s.live(t); len(live) != 1 || live[0] != idOf(t, cookie) {
+		t.Errorf("live sessions %q", live)
+	}
+}
+
+// After a Flush or Hijack that the writer cannot do, Regenerate left the cookie of the destroyed id
+// in the header.
+func TestRegenerateAfterFailedFlush(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	for name, try := range map[string]func(w http.ResponseWriter) error{
+		"Hijack": func(w http.ResponseWriter) error { _, _, err := http.NewResponseController(w).Hijack(); return err },
+		"Flush":  func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() },
+	} {
+		for _, c := range []string{"", signed("old")} {
+			if err := s.Store.Set(ctx, "old", new(filestore.Session)); err != nil {
+				t.Fatal(err)
+			}
+			rec := httptest.NewRecorder()
+			r := httptest.NewRequest("GET", "/?a=1", nil)
+			if c != "" {
+				r.Header.Set("Cookie", c)
+			}
+			var id string
+			m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				http.SetCookie(w, &http.Cookie{Name: "other", Value: "1"})
+				put(w, r)
+				if err := try(w); !errors.Is(err, http.ErrNotSupported) {
+					t.Errorf("%s = %v", name, err)
+				}
+				if err := session.From(r).Regenerate(); err != nil {
+					t.Errorf("after a failed %s: Regenerate = %v", name, err)
+				}
+				id = session.From(r).ID()
+			})).ServeHTTP(struct{ http.ResponseWriter }{rec}, r)
+			cookies := rec.Header()["Set-Cookie"]
+			if len(cookies) != 2 || !strings.HasPrefix(cookies[0], "other=") || !strings.HasPrefix(cookies[1], signed(id)) {
+				t.Errorf("after a failed %s: cookies %q, want that of %s", name, cookies, id)
+			}
+		}
+	}
+}
+
+// A late answer with the old cookie must not undo a login in the browser.
+func TestLateAnswerSetsNoCookie(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	m.SaveUninitialized = true
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/show": show, "/login": func(w http.ResponseWriter, r *http.Request) {
+		if err := session.From(r).Regenerate(); err != nil {
+			t.Error(err)
+		}
+		put(w, r)
+	}})
+	old := cookieOf(do(t, srv, "/put?cart=1", ""))
+	fresh := cookieOf(do(t, srv, "/login?user=anna", old))
+	for _, path := range []string{"/show", "/put?a=1"} {
+		if a := do(t, srv, path, old); a.Header.Get("Set-Cookie") != "" || a.StatusCode != 200 {
+			t.Errorf("%s with the old cookie: %d, %q", path, a.StatusCode, a.Header.Get("Set-Cookie"))
+		}
+	}
+	if n := len(s.files(t)); n != 1 {
+		t.Errorf("%d files", n)
+	}
+	// But whoever logs in again gets a session.
+	if a := do(t, srv, "/login?user=bert", old); cookieOf(a) == "" || do(t, srv, "/show", cookieOf(a)).body != `{"user":"bert"}`+"\n" {
+		t.Errorf("a login with the old cookie: %q", a.Header.Get("Set-Cookie"))
+	}
+	if got := do(t, srv, "/show", fresh).body; got != `{"user":"anna"}`+"\n" {
+		t.Errorf("the first login has %s", got)
+	}
+	// An id that was destroyed, or never was, is no replaced one.
+	if a := do(t, srv, "/put?a=1", signed("unknown")); cookieOf(a) == "" {
+		t.Error("no cookie for an unknown id")
+	}
+}
+
+// GenID may look at the session that it is making an id for, and at any other.
+func TestGenIDLooksAtTheSession(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	n := 0
+	m.GenID = func(r *http.Request) (string, error) {
+		n++
+		sess := session.From(r)
+		session.Value[string](sess, "user")
+		sess.Put("n", n)
+		sess.Delete("n")
+		return strings.Repeat("x", 20+n) + sess.ID(), nil
+	}
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/regenerate": regenerate})
+	cookie := cookieOf(do(t, srv, "/put?user=anna", ""))
+	if a := do(t, srv, "/regenerate", cookie); a.StatusCode != 200 || cookieOf(a) == "" {
+		t.Errorf("%d, cookie %q", a.StatusCode, cookieOf(a))
+	}
+}
+
+// A Store or Codec that panics, with a middleware within that recovers, made the request hang.
+func TestPanickingStore(t *testing.T) {
+	for _, op := range []string{"create", "update", "touch", "destroy"} {
+		s := &panicking{recorder: newStore(t)}
+		m := manager(s)
+		m.Rolling = true
+		cookie := cookieOf(answer{request(m, "none", "/?a=1", put).Result(), ""})
+		s.at = op
+		handler := map[string]http.HandlerFunc{"create": put, "update": put, "touch": none, "destroy": destroy}[op]
+		r := httptest.NewRequest("GET", "/?b=1", nil)
+		if op != "create" {
+			r.Header.Set("Cookie", cookie)
+		}
+		w := httptest.NewRecorder()
+		done := make(chan bool)
+		go func() {
+			defer close(done)
+			m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s: no panic", op)
+					}
+
+					session.From(r).ID()
+					w.WriteHeader(500)
+				}()
+				handler(w, r)
+				w.Write([]byte("x"))
+			})).ServeHTTP(w, r)
+		}()
+		select {
+		case <-done:
+			if w.Code != 500 {
+				t.Errorf("%s: status %d", op, w.Code)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: the request hangs", op)
+		}
+	}
+}
+
+// panicking panics in one method.
+type panicking struct {
+	*recorder
+	at string
+}
+
+func (s *panicking) try(op string) {
+	if s.at == op {
+		panic("the store has a defect")
+	}
+}
+
+func (s *panicking) Create(ctx context.Context, id string, sess *filestore.Session) error {
+	s.try("create")
+	return s.recorder.Create(ctx, id, sess)
+}
+func (s *panicking) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
+	s.try("update")
+	return s.recorder.Update(ctx, id, fn)
+}
+func (s *panicking) Touch(ctx context.Context, id string, c *filestore.Cookie) error {
+	s.try("touch")
+	return s.recorder.Touch(ctx, id, c)
+}
+func (s *panicking) Destroy(ctx context.Context, id string) error {
+	s.try("destroy")
+	return s.recorder.Destroy(ctx, id)
+}
