@@ -119,6 +119,7 @@ func (s *Session) commit() (header string, err error) {
 	// sessions that the request's cookie named.
 	store = store || s.stored && s.cookieChanged() && (s.accessed || s.cookieID != s.id)
 	unsure := !store && s.stored && len(s.written) > 0
+	nobody := !s.stored && s.r.Context().Err() != nil
 	changed := s.isModified() || s.cookieChanged()
 	reach := s.reach()
 	s.mu.Unlock()
@@ -127,6 +128,8 @@ func (s *Session) commit() (header string, err error) {
 		return "", err
 	case reach != nil && (cookie || store):
 		return "", s.unreachable(reach, changed)
+	case nobody:
+		return "", nil // is there to take the cookie of a new session
 	case unsure:
 		if store, err = s.undone(); err != nil {
 			return "", s.gone(err, true)

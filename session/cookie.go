@@ -66,7 +66,11 @@ func (m *Manager) cookieIDs(r *http.Request) iter.Seq2[string, bool] {
 			if !ok || id == "" {
 				continue
 			}
-			if _, ok := Unsign(signed, m.Secrets[0]); !yield(id, !ok) {
+			first := len(m.Secrets) == 1
+			if !first {
+				_, first = Unsign(signed, m.Secrets[0])
+			}
+			if !yield(id, !first) {
 				return
 			}
 		}

@@ -415,3 +415,26 @@ func (s *panicking) Destroy(ctx context.Context, id string) error {
 	s.try("destroy")
 	return s.recorder.Destroy(ctx, id)
 }
+
+// A new session of a client that has gone is not stored: nobody would ever find it.
+func TestNobodyIsThere(t *testing.T) {
+	s := newStore(t)
+	srv := manager(s)
+	for _, when := range []string{"before", "after"} {
+		c, cancel := context.WithCancel(ctx)
+		r := httptest.NewRequestWithContext(c, "GET", "/?a=1", nil)
+		w := httptest.NewRecorder()
+		srv.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			put(w, r)
+			if when == "before" {
+				cancel()
+			}
+			w.Write([]byte("x"))
+			cancel()
+			put(w, r)
+		})).ServeHTTP(w, r)
+		if n := len(s.files(t)); n != map[string]int{"before": 0, "after": 1}[when] || w.Code != 200 {
+			t.Errorf("gone %s the header: %d files, status %d", when, n, w.Code)
+		}
+	}
+}

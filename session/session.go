@@ -199,7 +199,8 @@ var (
 // goes nowhere. Of a nil Session they do nothing, and return ErrNoSession if they
 // return an error. The fields of the filestore.Session within, Values and Cookie,
 // are for one goroutine, do not exist of a nil Session, and Regenerate and Reload
-// replace it: do not keep it.
+// replace it: do not keep it. What is changed in Values directly is told by comparing
+// it with what was loaded; Put and Delete also count if they change nothing.
 //
 // To change the cookie's life set Cookie.OriginalMaxAge, after any Regenerate:
 // 0 is a cookie that ends with the browser, anything else at least a second.
