@@ -401,6 +401,19 @@ func TestCookieHeaders(t *testing.T) {
 		}
 	})
 
+	// For Node a path is the beginning of a text, so that /ap has /app; browsers send no cookie there.
+	t.Run("33 the path of another directory", func(t *testing.T) {
+		node := nodeSite(t, n, object{"memory": true, "session": object{"cookie": object{"path": "/ap"}}})
+		goes := goSite(t, &session.Manager{Store: open(t, t.TempDir(), nil), Cookie: session.CookieOptions{Path: "/ap"}})
+		node.url, goes.url = node.url+"/app", goes.url+"/app"
+		if a := node.run(t, "", step{"put", "views", 1}); len(a.SetCookie) != 1 {
+			t.Errorf("node: Set-Cookie %q", a.SetCookie)
+		}
+		if a := goes.run(t, "", step{"put", "views", 1}); len(a.SetCookie) != 0 || a.Status != http.StatusInternalServerError { // there is no session to put it in
+			t.Errorf("go: status %d, Set-Cookie %q", a.Status, a.SetCookie)
+		}
+	})
+
 	// Behind a proxy that ends TLS and is not trusted no cookie is sent. Node stores a session all the
 	// same, one for each request.
 	t.Run("33 a cookie that cannot be sent", func(t *testing.T) {
