@@ -74,13 +74,14 @@ func (s *Session) follow() error {
 	if c.OriginalMaxAge == was.OriginalMaxAge && !c.Expires.Equal(was.Expires) {
 		c.OriginalMaxAge = untilExpires(c.Expires)
 	}
-	changed := c.OriginalMaxAge != was.OriginalMaxAge
+	if c.OriginalMaxAge != was.OriginalMaxAge { // what others have written into the file is theirs to answer for
+		if err := checkLife("Session.Cookie.OriginalMaxAge", c.OriginalMaxAge); err != nil {
+			return err
+		}
+	}
 	renew(c)
 	s.lastCookie = *c
-	if !changed {
-		return nil // what others have written into the file is theirs to answer for
-	}
-	return checkLife("Session.Cookie.OriginalMaxAge", c.OriginalMaxAge)
+	return nil
 }
 
 // untilExpires returns the OriginalMaxAge of a cookie that expires then.
@@ -99,87 +100,120 @@ func (s *Session) reach() error {
 		return nil
 	case s.left || s.ended:
 		return ErrTooLate
-	case s.Cookie.OriginalMaxAge < 0:
-		return fmt.Errorf("%w: it has expired; look at CookieOptions.Expires, which has passed, or at what the handler sets", ErrCookie)
 	}
-	return s.m.unsettable(&s.Cookie, s.r)
+	return s.m.settable(&s.Cookie, s.secure)
+}
+
+// A decision is what is to become of a session.
+type decision struct {
+	cookie, store bool
+	unsure        bool  // whether to store: see undone
+	changed       bool  // something is lost if it is not stored
+	reach         error // why a new session cannot be found again
+}
+
+func (s *Session) decide() (d decision, over bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return d, true, nil
+	}
+	if err := s.follow(); err != nil {
+		return d, false, err
+	}
+	d.cookie, d.store = s.shouldSetCookie(), s.shouldSave()
+	// A changed cookie is otherwise left to access, of which there is one, for
+	// sessions that the request's cookie named.
+	_, toucher := s.m.Store.(Toucher)
+	d.store = d.store || s.stored && s.cookieChanged() && (!toucher || s.accessed || s.cookieID != s.id)
+	d.unsure = !d.store && s.stored && len(s.written) > 0
+	d.changed = s.isModified() || s.cookieChanged()
+	d.reach = s.reach()
+	return d, false, nil
 }
 
 // commit stores the session if it should be, and returns the Set-Cookie header that
 // should be sent, "" if none. Its caller has the turn.
 func (s *Session) commit() (header string, err error) {
-	s.mu.Lock()
-	if s.destroyed {
-		s.mu.Unlock()
-		return "", nil
-	}
-	err = s.follow()
-	cookie, store := s.shouldSetCookie(), s.shouldSave()
-	// A changed cookie is otherwise left to access, of which there is one, for
-	// sessions that the request's cookie named.
-	store = store || s.stored && s.cookieChanged() && (s.accessed || s.cookieID != s.id)
-	unsure := !store && s.stored && len(s.written) > 0
-	nobody := !s.stored && s.r.Context().Err() != nil
-	changed := s.isModified() || s.cookieChanged()
-	reach := s.reach()
-	s.mu.Unlock()
+	d, over, err := s.decide()
 	switch {
-	case err != nil:
+	case over, err != nil:
 		return "", err
-	case reach != nil && (cookie || store):
-		return "", s.unreachable(reach, changed)
-	case nobody:
-		return "", nil // is there to take the cookie of a new session
-	case unsure:
-		if store, err = s.undone(); err != nil {
+	case d.reach != nil && (d.cookie || d.store):
+		return "", s.unreachable(d)
+	case d.unsure:
+		if d.store, err = s.undone(); err != nil {
 			return "", s.gone(err, true)
 		}
-		changed = changed || store
+		d.changed = d.changed || d.store
 	}
 	switch {
-	case store:
-		err = s.gone(s.save(), changed)
+	case d.store:
+		err = s.gone(s.save(), d.changed)
 		s.mu.Lock()
-		s.accessed = err == nil
+		s.accessed = s.accessed || err == nil
 		s.mu.Unlock()
-	case cookie: // not for a session that is gone
-		err := s.access()
-		s.mu.Lock()
-		s.touchErr = join(s.touchErr, err)
-		cookie = s.touchErr == nil // else it would promise what the store has not
-		s.mu.Unlock()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !cookie || s.destroyed || s.left || err != nil {
-		return "", err
-	}
-	switch reason := s.m.unsettable(&s.Cookie, s.r); {
-	case reason == nil:
-	case !errors.Is(reason, ErrCookie):
-		s.touchErr = join(s.touchErr, reason)
-		return "", nil
-	default: // of a loaded session, whose cookie somebody has made so: what Node does, but not in silence
-		s.m.say(reason.Error())
-		if s.Cookie.Secure {
+	case d.cookie: // not for a session that is gone
+		err = s.access(true)
+		if err != nil { // no reason to refuse the page, but the cookie would promise what the store has not
+			s.later(err)
 			return "", nil
 		}
 	}
-	s.sentID = s.id
-	return s.setCookie(), nil
+	header, warning := s.answer(d.cookie)
+	if warning != nil {
+		s.m.say(warning)
+	}
+	return header, err
 }
 
-// unreachable tells that a new session is not stored; changed says whether
-// anything is lost by that.
-func (s *Session) unreachable(reason error, changed bool) error {
+// hasReplaced reports that the session has replaced the one that the browser knows.
+func (s *Session) hasReplaced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.renewed && s.cookieID != "" && s.stored
+}
+
+// answer returns the Set-Cookie header of a session that is stored, and what is to be
+// said of it.
+func (s *Session) answer(cookie bool) (header string, warning error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !cookie || s.over || s.left || !s.stored {
+		return "", nil
+	}
+	c := &s.Cookie
+	switch warning = s.m.unsettable(c, s.secure); {
+	case warning != nil && !errors.Is(warning, ErrCookie):
+		s.touchErr = join(s.touchErr, warning)
+		return "", nil
+	case warning != nil && c.Secure:
+		// Of a loaded session, whose cookie somebody has made so: what Node does, but not in silence.
+		return "", warning
+	case warning == nil && c.Domain != "" && !domainMatch(s.host, c.Domain):
+		warning = fmt.Errorf("session: the cookie's domain %s does not cover the host of a request, so that browsers drop it unless a proxy has changed the host", c.Domain)
+	}
+	s.sentID = s.id
+	return s.setCookie(), warning
+}
+
+// unreachable tells that a new session is not stored.
+func (s *Session) unreachable(d decision) error {
 	switch {
-	case errors.Is(reason, ErrCookie): // it is about the settings, so that each request would tell it
-		s.m.say(reason.Error())
+	case errors.Is(d.reach, ErrCookie): // it is about the settings, so that each request would tell it
+		s.m.say(d.reach)
 		return nil
-	case changed:
-		return reason
+	case d.changed:
+		return d.reach
 	}
 	return nil
+}
+
+// later keeps an error that can change nothing of the response until its end.
+func (s *Session) later(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.touchErr = join(s.touchErr, err)
 }
 
 // A change is what a request has made of its session, as the Store is to have it.
@@ -188,13 +222,14 @@ type change struct {
 	stored       bool
 	values, base values
 	written      map[string]bool
+	read         map[string]bool // kinds of flash messages
 	cookie       filestore.Cookie
 	cookieToo    bool
 }
 
 // pending returns the change that is to be stored; its caller has mu.
 func (s *Session) pending() change {
-	return change{s.id, s.stored, maps.Clone(s.Values), s.base, maps.Clone(s.written), s.Cookie, s.cookieChanged()}
+	return change{s.id, s.stored, maps.Clone(s.Values), s.base, maps.Clone(s.written), maps.Clone(s.read), s.Cookie, s.cookieChanged()}
 }
 
 // save stores the session. Its caller has the turn.
@@ -202,19 +237,21 @@ func (s *Session) save() error {
 	s.mu.Lock()
 	err := s.follow()
 	reach := s.reach()
-	c, destroyed := s.pending(), s.destroyed
+	c, over, ended := s.pending(), s.over, s.ended
 	s.mu.Unlock()
 	switch {
-	case destroyed:
+	case ended:
+		return fmt.Errorf("session: save: %w", ErrTooLate)
+	case over:
 		return fmt.Errorf("session: save: %w", filestore.ErrNotFound)
 	case err != nil:
 		return err
 	case !c.stored && reach != nil:
 		return fmt.Errorf("session: save: %w", reach)
 	case c.stored:
-		err = s.m.update(s.context(), c.id, c.merge)
+		err = s.m.update(s.ctx, c.id, c.merge)
 	default:
-		err = s.m.create(s.context(), c.id, &filestore.Session{Cookie: c.cookie, Values: c.values})
+		err = s.m.create(s.ctx, c.id, &filestore.Session{Cookie: c.cookie, Values: c.values})
 	}
 	if err != nil {
 		return err
@@ -224,7 +261,7 @@ func (s *Session) save() error {
 	s.stored = true
 	s.base, s.saved, s.baseCookie = c.values, c.values, c.cookie
 	s.forgetWritten(c)
-	s.lives(time.Now(), 1)
+	s.lives(s.m.life(&c.cookie))
 	return nil
 }
 
@@ -246,7 +283,7 @@ func (c *change) apply(now values) {
 	for key, raw := range c.values {
 		if old, ok := c.base[key]; !ok || c.written[key] || !bytes.Equal(old, raw) {
 			if key == flashMember {
-				raw = uniteFlash(old, raw, now[key])
+				raw = uniteFlash(old, raw, now[key], c.read)
 			}
 			now[key] = raw
 		}
@@ -269,7 +306,7 @@ func (s *Session) undone() (bool, error) {
 	s.mu.Lock()
 	c := s.pending()
 	s.mu.Unlock()
-	sess, err := s.m.get(s.context(), c.id)
+	sess, err := s.m.get(s.ctx, c.id)
 	if err != nil {
 		return false, err
 	}
@@ -289,6 +326,9 @@ func (s *Session) forgetWritten(c change) {
 	for key := range c.written {
 		if equalJSON(s.Values[key], c.values[key]) { // else it was written again meanwhile
 			delete(s.written, key)
+			if key == flashMember {
+				s.read = nil
+			}
 		}
 	}
 }
@@ -341,29 +381,34 @@ func (m *Manager) take(ctx context.Context, id string) error {
 	return nil
 }
 
-// access touches a loaded session that is not stored.
-func (s *Session) access() error {
+// access touches a loaded session that is not stored. If it has been touched already,
+// it looks whether the session is still there if that is to be known.
+func (s *Session) access(look bool) error {
 	t, ok := s.m.Store.(Toucher)
 	s.mu.Lock()
-	if !ok || s.accessed || s.destroyed || !s.shouldTouch() {
+	id, is, base, accessed := s.id, s.Cookie, s.baseCookie, s.accessed
+	if !ok || s.over || !s.shouldTouch() || accessed && !look {
 		s.mu.Unlock()
 		return nil
 	}
 	s.accessed = true
-	id, is := s.id, s.Cookie
+	s.mu.Unlock()
+	if accessed {
+		_, err := s.m.get(s.ctx, id)
+		return s.gone(err, false)
+	}
 	c := &is
-	if !s.cookieChanged() {
+	if !differ(is, base) {
 		c = nil // its own, which another request may have changed meanwhile
 	}
-	s.mu.Unlock()
-	err := s.gone(t.Touch(s.context(), id, c), false)
+	if err := s.gone(t.Touch(s.ctx, id, c), false); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil {
-		s.baseCookie = is
-		s.lives(time.Now(), 2)
-	}
-	return err
+	s.baseCookie = is
+	s.lives(s.m.life(&is) / 2) // the write may have been spared
+	return nil
 }
 
 // gone turns an ErrNotFound into nil if another request has destroyed the session
@@ -375,128 +420,9 @@ func (s *Session) gone(err error, changed bool) error {
 	if !s.stored || !errors.Is(err, filestore.ErrNotFound) {
 		return err
 	}
-	s.destroyed = true
-	if changed && (errors.Is(err, filestore.ErrExpired) || !s.until.IsZero() && time.Now().After(s.until)) {
+	s.over = true
+	if changed && (errors.Is(err, filestore.ErrExpired) || time.Now().After(s.until)) && !s.m.shared.wasReplaced(s.id) {
 		return err
 	}
 	return nil
-}
-
-// life returns how long a session with the cookie c lives after its last access, 0
-// if the Store does not tell.
-func (m *Manager) life(c *filestore.Cookie) time.Duration {
-	if c.OriginalMaxAge != 0 {
-		return c.OriginalMaxAge
-	}
-	if l, ok := m.Store.(Lifer); ok {
-		return l.TTL()
-	}
-	return 0
-}
-
-// lives notes that the session was accessed, and so lives for part of its life
-// at least. Its caller has mu.
-func (s *Session) lives(now time.Time, part time.Duration) {
-	if life := s.m.life(&s.Cookie); life > 0 {
-		if end := now.Add(life / part); end.After(s.until) {
-			s.until = end
-		}
-	}
-}
-
-// A beat touches the session of a request that is under way. The first one is the
-// access, soon after the request's arrival if nothing was stored by then; the others
-// come when the session would end. Most requests are over before the first.
-
-const (
-	soon        = time.Second // after its arrival a request is an access
-	unknownLife = time.Minute
-)
-
-// keep plans the first beat for a request that has arrived.
-func (s *Session) keep(arrived time.Time) {
-	if _, ok := s.m.Store.(Toucher); !ok {
-		return
-	}
-	wait := soon
-	if !s.until.IsZero() {
-		wait = min(wait, s.until.Sub(arrived)/5)
-	}
-	if wait < soon/20 { // it came in time, and no timer is as sure as to do it now
-		s.beats.Add(1)
-		s.beat()
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.plan(wait)
-}
-
-// plan lets beat run after d. Its caller has mu.
-func (s *Session) plan(d time.Duration) {
-	s.beats.Add(1)
-	s.timer = time.AfterFunc(d, s.beat)
-}
-
-func (s *Session) beat() {
-	defer s.beats.Done()
-	s.mu.Lock()
-	id, first := s.id, !s.accessed
-	over := s.ended || s.destroyed || !s.stored
-	s.accessed = true
-	s.mu.Unlock()
-	if over {
-		return
-	}
-	next, err := s.prolong(id, first)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch gone := errors.Is(err, filestore.ErrNotFound); {
-	case gone && s.id == id:
-		// Before its time only a logout ends a session. Later, what is to be stored will tell.
-		s.destroyed = s.destroyed || time.Now().Before(s.until)
-		return
-	case err != nil && !gone && first:
-		s.touchErr = join(s.touchErr, err)
-	}
-	if !s.ended {
-		s.plan(next)
-	}
-}
-
-// prolong touches the session id, at once or if it is about to end, and returns when
-// to look again.
-func (s *Session) prolong(id string, now bool) (next time.Duration, err error) {
-	ctx := s.context()
-	sess, err := s.m.get(ctx, id)
-	if err != nil {
-		return time.Second, err
-	}
-	life := cmp.Or(s.m.life(&sess.Cookie), unknownLife)
-	margin, end := life/5, sess.LastAccess.Add(life) // for a slow machine
-	if left := time.Until(end); !now && left > margin {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.until = end
-		return left - margin, nil
-	}
-	err = s.m.Store.(Toucher).Touch(ctx, id, nil)
-	if err == nil {
-		s.mu.Lock()
-		s.lives(time.Now(), 2)
-		s.mu.Unlock()
-	}
-	return max(life/2-margin, 10*time.Millisecond), err // half of it may have been spared
-}
-
-// stop ends the beats; none is under way when it returns.
-func (s *Session) stop() {
-	s.mu.Lock()
-	s.ended = true
-	if s.timer != nil && s.timer.Stop() {
-		s.beats.Done()
-	}
-	s.timer = nil
-	s.mu.Unlock()
-	s.beats.Wait()
 }

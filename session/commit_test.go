@@ -1,8 +1,6 @@
 package session_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -10,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
@@ -24,206 +21,6 @@ func request(m *session.Manager, id, target string, h http.HandlerFunc) *httptes
 	w := httptest.NewRecorder()
 	m.Handler(h).ServeHTTP(w, r)
 	return w
-}
-
-func openStore(t *testing.T, o filestore.Options) *filestore.Store {
-	t.Helper()
-	o.NoSync, o.ReapInterval = true, -1
-	s, err := filestore.Open(t.TempDir(), &o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
-
-// lives are a store's settings, and a session whose life they rule.
-var lives = map[string]struct {
-	o    filestore.Options
-	sess filestore.Session
-	life time.Duration
-}{
-	"ttl of a second":    {filestore.Options{TTL: time.Second}, filestore.Session{}, time.Second},
-	"ttl of two seconds": {filestore.Options{TTL: 2 * time.Second, TouchAfter: -1}, filestore.Session{}, 2 * time.Second},
-	"ttl of an hour":     {filestore.Options{}, filestore.Session{}, time.Hour},
-	"touches spared":     {filestore.Options{TTL: time.Minute, TouchAfter: 29 * time.Second}, filestore.Session{}, time.Minute},
-	"maxAge":             {filestore.Options{}, filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: 5 * time.Second, Path: "/"}}, 5 * time.Second},
-}
-
-// An event stream that was opened in time logged its user out: the session was touched when it
-// closed. A request that is under way keeps its session.
-func TestStreamKeepsItsSession(t *testing.T) {
-	for name, l := range lives {
-		for _, age := range []float64{0, 0.3, 0.75, 0.99} { // of the life, at its arrival
-			t.Run(fmt.Sprint(name, " ", age), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					s := openStore(t, l.o)
-					if err := s.Set(ctx, "id", &l.sess); err != nil {
-						t.Fatal(err)
-					}
-					time.Sleep(time.Duration(age * float64(l.life)))
-					w := request(manager(s), "id", "/", func(w http.ResponseWriter, r *http.Request) {
-						w.(http.Flusher).Flush()
-						for range 100 {
-							time.Sleep(l.life / 20)
-							if _, err := s.Reap(ctx); err != nil {
-								t.Fatal(err)
-							}
-							if _, err := s.Get(ctx, "id"); err != nil {
-								t.Fatalf("beside the stream: %v", err)
-							}
-						}
-					})
-					if w.Code != 200 {
-						t.Errorf("status %d", w.Code)
-					}
-				})
-			})
-		}
-	}
-}
-
-// What a request changes that came in time is stored however long it takes. It was a 500, or a 200
-// for nothing, if the reaper came first.
-func TestSlowRequestIsStored(t *testing.T) {
-	for name, l := range lives {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := openStore(t, l.o)
-				if err := s.Set(ctx, "id", &l.sess); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(l.life * 3 / 4)
-				w := request(manager(s), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
-					for range 50 {
-						time.Sleep(l.life / 10)
-						s.Reap(ctx)
-					}
-					put(w, r)
-				})
-				sess, err := s.Get(ctx, "id")
-				if w.Code != 200 || err != nil || string(sess.Values["a"]) != `"1"` {
-					t.Errorf("status %d, %v, %v", w.Code, sess, err)
-				}
-			})
-		})
-	}
-}
-
-// The arrival is the access: an hour's work on a page does not prolong the session by an hour.
-func TestArrivalIsTheAccess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := openStore(t, filestore.Options{TouchAfter: -1})
-		if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Minute)
-		arrived := time.Now()
-		request(manager(s), "id", "/", func(http.ResponseWriter, *http.Request) { time.Sleep(40 * time.Minute) })
-		sess, err := s.Get(ctx, "id")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if d := sess.LastAccess.Sub(arrived); d < 0 || d > time.Second {
-			t.Errorf("the last access is %v after the arrival", d)
-		}
-	})
-}
-
-// A logout beside a slow request wins, however often that one was kept alive.
-func TestLogoutBesideStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := openStore(t, filestore.Options{TTL: 2 * time.Second})
-		if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
-			t.Fatal(err)
-		}
-		m := manager(s)
-		w := request(m, "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(7 * time.Second)
-			request(m, "id", "/", destroy)
-			time.Sleep(7 * time.Second)
-			put(w, r)
-		})
-		if _, err := s.Get(ctx, "id"); w.Code != 200 || !errors.Is(err, filestore.ErrNotFound) {
-			t.Errorf("status %d, %v", w.Code, err)
-		}
-	})
-}
-
-// bare has only what Store demands, and tells how long its sessions live.
-type bare struct{ s *filestore.Store }
-
-func (b bare) Get(ctx context.Context, id string) (*filestore.Session, error) {
-	return b.s.Get(ctx, id)
-}
-func (b bare) Set(ctx context.Context, id string, sess *filestore.Session) error {
-	return b.s.Set(ctx, id, sess)
-}
-func (b bare) Destroy(ctx context.Context, id string) error { return b.s.Destroy(ctx, id) }
-func (b bare) TTL() time.Duration                           { return b.s.TTL() }
-
-// A change that is lost is never a 200, unless somebody logged out: here nothing can keep the session
-// alive, as the Store cannot touch it, or fails to.
-func TestLostChangeIsTold(t *testing.T) {
-	for _, how := range []string{"no Toucher", "failing Touch", "maxAge, no Lifer"} {
-		for _, reap := range []bool{false, true} {
-			for _, change := range []bool{false, true} {
-				t.Run(fmt.Sprint(how, " reap ", reap, " change ", change), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						s := openStore(t, filestore.Options{TTL: time.Minute})
-						sess := new(filestore.Session)
-						var store session.Store = bare{s}
-						switch how {
-						case "failing Touch":
-							rec := &recorder{Store: s}
-							rec.failOn("touch", errors.New("no"))
-							store = rec
-						case "maxAge, no Lifer":
-							store = plain{&recorder{Store: s}}
-							sess.Cookie.OriginalMaxAge = time.Minute
-						}
-						if err := s.Set(ctx, "id", sess); err != nil {
-							t.Fatal(err)
-						}
-						w := request(manager(store), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
-							time.Sleep(2 * time.Minute)
-							if reap {
-								s.Reap(ctx)
-							}
-							if change {
-								put(w, r)
-							}
-						})
-						if want := map[bool]int{true: 500, false: 200}[change]; w.Code != want || w.Header().Get("Set-Cookie") != "" {
-							t.Errorf("status %d, want %d, cookie %q", w.Code, want, w.Header().Get("Set-Cookie"))
-						}
-					})
-				})
-			}
-		}
-	}
-}
-
-// The beats of a request end with it, also if it panics.
-func TestBeatsEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &recorder{Store: openStore(t, filestore.Options{TTL: time.Second})}
-		if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
-			t.Fatal(err)
-		}
-		func() {
-			defer func() { recover() }()
-			request(manager(s), "id", "/", func(http.ResponseWriter, *http.Request) {
-				time.Sleep(3 * time.Second)
-				panic(http.ErrAbortHandler)
-			})
-		}()
-		s.take()
-		time.Sleep(time.Minute)
-		if calls := s.take(); calls != "" {
-			t.Errorf("after the request: %s", calls)
-		}
-	})
 }
 
 // Of two parallel requests that write one member the later wins, also if it writes what it loaded,
@@ -352,6 +149,9 @@ func TestLifeInSeconds(t *testing.T) {
 		srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/remember": func(w http.ResponseWriter, r *http.Request) {
 			session.From(r).Cookie.OriginalMaxAge = d
 			put(w, r)
+			if err := session.From(r).Save(); err == nil {
+				t.Errorf("OriginalMaxAge %d: saved", d)
+			}
 		}})
 		cookie := cookieOf(do(t, srv, "/put?a=1", ""))
 		for _, c := range []string{cookie, ""} {
@@ -382,4 +182,18 @@ func refused(m *session.Manager) (why string) {
 	}()
 	m.Handler(http.NotFoundHandler())
 	return ""
+}
+
+// Also by a Store that is not a Toucher.
+func TestChangedCookieIsStored(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		s.Set(ctx, "id", &filestore.Session{LastAccess: time.Now()})
+		w := request(manager(s), "id", "/", func(w http.ResponseWriter, r *http.Request) {
+			session.From(r).Cookie.OriginalMaxAge = 30 * 24 * time.Hour
+		})
+		sess, err := s.Get(ctx, "id")
+		if err != nil || sess.Cookie.OriginalMaxAge != 30*24*time.Hour {
+			t.Errorf("sent %q; stored %v, %v", w.Header().Get("Set-Cookie"), sess.Cookie.OriginalMaxAge, err)
+		}
+	})
 }

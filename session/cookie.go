@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -159,7 +160,7 @@ func encodeURIComponent(s string) string {
 }
 
 // newCookie returns the attributes that the options give a session made now.
-func (m *Manager) newCookie(r *http.Request) filestore.Cookie {
+func (m *Manager) newCookie(secure bool) filestore.Cookie {
 	o := &m.Cookie
 	c := filestore.Cookie{
 		OriginalMaxAge: o.MaxAge,
@@ -172,7 +173,6 @@ func (m *Manager) newCookie(r *http.Request) filestore.Cookie {
 	if c.OriginalMaxAge == 0 && !o.Expires.IsZero() {
 		c.OriginalMaxAge = untilExpires(o.Expires)
 	}
-	secure := m.isSecure(r)
 	c.Secure = o.Secure == SecureAlways || o.Secure == SecureAuto && secure
 	switch o.SameSite {
 	case 0, http.SameSiteLaxMode:
@@ -311,16 +311,25 @@ func oneOf(s string, words ...string) bool {
 	return s == "" || slices.Contains(words, strings.ToLower(s))
 }
 
-// unsettable says why no browser would take c in the response to r: an ErrCookie
-// if the settings or the server's surroundings are the cause. What a stored session
+// settable says why a new session with the cookie c can have none: as unsettable, or
+// because its time is over before it begins.
+func (m *Manager) settable(c *filestore.Cookie, secure bool) error {
+	if c.OriginalMaxAge < 0 {
+		return fmt.Errorf("%w: it has expired; look at CookieOptions.Expires, which has passed, or at what the handler sets", ErrCookie)
+	}
+	return m.unsettable(c, secure)
+}
+
+// unsettable says why no browser would take c in the response to a request that came
+// over TLS, if secure, or over plain HTTP: an ErrCookie if the settings or the server's surroundings are the cause. What a stored session
 // has for attributes is checked as Node does: a session without its cookie rather than
 // a header out of a file.
-func (m *Manager) unsettable(c *filestore.Cookie, r *http.Request) error {
+func (m *Manager) unsettable(c *filestore.Cookie, secure bool) error {
 	if err := checkAttributes(c); err != nil {
 		return fmt.Errorf("session: %w", err)
 	}
 	why := m.refused(c)
-	if c.Secure && !m.isSecure(r) {
+	if c.Secure && !secure {
 		why = "it is Secure, and the request came over plain HTTP"
 	}
 	if why == "" {
@@ -353,12 +362,21 @@ func (m *Manager) refused(c *filestore.Cookie) string {
 	return ""
 }
 
+// domainMatch is that of RFC 6265, 5.1.3, of the host of a request.
+func domainMatch(host, domain string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host, domain = strings.ToLower(host), strings.ToLower(strings.TrimPrefix(domain, "."))
+	return host == domain || strings.HasSuffix(host, "."+domain)
+}
+
 // lookAround tells of a Manager around this one whose cookie takes the place of ours
 // in the browser, and the other way round.
 func (m *Manager) lookAround(s *Session) {
 	for o := s.outer; o != nil; o = o.outer {
 		if o.m.name() == m.name() && o.m.path() == m.path() && o.m.Cookie.Domain == m.Cookie.Domain {
-			m.say(fmt.Sprintf("session: two Managers within each other set the cookie %s for the path %s: give each a Name of its own", m.name(), m.path()))
+			m.say(fmt.Errorf("session: two Managers within each other set the cookie %s for the path %s: give each a Name of its own", m.name(), m.path()))
 		}
 	}
 }

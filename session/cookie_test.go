@@ -444,3 +444,29 @@ func TestNothingIsPrinted(t *testing.T) {
 	}})
 	do(t, srv, "/", "")
 }
+
+// A domain that does not cover the host is told once: a proxy may have changed the host, so that the
+// cookie is sent all the same.
+func TestForeignDomain(t *testing.T) {
+	for host, foreign := range map[string]bool{"example.com": false, "www.example.com:8080": false, "EXAMPLE.com": false,
+		"localhost:8080": true, "example.org": true, "badexample.com": true} {
+		for _, domain := range []string{"example.com", ".example.com"} {
+			m := manager(newStore(t))
+			m.Cookie.Domain = domain
+			text := logged(t, func() {
+				for range 3 {
+					r := httptest.NewRequest("GET", "/?a=1", nil)
+					r.Host = host
+					w := httptest.NewRecorder()
+					m.Handler(http.HandlerFunc(put)).ServeHTTP(w, r)
+					if len(w.Result().Cookies()) != 1 {
+						t.Errorf("%s: cookies %q", host, w.Header()["Set-Cookie"])
+					}
+				}
+			})
+			if n := strings.Count(text, "\n"); n != map[bool]int{true: 1, false: 0}[foreign] {
+				t.Errorf("%s for %s: log %s", domain, host, text)
+			}
+		}
+	}
+}

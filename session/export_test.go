@@ -1,4 +1,8 @@
 package session
 
+import "encoding/json"
+
 // UniteFlash is for the fuzzer.
-var UniteFlash = uniteFlash
+func UniteFlash(base, mine, now json.RawMessage) json.RawMessage {
+	return uniteFlash(base, mine, now, map[string]bool{"b": true})
+}

@@ -65,37 +65,58 @@ func FlashesAs[T any](s *Session, kind string) ([]T, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kinds, err := s.flash()
-	if err != nil {
-		return nil, err
-	}
-	raw, ok := kinds[kind]
-	if !ok {
-		return nil, nil
-	}
-	msgs := []T{}
-	for _, raw := range list(raw) {
-		var msg T
-		if err := json.Unmarshal(raw, &msg); err != nil {
-			return nil, fmt.Errorf("session: a flash message of kind %q is not a %T", kind, msg)
+	for {
+		kinds, err := s.flash()
+		raw, ok := kinds[kind]
+		if !ok || err != nil {
+			return nil, err
 		}
-		msgs = append(msgs, msg)
+		msgs := []T{}
+		s.mu.Unlock() // T may have an UnmarshalJSON
+		for _, raw := range list(raw) {
+			var msg T
+			if err = json.Unmarshal(raw, &msg); err != nil {
+				err = fmt.Errorf("session: a flash message of kind %q is not a %T", kind, msg)
+				break
+			}
+			msgs = append(msgs, msg)
+		}
+		s.mu.Lock()
+		if err != nil {
+			return nil, err
+		}
+		if kinds, err = s.flash(); err != nil || !equalJSON(kinds[kind], raw) {
+			continue // it was changed meanwhile
+		}
+		delete(kinds, kind)
+		if s.read == nil {
+			s.read = make(map[string]bool)
+		}
+		s.read[kind] = true
+		return msgs, s.putFlash(kinds)
 	}
-	delete(kinds, kind)
-	return msgs, s.putFlash(kinds)
 }
 
 // flash returns the lists by kind. Its caller has mu.
 func (s *Session) flash() (values, error) {
-	kinds := values{}
-	raw, ok := s.Values[flashMember]
-	if !ok || bytes.Equal(raw, []byte("null")) {
-		return kinds, nil
-	}
-	if err := json.Unmarshal(raw, &kinds); err != nil {
+	kinds, ok := flashKinds(s.Values[flashMember])
+	if !ok {
 		return nil, fmt.Errorf("session: the member %q is not an object of lists, as connect-flash keeps: it is left alone", flashMember)
 	}
 	return kinds, nil
+}
+
+// flashKinds takes a flash member apart, false if it is not connect-flash's. Nothing,
+// and null, is an empty one.
+func flashKinds(raw json.RawMessage) (values, bool) {
+	kinds := values{}
+	if raw != nil && json.Unmarshal(raw, &kinds) != nil {
+		return nil, false
+	}
+	if kinds == nil {
+		kinds = values{}
+	}
+	return kinds, true
 }
 
 func (s *Session) putFlash(kinds values) error {
@@ -131,30 +152,23 @@ func encode(v any) (json.RawMessage, error) {
 // uniteFlash returns the flash member for a session that was loaded with base and
 // that this request has made mine, while others have made it now: what this request
 // read is gone, and what it added is behind what others did. If one of them is not
-// connect-flash's, mine counts.
-func uniteFlash(base, mine, now json.RawMessage) json.RawMessage {
-	var b, m, n values
-	for raw, kinds := range map[*json.RawMessage]*values{&base: &b, &mine: &m, &now: &n} {
-		if *raw != nil && json.Unmarshal(*raw, kinds) != nil {
-			return mine
-		}
-	}
-	united := maps.Clone(n)
-	if united == nil {
-		united = values{}
+// connect-flash's, mine counts. read has the kinds that were read.
+func uniteFlash(base, mine, now json.RawMessage, read map[string]bool) json.RawMessage {
+	b, okB := flashKinds(base)
+	m, okM := flashKinds(mine)
+	united, okN := flashKinds(now)
+	if !okB || !okM || !okN {
+		return mine
 	}
 	both := maps.Clone(m)
-	if both == nil {
-		both = values{}
-	}
 	maps.Copy(both, b)
 	for kind := range both {
-		if bytes.Equal(b[kind], m[kind]) {
+		if !read[kind] && equalJSON(b[kind], m[kind]) {
 			continue
 		}
-		was, is, all := list(b[kind]), list(m[kind]), list(n[kind])
-		if len(is) >= len(was) && slices.EqualFunc(was, is[:len(was)], equalJSON) {
-			is = is[len(was):] // nothing was read
+		was, is, all := list(b[kind]), list(m[kind]), list(united[kind])
+		if !read[kind] && len(is) >= len(was) && slices.EqualFunc(was, is[:len(was)], equalJSON) {
+			is = is[len(was):]
 		} else {
 			for _, msg := range was {
 				if i := slices.IndexFunc(all, func(other json.RawMessage) bool { return equalJSON(other, msg) }); i >= 0 {

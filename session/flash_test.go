@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/session"
 )
 
@@ -189,4 +190,22 @@ func FuzzUniteFlash(f *testing.F) {
 			t.Fatalf("UniteFlash(%s, %s, %s) = %s", base, mine, now, united)
 		}
 	})
+}
+
+// A message that was read, and the same text again, beside another reader.
+func TestFlashAgain(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	sess := &filestore.Session{}
+	sess.Put("flash", map[string][]string{"a": {"wrong password"}})
+	s.Store.Set(ctx, "id", sess)
+	request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) {
+		request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { session.From(r).Flashes("a") })
+		session.From(r).Flashes("a")
+		session.From(r).Flash("a", "wrong password")
+	})
+	got, _ := s.Store.Get(ctx, "id")
+	if string(got.Values["flash"]) != `{"a":["wrong password"]}` {
+		t.Errorf("the new message is lost: %s", got.Values["flash"])
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/interop"
@@ -310,4 +312,154 @@ func TestUploadsAreRemoved(t *testing.T) {
 	if files, _ := os.ReadDir(os.TempDir()); len(files) != 0 {
 		t.Errorf("%d files are left", len(files))
 	}
+}
+
+var holder *session.Session
+
+type looking struct{ X int }
+
+func (l *looking) UnmarshalJSON(b []byte) error { holder.ID(); return nil }
+
+func within(t *testing.T, name string, f func()) {
+	t.Helper()
+	done := make(chan bool)
+	go func() { defer close(done); f() }()
+	select {
+	case <-done:
+	case <-time.After(3 * time.Second):
+		t.Errorf("%s: deadlock", name)
+	}
+}
+
+type lookingTTL struct{ *recorder }
+
+func (s lookingTTL) TTL() time.Duration {
+	if holder != nil {
+		holder.ID()
+	}
+	return time.Hour
+}
+
+// No lock is held while code runs that may look at the session.
+func TestForeignCodeLooksAtTheSession(t *testing.T) {
+	m := manager(newStore(t))
+	within(t, "Value", func() {
+		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			holder = session.From(r)
+			holder.Put("a", 1)
+			session.Value[looking](holder, "a")
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	})
+	within(t, "FlashesAs", func() {
+		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			holder = session.From(r)
+			holder.Flash("a", "x")
+			session.FlashesAs[looking](holder, "a")
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	})
+	holder = nil
+	m = manager(lookingTTL{newStore(t)})
+	within(t, "TTL", func() {
+		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			holder = session.From(r)
+			holder.Put("a", 1)
+			holder.Save()
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	})
+}
+
+type lookingLog struct{ slog.Handler }
+
+func (lookingLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (lookingLog) Handle(context.Context, slog.Record) error {
+	holder.ID()
+	return nil
+}
+
+func TestLogLooksAtTheSession(t *testing.T) {
+	old := slog.Default()
+	defer slog.SetDefault(old)
+	slog.SetDefault(slog.New(lookingLog{slog.DiscardHandler}))
+	s := newStore(t)
+	m := manager(s)
+	m.Rolling = true
+	s.Store.Set(ctx, "id", &filestore.Session{Cookie: filestore.Cookie{Path: "/", SameSite: "none"}})
+	within(t, "log", func() {
+		request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { holder = session.From(r) })
+	})
+}
+
+// A handler that was given up on goes on reading the request while it is handed back.
+func TestHandBackBesideGivenUp(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for end := time.Now().Add(30 * time.Millisecond); time.Now().Before(end); {
+			r.PathValue("x")
+		}
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/{x}", m.Handler(http.TimeoutHandler(slow, 5*time.Millisecond, "")))
+	for range 5 {
+		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/a", nil))
+	}
+	time.Sleep(50 * time.Millisecond)
+}
+
+func TestHandBackBesideSetPathValue(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for end := time.Now().Add(30 * time.Millisecond); time.Now().Before(end); {
+			r.PathValue("x")
+		}
+	})
+	h := m.Handler(http.TimeoutHandler(slow, 5*time.Millisecond, ""))
+	for range 5 {
+		r := httptest.NewRequest("GET", "/a", nil)
+		r.Pattern = "/{x}"
+		r.SetPathValue("x", "1")
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	time.Sleep(50 * time.Millisecond)
+}
+
+// Somebody outside reads the request while it is under way.
+func TestHandBackBesideReaders(t *testing.T) {
+	m := manager(newStore(t))
+	h := m.Handler(http.HandlerFunc(none))
+	for range 20 {
+		r := httptest.NewRequest("GET", "/a", nil)
+		done := make(chan bool)
+		go func() {
+			for range 1000 {
+				_ = r.URL.Path + r.Method
+			}
+			close(done)
+		}()
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		<-done
+	}
+}
+
+// The end of a request does not read the header, which a handler that was given up on may write.
+func TestHeaderOfGivenUp(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	m.TrustProxy = true
+	m.Cookie.Secure = session.SecureAlways
+	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		session.From(r).Put("a", 1)
+		for end := time.Now().Add(30 * time.Millisecond); time.Now().Before(end); {
+			r.Header.Set("X-Request-Id", "1")
+		}
+	})
+	h := m.Handler(http.TimeoutHandler(slow, 5*time.Millisecond, ""))
+	for range 5 {
+		r := httptest.NewRequest("GET", "/a", nil)
+		r.Header.Set("X-Forwarded-Proto", "https")
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	time.Sleep(50 * time.Millisecond)
 }

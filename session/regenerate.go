@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,8 +29,8 @@ import (
 //
 // For some seconds a request that still brings the old id gets a session that is not
 // stored and sets no cookie, so that its late answer does not undo a login in the
-// browser, and a Destroy by a request that had loaded the old session destroys the
-// new one too. Other processes do not know of the replacement.
+// browser; and see Destroy. Other processes, and other Managers, do not know of the
+// replacement.
 func (s *Session) Regenerate() error {
 	if s == nil {
 		return ErrNoSession
@@ -50,12 +51,17 @@ func (s *Session) regenerate() error {
 	if err != nil {
 		return err
 	}
-	fresh := s.m.newSession(s.r)
+	fresh := s.m.newSession(s.secure)
 	s.mu.Lock()
 	old, stored := s.id, s.stored
-	late := s.left || s.ended || s.r.Context().Err() != nil
+	late := s.left || s.ended
 	s.mu.Unlock()
-	switch reason := s.m.unsettable(&fresh.Cookie, s.r); {
+	select {
+	case <-s.done:
+		late = true
+	default:
+	}
+	switch reason := s.m.settable(&fresh.Cookie, s.secure); {
 	case late:
 		return ErrTooLate
 	case reason != nil:
@@ -71,7 +77,8 @@ func (s *Session) regenerate() error {
 	s.become(id, fresh)
 	s.renewed = true
 	if stored {
-		s.stored, s.saved = true, s.base
+		s.stored, s.saved, s.accessed = true, s.base, true
+		s.lives(s.m.life(&fresh.Cookie))
 	}
 	return nil
 }
@@ -80,47 +87,52 @@ func (s *Session) regenerate() error {
 // happens, at least one of them is there until somebody destroys it, and if the old
 // one has gone in another way the new one goes too.
 func (s *Session) replace(old, id string, fresh *filestore.Session) error {
-	ctx := s.context()
 	renew(&fresh.Cookie)
-	if err := s.m.create(ctx, id, fresh); err != nil {
+	if err := s.m.create(s.ctx, id, fresh); errors.Is(err, filestore.ErrNotFound) {
+		return fmt.Errorf("genid: %v", err) // an invalid id: it says nothing of the old session
+	} else if err != nil {
 		return err
 	}
-	s.m.shared.replaced(old, id) // before: a logout that finds the old one gone must know
-	err := s.m.take(ctx, old)
+	s.m.shared.replace(old, id) // before: a logout that finds the old one gone must know
+	err := s.m.take(s.ctx, old)
 	if err == nil {
 		return nil
 	}
 	s.m.shared.forget(old, id)
 	if errors.Is(err, filestore.ErrNotFound) {
 		s.mu.Lock()
-		s.destroyed = true
+		s.over = true
 		s.mu.Unlock()
 	}
-	return join(err, s.m.Store.Destroy(ctx, id))
+	return join(err, s.m.Store.Destroy(s.ctx, id))
 }
 
 // shared is what the requests of a Manager share.
 type shared struct {
-	mu         sync.Mutex
-	said       map[string]bool
-	successors map[[sha256.Size]byte]successor // by the old id
-	order      []replacement                   // of the same, oldest first
+	ttl      time.Duration // how long a session lives whose cookie does not say
+	ttlKnown bool
+
+	mu    sync.Mutex
+	said  map[string]bool
+	next  map[key][]replacement // by the old id
+	order []key                 // of the same, oldest first
 }
 
-type successor struct {
-	id string
+// A key is the digest of an id: what is remembered opens no session.
+type key [sha256.Size]byte
+
+type replacement struct {
+	id string // the new one
 	at time.Time
 }
 
-type replacement struct {
-	old [sha256.Size]byte
-	at  time.Time
-}
-
 const (
-	// How long a replaced id is known: longer than the browser needs to hear of the
-	// new one, and than requests take that were sent before.
-	rememberReplaced = 10 * time.Second
+	// How long an answer to the old id sets no cookie: longer than the browser needs to
+	// hear of the new one.
+	quiet = 10 * time.Second
+
+	// How long a logout with the old id destroys the new session.
+	rememberReplaced = time.Hour
 
 	maxReplaced = 10_000 // remembered at a time
 )
@@ -130,54 +142,84 @@ var sharing sync.Mutex // guards Manager.shared while Handlers are made
 func (m *Manager) share() {
 	sharing.Lock()
 	defer sharing.Unlock()
-	if m.shared == nil {
-		m.shared = &shared{said: make(map[string]bool), successors: make(map[[sha256.Size]byte]successor)}
+	if m.shared != nil {
+		return
+	}
+	m.shared = &shared{ttl: unknownLife, said: make(map[string]bool), next: make(map[key][]replacement)}
+	if l, ok := m.Store.(Lifer); ok {
+		m.shared.ttl, m.shared.ttlKnown = l.TTL(), true
 	}
 }
 
-// replaced notes that the session old has become the session id.
-func (s *shared) replaced(old, id string) {
-	now, key := time.Now(), sha256.Sum256([]byte(old))
+// replace notes that the session old is becoming the session id.
+func (s *shared) replace(old, id string) {
+	now, k := time.Now(), key(sha256.Sum256([]byte(old)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.order) > 0 && (now.Sub(s.order[0].at) > rememberReplaced || len(s.order) >= maxReplaced) {
-		if first := s.order[0]; s.successors[first.old].at.Equal(first.at) {
-			delete(s.successors, first.old)
+	for len(s.order) > 0 {
+		first := s.next[s.order[0]]
+		if len(s.order) < maxReplaced && len(first) > 0 && now.Sub(first[len(first)-1].at) < rememberReplaced {
+			break
 		}
+		delete(s.next, s.order[0])
 		s.order = s.order[1:]
 	}
-	s.successors[key] = successor{id, now}
-	s.order = append(s.order, replacement{key, now})
+	if _, ok := s.next[k]; !ok {
+		s.order = append(s.order, k)
+	}
+	s.next[k] = append(s.next[k], replacement{id, now})
 }
 
-// forget takes back what replaced noted, unless another id has come in between.
+// forget takes back what replace noted. (The key stays in order, where it does no harm.)
 func (s *shared) forget(old, id string) {
-	key := sha256.Sum256([]byte(old))
+	k := key(sha256.Sum256([]byte(old)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.successors[key].id == id {
-		delete(s.successors, key)
-	}
+	s.next[k] = slices.DeleteFunc(s.next[k], func(r replacement) bool { return r.id == id })
 }
 
-// successor returns the id that has just replaced the session id, else "".
-func (s *shared) successor(id string) string {
-	key := sha256.Sum256([]byte(id))
+// successors returns the ids that have replaced the sessions ids, and those that have
+// replaced these in turn.
+func (s *shared) successors(ids ...string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if next, ok := s.successors[key]; ok && time.Since(next.at) <= rememberReplaced {
-		return next.id
+	var found []string
+	seen := make(map[string]bool) // a GenID may go round in a circle
+	for len(ids) > 0 {
+		next := s.next[sha256.Sum256([]byte(ids[0]))]
+		ids = ids[1:]
+		for _, r := range next {
+			if !seen[r.id] {
+				seen[r.id] = true
+				found, ids = append(found, r.id), append(ids, r.id)
+			}
+		}
 	}
-	return ""
+	return found
+}
+
+// wasReplaced reports whether the session id has been replaced.
+func (s *shared) wasReplaced(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.next[sha256.Sum256([]byte(id))]) > 0
+}
+
+// justReplaced reports whether that was a moment ago.
+func (s *shared) justReplaced(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.next[sha256.Sum256([]byte(id))], func(r replacement) bool { return time.Since(r.at) < quiet })
 }
 
 // say logs a warning about the settings once.
-func (m *Manager) say(warning string) {
+func (m *Manager) say(warning error) {
+	text := warning.Error()
 	m.shared.mu.Lock()
-	first := !m.shared.said[warning]
-	m.shared.said[warning] = true
+	first := !m.shared.said[text]
+	m.shared.said[text] = true
 	m.shared.mu.Unlock()
 	if first {
-		slog.Warn(warning)
+		slog.Warn(text)
 	}
 }

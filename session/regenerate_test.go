@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
@@ -416,25 +418,270 @@ func (s *panicking) Destroy(ctx context.Context, id string) error {
 	return s.recorder.Destroy(ctx, id)
 }
 
-// A new session of a client that has gone is not stored: nobody would ever find it.
-func TestNobodyIsThere(t *testing.T) {
+// Of three requests that have loaded one session the first replaces it, the second fails to, and the
+// third logs out.
+func TestLogoutAfterFailedRegenerate(t *testing.T) {
 	s := newStore(t)
-	srv := manager(s)
-	for _, when := range []string{"before", "after"} {
-		c, cancel := context.WithCancel(ctx)
-		r := httptest.NewRequestWithContext(c, "GET", "/?a=1", nil)
-		w := httptest.NewRecorder()
-		srv.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			put(w, r)
-			if when == "before" {
-				cancel()
+	m := manager(s)
+	sess := new(filestore.Session)
+	sess.Put("user", "anna")
+	s.Store.Set(ctx, "id", sess)
+	nested := func(h http.HandlerFunc) { request(m, "id", "/", h) }
+	nested(func(w http.ResponseWriter, r1 *http.Request) {
+		nested(func(w http.ResponseWriter, r2 *http.Request) {
+			nested(func(w http.ResponseWriter, r3 *http.Request) {
+				if err := keepUser(r3); err != nil {
+					t.Error(err)
+				}
+			})
+			if err := keepUser(r2); !errors.Is(err, filestore.ErrNotFound) {
+				t.Error(err)
 			}
-			w.Write([]byte("x"))
-			cancel()
-			put(w, r)
-		})).ServeHTTP(w, r)
-		if n := len(s.files(t)); n != map[string]int{"before": 0, "after": 1}[when] || w.Code != 200 {
-			t.Errorf("gone %s the header: %d files, status %d", when, n, w.Code)
+		})
+		if err := session.From(r1).Destroy(); err != nil {
+			t.Error(err)
 		}
+	})
+	for _, id := range s.live(t) {
+		sess, _ := s.Store.Get(ctx, id)
+		t.Errorf("after the logout there is a session of %s", sess.Values["user"])
 	}
+	// and the late answer
+	sess = new(filestore.Session)
+	s.Store.Set(ctx, "id2", sess)
+	request(m, "id2", "/", func(w http.ResponseWriter, r1 *http.Request) {
+		request(m, "id2", "/", regenerate)
+		session.From(r1).Regenerate()
+	})
+	if c := request(m, "id2", "/?a=1", put).Header().Get("Set-Cookie"); c != "" {
+		t.Errorf("a late answer sets %.40q", c)
+	}
+}
+
+// A logout that had loaded the old session, long after it was replaced.
+func TestSlowLogout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{})
+		m := manager(s)
+		s.Set(ctx, "id", new(filestore.Session))
+		var err error
+		var next string
+		request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) {
+			request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { keepUser(r); next = session.From(r).ID() })
+			time.Sleep(11 * time.Second)
+			err = session.From(r).Destroy()
+		})
+		if _, e := s.Get(ctx, next); e == nil {
+			t.Errorf("Destroy = %v, and the user is logged in", err)
+		}
+	})
+}
+
+// A logout that was sent before the browser had the new cookie.
+func TestLogoutWithOldCookie(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	s.Store.Set(ctx, "id", new(filestore.Session))
+	request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { keepUser(r) })
+	var err error
+	request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { err = session.From(r).Destroy() })
+	if live := s.live(t); len(live) != 0 {
+		t.Errorf("Destroy = %v, live %q", err, live)
+	}
+}
+
+// A GenID that comes back to an old id.
+func TestIDsInACircle(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	n := 0
+	m.GenID = func(*http.Request) (string, error) { n++; return []string{"b", "a"}[(n-1)%2], nil }
+	s.Store.Set(ctx, "a", new(filestore.Session))
+	begun := time.Now()
+	request(m, "a", "/", func(w http.ResponseWriter, r *http.Request) {
+		session.From(r).Regenerate()
+		if err := session.From(r).Regenerate(); err != nil {
+			t.Error(err)
+		}
+		s.take()
+		session.From(r).Destroy()
+		if calls := strings.Count(s.take(), "destroy"); calls > 10 {
+			t.Errorf("%d calls of Destroy in %v", calls, time.Since(begun))
+		}
+	})
+}
+
+// Once CookieOptions.Expires has passed no session can begin, and none is replaced.
+func TestRegenerateAfterExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{})
+		m := manager(s)
+		m.Cookie.Expires = time.Now().Add(10 * time.Second)
+		h := m.Handler
+		var err error
+		handler := h(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { err = session.From(r).Regenerate() }))
+		s.Set(ctx, "id", new(filestore.Session)) // lives an hour
+		time.Sleep(20 * time.Second)
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Cookie", signed("id"))
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		_, gone := s.Get(ctx, "id")
+		if !errors.Is(err, session.ErrCookie) || gone != nil {
+			t.Errorf("Regenerate = %v, the old session: %v, status %d, cookie %q", err, gone, w.Code, w.Header().Get("Set-Cookie"))
+		}
+	})
+}
+
+// A save that meets a replacement half-way is one beside a logout, not a failure.
+func TestSaveBesideRegenerate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{TTL: time.Minute})
+		m := manager(slowDestroy{s})
+		s.Set(ctx, "id", new(filestore.Session))
+		go request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { time.Sleep(time.Millisecond); regenerate(w, r) })
+		w := request(m, "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) { time.Sleep(500 * time.Millisecond); put(w, r) })
+		w2 := request(m, "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) { put(w, r) })
+		time.Sleep(3 * time.Second)
+		if w.Code != 200 || w2.Code != 200 {
+			t.Errorf("status %d, %d", w.Code, w2.Code)
+		}
+	})
+}
+
+// That the new id is invalid says nothing of the old session.
+func TestRegenerateInvalidID(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	m.GenID = func(*http.Request) (string, error) { return "abc.json", nil }
+	s.Store.Set(ctx, "id", new(filestore.Session))
+	var err error
+	request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { err = session.From(r).Regenerate() })
+	if errors.Is(err, filestore.ErrNotFound) {
+		t.Errorf("Regenerate = %v: but the old session is there: %q", err, s.live(t))
+	}
+}
+
+// If what is put in after Regenerate cannot be stored, the error answer has the new cookie: without it the
+// visitor would have none.
+func TestFullDiskAfterRegenerate(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	s.Store.Set(ctx, "id", new(filestore.Session))
+	w := request(m, "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+		regenerate(w, r)
+		put(w, r)
+		s.setFail(syscall.ENOSPC)
+		w.Write([]byte("x"))
+		s.setFail(nil)
+	})
+	live := s.live(t)
+	if len(live) != 1 || w.Code != 500 || idOf(t, cookieOf(answer{w.Result(), ""})) != live[0] {
+		t.Errorf("status %d, cookie %q, live sessions %q", w.Code, w.Header().Get("Set-Cookie"), live)
+	}
+}
+
+// Writes, logouts and changes of the id at once: at most one session is left, and none after a logout.
+func TestEverythingAtOnce(t *testing.T) {
+	for i := range long(40, 1000) {
+		s := newStore(t)
+		m := manager(s)
+		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put})
+		id := idOf(t, cookieOf(do(t, srv, "/put?user=anna", "")))
+		n := 2 + rand.N(5)
+		var loaded, wg sync.WaitGroup
+		loaded.Add(n)
+		ops := make([]int, n)
+		for k := range n {
+			ops[k] = rand.N(6)
+		}
+		codes := make([]int, n)
+		for k := range n {
+			wg.Go(func() {
+				w := request(m, id, "/", func(w http.ResponseWriter, r *http.Request) {
+					sess := session.From(r)
+					loaded.Done()
+					loaded.Wait()
+					time.Sleep(time.Duration(rand.N(300)) * time.Microsecond)
+					switch ops[k] {
+					case 0:
+						sess.Put("a", k)
+					case 1:
+						sess.Destroy()
+					case 2:
+						keepUser(r)
+					case 3:
+						if keepUser(r) == nil {
+							keepUser(r)
+						}
+					case 4:
+						sess.Flash("a", "x")
+						sess.Save()
+					case 5:
+						keepUser(r)
+						sess.Save()
+					}
+				})
+				codes[k] = w.Code
+				if ops[k] < 2 || ops[k] == 4 {
+					if c := w.Header().Get("Set-Cookie"); c != "" {
+						t.Errorf("%d sets %q", ops[k], c)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		destroyed, renewed := false, false
+		for _, op := range ops {
+			destroyed = destroyed || op == 1
+			renewed = renewed || op == 2 || op == 3 || op == 5
+		}
+		live := s.live(t)
+		want := 1
+		if destroyed {
+			want = 0
+		}
+		if len(live) != want {
+			t.Errorf("%d: ops %v: live %q", i, ops, live)
+		}
+		if renewed && len(live) == 1 && live[0] == id {
+			t.Errorf("%d: ops %v: the old id is alive", i, ops)
+		}
+		for k, code := range codes {
+			if code != 200 {
+				t.Errorf("ops %v: op %d status %d", ops, ops[k], code)
+			}
+		}
+		srv.Close()
+	}
+}
+
+type slowUpdate struct{ *filestore.Store }
+
+func (s slowUpdate) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
+	time.Sleep(40 * time.Second)
+	return s.Store.Update(ctx, id, fn)
+}
+
+// After a 500 because another method had not returned, it is too late for a new id.
+func TestBusySession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{})
+		m := manager(slowUpdate{s})
+		s.Set(ctx, "id", new(filestore.Session))
+		var err error
+		w := request(m, "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+			put(w, r)
+			done := make(chan bool)
+			go func() { session.From(r).Save(); close(done) }()
+			time.Sleep(time.Second)
+			w.Write([]byte("x"))
+			<-done
+			err = session.From(r).Regenerate()
+		})
+		_, gone := s.Get(ctx, "id")
+		if !errors.Is(err, session.ErrTooLate) {
+			t.Errorf("status %d, Regenerate = %v, cookie %q, the old session %v", w.Code, err, w.Header().Get("Set-Cookie"), gone)
+		}
+	})
 }

@@ -45,9 +45,12 @@ func (w *response) leave() error {
 		}
 		return nil
 	}
-	w.dropped = true
 	clear(h)
 	maps.Copy(h, w.header)
+	if w.cookie != "" { // of a session that has replaced another: without it its user had none
+		h.Add("Set-Cookie", w.cookie)
+	}
+	w.dropped = true
 	w.session.m.fail(w.ResponseWriter, w.session.r, err)
 	return errDropped
 }
@@ -56,26 +59,34 @@ var errDropped = errors.New("session: the response was dropped: its session coul
 
 // depart commits the session whose response header is about to leave.
 func (s *Session) depart() (cookie string, err error) {
-	end, err := s.takeTurn()
-	if err != nil {
-		return "", err
-	}
-	defer end()
 	done := false
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.left = true
-		s.destroyed = s.destroyed || !done // the Store has panicked; not again in finish
+		s.over = s.over || !done // the Store has panicked; not again in finish
 	}()
+	end, err := s.takeTurn()
+	if err != nil {
+		done = true
+		return "", err
+	}
+	defer end()
 	cookie, err = s.commit()
+	if err != nil {
+		cookie = ""
+		if s.hasReplaced() {
+			cookie, _ = s.answer(true)
+		}
+	}
 	done = true
 	return cookie, err
 }
 
-// unsupported is for what the writer below cannot do: the header has not left.
-func (w *response) unsupported(err error) {
-	if !errors.Is(err, http.ErrNotSupported) {
+// unsupported is for what the writer below cannot do: the header has not left, if it
+// had not before.
+func (w *response) unsupported(before bool, err error) {
+	if before || !errors.Is(err, http.ErrNotSupported) {
 		return
 	}
 	w.left = false
@@ -104,7 +115,7 @@ func (w *response) finish() {
 			_, err = s.commit()
 		}
 		if err == nil {
-			err = s.access()
+			err = s.access(false)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -144,7 +155,7 @@ type answered struct {
 func (w *answered) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *answered) WriteHeader(code int) {
-	w.yes = true
+	w.yes = w.yes || code >= 200 || code == http.StatusSwitchingProtocols
 	w.ResponseWriter.WriteHeader(code)
 }
 
@@ -152,6 +163,16 @@ func (w *answered) Write(b []byte) (int, error) {
 	w.yes = true
 	return w.ResponseWriter.Write(b)
 }
+
+// FlushError keeps a flush alone from passing for a success.
+func (w *answered) FlushError() error {
+	if !w.yes {
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+func (w *answered) Flush() { w.FlushError() }
 
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
@@ -187,20 +208,22 @@ func (w *response) Flush() { w.FlushError() }
 
 // FlushError is what http.ResponseController calls.
 func (w *response) FlushError() error {
+	before := w.left
 	if err := w.leave(); err != nil {
 		return err
 	}
 	err := http.NewResponseController(w.ResponseWriter).Flush()
-	w.unsupported(err)
+	w.unsupported(before, err)
 	return err
 }
 
 // Hijack stores the session first; setting the cookie is then up to the handler.
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	before := w.left
 	if err := w.leave(); err != nil {
 		return nil, nil, err
 	}
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	w.unsupported(err)
+	w.unsupported(before, err)
 	return conn, rw, err
 }

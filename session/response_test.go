@@ -14,7 +14,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/session"
@@ -269,5 +271,146 @@ func TestClientGone(t *testing.T) {
 	<-done
 	if got := do(t, srv, "/show", cookie).body; got != "{}\n" {
 		t.Errorf("after the logout: %s", got)
+	}
+}
+
+// A Flush or Hijack that the writer cannot do does not bring a header back that has left.
+func TestFailedFlushAfterHeader(t *testing.T) {
+	for _, c := range []string{"old", ""} {
+		s := newStore(t)
+		s.Store.Set(ctx, "old", new(filestore.Session))
+		rec := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/?a=1", nil)
+		if c != "" {
+			r.Header.Set("Cookie", signed(c))
+		}
+		var err error
+		manager(s).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Write([]byte("x"))
+			http.NewResponseController(w).Flush()
+			if c != "" {
+				err = session.From(r).Regenerate()
+			} else {
+				put(w, r)
+				err = session.From(r).Save()
+			}
+		})).ServeHTTP(struct{ http.ResponseWriter }{rec}, r)
+		res := rec.Result()
+		if !errors.Is(err, session.ErrTooLate) {
+			t.Errorf("cookie %q: err = %v; sent cookies %q; live sessions %q", c, err, res.Header["Set-Cookie"], s.live(t))
+		}
+	}
+}
+
+func TestFailedHijackHTTP2(t *testing.T) {
+	s := newStore(t)
+	s.Store.Set(ctx, "old", new(filestore.Session))
+	var err error
+	srv := httptest.NewUnstartedServer(manager(s).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(200)
+		http.NewResponseController(w).Flush()
+		http.NewResponseController(w).Hijack()
+		err = session.From(r).Regenerate()
+	})))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	req, _ := http.NewRequest("GET", srv.URL, nil)
+	req.Header.Set("Cookie", signed("old"))
+	res, e := srv.Client().Do(req)
+	if e != nil {
+		t.Fatal(e)
+	}
+	io.ReadAll(res.Body)
+	res.Body.Close()
+	if err == nil {
+		t.Errorf("%s: Regenerate after the header left = nil; cookies %q, live %q", res.Proto, res.Header["Set-Cookie"], s.live(t))
+	}
+}
+
+// A failure is not a 200, whatever ErrorFunc does.
+func TestErrorFuncAborts(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	m.ErrorFunc = func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }
+	srv := serve(t, m, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
+		put(w, r)
+		s.setFail(syscall.ENOSPC)
+		defer func() {
+			recover()
+			within(t, "methods after", func() { session.From(r).Put("b", 1); session.From(r).Save(); session.From(r).Destroy() })
+			w.Write([]byte("x"))
+		}()
+		w.Write([]byte("x"))
+	}})
+	req, _ := http.NewRequest("GET", srv.URL+"/?a=1", nil)
+	if res, err := http.DefaultTransport.RoundTrip(req); err == nil {
+		t.Logf("status %d %q", res.StatusCode, res.Header["Set-Cookie"])
+		if res.StatusCode == 200 {
+			t.Error("a failure is a 200")
+		}
+		res.Body.Close()
+	}
+}
+
+func TestErrorFuncPanics(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	m.ErrorFunc = func(http.ResponseWriter, *http.Request, error) { panic("defect") }
+	w := request(m, "none", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if recover() != nil {
+				http.Error(w, "sorry", 500)
+			}
+		}()
+		put(w, r)
+		s.setFail(syscall.ENOSPC)
+		w.Write([]byte("x"))
+	})
+	s.setFail(nil)
+	if w.Code != 500 {
+		t.Errorf("status %d", w.Code)
+	}
+}
+
+func TestErrorFuncFlushes(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	m.ErrorFunc = func(w http.ResponseWriter, r *http.Request, err error) { http.NewResponseController(w).Flush() }
+	srv := serve(t, m, map[string]http.HandlerFunc{"/": none})
+	s.setFail(errors.New("no"))
+	if a := do(t, srv, "/", signed("id")); a.StatusCode != 500 {
+		t.Errorf("status %d", a.StatusCode)
+	}
+}
+
+// What is put in after the end of the request goes nowhere.
+func TestAfterTheEnd(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	s.Store.Set(ctx, "id", new(filestore.Session))
+	var sess *session.Session
+	request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { sess = session.From(r) })
+	sess.Put("late", 1)
+	err := sess.Save()
+	got, _ := s.Store.Get(ctx, "id")
+	if len(got.Values) > 0 {
+		t.Errorf("Save = %v, stored %s", err, got.Values)
+	}
+}
+
+// A client that has sent its request and closed its writing half still reads.
+func TestHalfClosedClient(t *testing.T) {
+	s := newStore(t)
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(100 * time.Millisecond)
+		put(w, r)
+	}})
+	conn, _ := net.Dial("tcp", srv.Listener.Addr().String())
+	fmt.Fprint(conn, "GET /?a=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	conn.(*net.TCPConn).CloseWrite()
+	b, _ := io.ReadAll(bufio.NewReader(conn))
+	if !strings.Contains(string(b), "Set-Cookie") {
+		t.Errorf("answer %.80q", b)
 	}
 }

@@ -14,8 +14,8 @@
 //     use filestore.Store.Update), flash messages are united, and a session that
 //     another request destroyed stays destroyed.
 //   - The arrival of a request is the access. A session does not end while a
-//     request that came in time is under way, and what the request changes is
-//     stored however long it takes.
+//     request that came in time is under way, if the Store is a Toucher, and what
+//     the request changes is stored however long it takes.
 //   - A new id is stored before the old session goes, and the old session can be
 //     replaced once: see Session.Regenerate.
 //   - Of several cookies of the name the first that verifies and opens a session
@@ -73,10 +73,11 @@ import (
 // the middleware copies. Set stores the session whether or not there is one. All
 // must be safe for concurrent use.
 //
-// A Store may do better by also being a Toucher, an Updater, a Creator or a Lifer;
-// of one that is not, a session is read again before it is written, which narrows
-// the races that these close, and unchanged sessions are not touched: they expire
-// when they have not changed for their life, however much they are used.
+// A Store may do better by also being an Updater, a Creator, a Toucher or a Lifer.
+// Without the first two a session is read again before it is written, which narrows
+// the races that these close. Without Toucher unchanged sessions are not touched:
+// they expire when they have not changed for their life, however much they are used,
+// and a change that comes too late is an error.
 type Store interface {
 	Get(ctx context.Context, id string) (*filestore.Session, error)
 	Set(ctx context.Context, id string, s *filestore.Session) error
@@ -103,8 +104,8 @@ type Creator interface {
 }
 
 // A Lifer tells how long a session lives after its last access if its cookie has
-// no maxAge. Of a Store that does not tell, a minute is assumed when a session has
-// to be kept alive beside a slow request.
+// no maxAge. It is asked once, when the Handler is made. Of a Store that does not
+// tell, a minute is assumed when a session has to be kept alive under a slow request.
 type Lifer interface {
 	TTL() time.Duration
 }
@@ -129,7 +130,7 @@ type Manager struct {
 	Path string
 
 	Resave            bool // store loaded sessions although they have not changed
-	Rolling           bool // set the cookie on every response; without it browsers drop a cookie with a MaxAge at the end they were last told, which was when the session last changed
+	Rolling           bool // set the cookie on every response to a stored session; without it a browser drops a cookie with a MaxAge that long after the session last changed, however often the site is used
 	SaveUninitialized bool // store new sessions although nothing was put in
 	TrustProxy        bool // believe X-Forwarded-Proto; only behind a proxy that sets it
 
@@ -137,8 +138,8 @@ type Manager struct {
 	// base64url, as in express-session.
 	GenID func(*http.Request) (string, error)
 
-	// ErrorFunc answers a request whose session could not be loaded (From is
-	// then nil) or stored. What the handler has begun of a response is dropped,
+	// ErrorFunc answers a request whose session could not be loaded (Manager.From
+	// is then nil) or stored. What the handler has begun of a response is dropped,
 	// and if ErrorFunc writes nothing the answer is 500. It is also told of what
 	// can change no answer: errors after the header has left, and of Touch; what
 	// it writes then goes nowhere. nil = log the error and answer 500.
@@ -179,9 +180,11 @@ var (
 	// ErrNoSession is what the methods of a nil Session return, and Value of one.
 	ErrNoSession = errors.New("session: the request has no session: it did not pass through Manager.Handler, or its path is not one that the Manager serves (see Manager.Path)")
 
-	// ErrTooLate is what Regenerate returns once the response header has left, or
-	// the client or an http.TimeoutHandler has given the response up: the browser
-	// could not be told a new id. Nothing has changed then.
+	// ErrTooLate is what Regenerate, and Save of a new session, return once the
+	// response header has left or the request's context is done, because the client,
+	// an http.TimeoutHandler or a deadline has given the response up: the browser
+	// could not be told a new id. Nothing has changed then. ErrorFunc gets it if a new
+	// session was changed after the header.
 	ErrTooLate = errors.New("session: the response has left, or was given up")
 
 	// ErrCookie is a cookie that no browser would take, so that a new session
@@ -195,52 +198,63 @@ var (
 // by the middleware; a panic in the handler stores nothing more.
 //
 // Its methods, and Value, may be called concurrently, so that a handler that an
-// http.TimeoutHandler has given up on harms nobody; what it puts in after that
-// goes nowhere. Of a nil Session they do nothing, and return ErrNoSession if they
-// return an error. The fields of the filestore.Session within, Values and Cookie,
-// are for one goroutine, do not exist of a nil Session, and Regenerate and Reload
+// http.TimeoutHandler has given up on harms nobody; what is put in after the end of
+// the request goes nowhere. Those that use the Store wait for each other, for half a
+// minute at most; then they fail. Of a nil Session they do nothing, and return
+// ErrNoSession if they return an error. What belongs to the filestore.Session within
+// is for one goroutine, and does not exist of a nil Session; Regenerate and Reload
 // replace it: do not keep it. What is changed in Values directly is told by comparing
 // it with what was loaded; Put and Delete also count if they change nothing.
 //
 // To change the cookie's life set Cookie.OriginalMaxAge, after any Regenerate:
-// 0 is a cookie that ends with the browser, anything else at least a second.
+// 0 is a cookie that ends with the browser, anything positive must be at least a
+// second, and a negative one ends the session.
 // Expires follows it. If only Cookie.Expires is set, OriginalMaxAge becomes the time
 // until then. That alone is no change for which a new session is stored.
 type Session struct {
 	*filestore.Session
 
 	m     *Manager
-	r     *http.Request
 	outer *Session // of the Manager around this one's
+
+	// The request is the handlers': beside GenID and ErrorFunc nothing looks at it
+	// after it has arrived.
+	r      *http.Request
+	ctx    context.Context // outlives the client: a browser that has gone must not undo a login that it was told of, nor a logout
+	done   <-chan struct{} // the response was given up
+	secure bool            // the request came over TLS, as far as that can be trusted
+	host   string
 
 	turn chan struct{} // whoever has put a token in may call the Store and GenID
 
 	// mu guards what follows and the filestore.Session. It is never held while
 	// foreign code runs: that may look at the session.
-	mu        sync.Mutex
-	id        string
-	cookieID  string // the id that the request's cookie brought and the store knew, else ""
-	sentID    string // the id in the response header, else ""
-	resign    bool   // the request's cookie was signed with an old secret
-	renewed   bool   // it got another id than it had when the request began
-	stored    bool   // the store has, or had, a session of this id
-	destroyed bool   // nothing is stored any more
-	accessed  bool   // the middleware has stored or touched it
-	left      bool   // the response header has left
-	ended     bool   // the handler has returned
-	touchErr  error  // of a touch before the header left, to be reported after it
+	mu       sync.Mutex
+	id       string
+	cookieID string // the id that the request's cookie brought and the store knew, else ""
+	sentID   string // the id in the response header, else ""
+	resign   bool   // the request's cookie was signed with an old secret
+	renewed  bool   // it got another id than it had when the request began
+	replaced string // the id that the request's cookie brought and that another request has just replaced, else ""
+	stored   bool   // the store has, or had, a session of this id
+	over     bool   // nothing is stored any more: destroyed here or elsewhere, replaced elsewhere, or the Store has panicked
+	accessed bool   // the middleware has stored or touched it
+	left     bool   // the response header has left
+	ended    bool   // the handler has returned
+	touchErr error  // of a touch before the header left, to be reported after it
 
 	base        values          // what the store has, as far as we know; changes are told against it
 	written     map[string]bool // the members that Put and Delete were called for since
+	read        map[string]bool // the kinds of flash messages that were read since
 	saved       values          // express-session's savedHash: nil = never saved
 	first       values          // express-session's originalHash
 	baseCookie  filestore.Cookie
 	firstCookie filestore.Cookie
 	lastCookie  filestore.Cookie // as the middleware left it: a difference is the handler's
 
-	until time.Time      // when the session ends, as far as we know, at the earliest; zero: unknown
+	until time.Time      // when the session ends, as far as we know, at the earliest
 	timer *time.Timer    // of the next beat
-	beats sync.WaitGroup // a beat that is planned or under way
+	beats sync.WaitGroup // those planned or under way
 }
 
 type values = map[string]json.RawMessage
@@ -274,8 +288,12 @@ func Value[T any](s *Session, key string) (T, error) {
 		return zero, ErrNoSession
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return filestore.Value[T](s.Session, key)
+	one := &filestore.Session{}
+	if raw, ok := s.Values[key]; ok {
+		one.Values = values{key: raw}
+	}
+	s.mu.Unlock() // T may have an UnmarshalJSON
+	return filestore.Value[T](one, key)
 }
 
 // Put stores v, encoded as JSON, under key; see filestore.Session.Put.
@@ -356,26 +374,45 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 			return
 		}
 		rw := &response{ResponseWriter: w, session: s, header: w.Header().Clone()}
-		defer handBack(r, s.r)
+		own := s.r
+		defer handBack(r, own)
 		defer s.stop()
-		next.ServeHTTP(rw, s.r)
+		next.ServeHTTP(rw, own)
 		rw.finish()
 	})
 }
 
 // handBack shows whoever is outside what became of the request within: the mux
 // below notes its pattern in our copy, the server looks there for uploaded files.
-// It leaves the context alone, which others may be reading.
+// It writes only what differs, and neither the context nor the body: others may be
+// reading the request.
 func handBack(r, own *http.Request) {
-	r.Method, r.URL, r.Host, r.RemoteAddr, r.RequestURI = own.Method, own.URL, own.Host, own.RemoteAddr, own.RequestURI
-	r.Body, r.ContentLength, r.Trailer = own.Body, own.ContentLength, own.Trailer
-	r.Form, r.PostForm, r.MultipartForm = own.Form, own.PostForm, own.MultipartForm
-	r.Pattern = own.Pattern
-	for part := range strings.SplitSeq(own.Pattern, "{") { // its wildcards: {name}, {name...}
-		if name, _, ok := strings.Cut(part, "}"); ok {
-			name = strings.TrimSuffix(name, "...")
-			r.SetPathValue(name, own.PathValue(name))
+	set(&r.Method, own.Method)
+	set(&r.URL, own.URL)
+	set(&r.Host, own.Host)
+	set(&r.RemoteAddr, own.RemoteAddr)
+	set(&r.RequestURI, own.RequestURI)
+	set(&r.MultipartForm, own.MultipartForm)
+	if r.Form == nil && own.Form != nil {
+		r.Form, r.PostForm = own.Form, own.PostForm
+	}
+	if r.Trailer == nil && own.Trailer != nil {
+		r.Trailer = own.Trailer
+	}
+	if r.Pattern == "" && own.Pattern != "" {
+		r.Pattern = own.Pattern
+		for part := range strings.SplitSeq(own.Pattern, "{") { // its wildcards: {name}, {name...}
+			if name, _, ok := strings.Cut(part, "}"); ok {
+				name = strings.TrimSuffix(name, "...")
+				r.SetPathValue(name, own.PathValue(name))
+			}
 		}
+	}
+}
+
+func set[T comparable](field *T, to T) {
+	if *field != to {
+		*field = to
 	}
 }
 
@@ -400,10 +437,12 @@ func pathMatch(path, cookiePath string) bool {
 func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if m.ErrorFunc != nil {
 		answer := &answered{ResponseWriter: w}
+		defer func() { // also if it panics, and somebody recovers
+			if !answer.yes {
+				w.WriteHeader(http.StatusInternalServerError) // it must not pass for a success
+			}
+		}()
 		m.ErrorFunc(answer, r, err)
-		if !answer.yes {
-			w.WriteHeader(http.StatusInternalServerError) // it must not pass for a success
-		}
 		return
 	}
 	slog.ErrorContext(r.Context(), "session", "err", err)
@@ -435,14 +474,15 @@ func unreadable(err error) bool {
 
 // load finds the session that the request's cookies name, or makes a new one.
 func (m *Manager) load(r *http.Request) (*Session, error) {
-	arrived := time.Now()
-	s := &Session{Session: new(filestore.Session), m: m, turn: make(chan struct{}, 1), outer: From(r)}
+	s := &Session{
+		Session: new(filestore.Session), m: m, outer: From(r), turn: make(chan struct{}, 1),
+		ctx: context.WithoutCancel(r.Context()), done: r.Context().Done(), secure: m.isSecure(r), host: r.Host,
+	}
 	s.r = r.WithContext(context.WithValue(r.Context(), contextKey{}, s))
 	m.lookAround(s)
-	replaced := false
 	// The signature comes first: no look-up for an id that we did not sign.
 	for id, old := range m.cookieIDs(r) {
-		sess, err := m.get(s.context(), id)
+		sess, err := m.get(s.ctx, id)
 		switch {
 		case err == nil:
 			s.id, s.cookieID, s.resign = id, id, old
@@ -451,22 +491,26 @@ func (m *Manager) load(r *http.Request) (*Session, error) {
 			if !m.Resave {
 				s.saved = s.base
 			}
-			s.keep(arrived)
+			s.keep()
 			return s, nil
 		case unreadable(err):
-			slog.WarnContext(r.Context(), "session: a session that cannot be read is kept, and its visitor gets a new one", "err", err)
+			slog.WarnContext(s.ctx, "session: a session that cannot be read is kept, and its visitor gets a new one", "err", err)
 		case !errors.Is(err, filestore.ErrNotFound):
 			return nil, err
 		}
 		// An unknown id is never adopted, although we signed it.
-		replaced = replaced || m.shared.successor(id) != ""
+		if s.replaced == "" && m.shared.wasReplaced(id) {
+			s.replaced = id
+		}
 	}
-	if err := s.begin(); err != nil {
+	id, err := m.newID(s.r)
+	if err != nil {
 		return nil, err
 	}
+	s.become(id, m.newSession(s.secure))
 	// A request that was sent before the login whose answer the browser has by now:
 	// a cookie for a new session would undo that.
-	s.destroyed = replaced
+	s.over = s.replaced != "" && m.shared.justReplaced(s.replaced)
 	return s, nil
 }
 
@@ -474,34 +518,20 @@ func (m *Manager) load(r *http.Request) (*Session, error) {
 func (s *Session) adopt(sess *filestore.Session) {
 	s.Session = sess
 	s.stored = true
-	s.base, s.written = maps.Clone(s.Values), nil
+	s.base, s.written, s.read = maps.Clone(s.Values), nil, nil
 	s.baseCookie, s.lastCookie = s.Cookie, s.Cookie
-	if life := s.m.life(&s.Cookie); life != 0 {
-		s.until = s.LastAccess.Add(life)
-	}
-}
-
-// begin makes s a new, empty session.
-func (s *Session) begin() error {
-	id, err := s.m.newID(s.r)
-	if err != nil {
-		return err
-	}
-	s.become(id, s.m.newSession(s.r))
-	return nil
 }
 
 // become makes s the new session fresh, which is not stored.
 func (s *Session) become(id string, fresh *filestore.Session) {
 	s.id, s.Session = id, fresh
-	s.stored, s.destroyed = false, false
-	s.base, s.first, s.saved, s.written = values{}, values{}, nil, nil
+	s.stored, s.over = false, false
+	s.base, s.first, s.saved, s.written, s.read = values{}, values{}, nil, nil, nil
 	s.baseCookie, s.firstCookie, s.lastCookie = fresh.Cookie, fresh.Cookie, fresh.Cookie
-	s.until = time.Time{}
 }
 
-func (m *Manager) newSession(r *http.Request) *filestore.Session {
-	return &filestore.Session{Cookie: m.newCookie(r), Values: values{}}
+func (m *Manager) newSession(secure bool) *filestore.Session {
+	return &filestore.Session{Cookie: m.newCookie(secure), Values: values{}}
 }
 
 func (m *Manager) newID(r *http.Request) (string, error) {
@@ -519,10 +549,6 @@ func (m *Manager) newID(r *http.Request) (string, error) {
 	}
 	return id, nil
 }
-
-// context outlives the client: a browser that has gone must not undo a login
-// that it was told of, nor a logout.
-func (s *Session) context() context.Context { return context.WithoutCancel(s.r.Context()) }
 
 // longestTurn bounds the wait for another method of the same session, and so for a
 // GenID or Store that calls one of those that wait.
@@ -548,9 +574,9 @@ func (s *Session) takeTurn() (end func(), err error) {
 
 // Destroy removes the session from the store. What is put in afterwards goes
 // nowhere; for a word of farewell by Flash, call Regenerate instead, which
-// destroys and begins anew. If another request has just given the session a new id
-// that is destroyed too. The browser keeps its cookie, as in express-session, but it
-// opens nothing any more.
+// destroys and begins anew. If another request has given the session a new id in the
+// last hour that is destroyed too: a logout that was sent before is one all the same.
+// The browser keeps its cookie, as in express-session, but it opens nothing any more.
 func (s *Session) Destroy() error {
 	if s == nil {
 		return ErrNoSession
@@ -561,16 +587,16 @@ func (s *Session) Destroy() error {
 	}
 	defer end()
 	s.mu.Lock()
-	s.destroyed = true
+	s.over = true
 	s.Values = values{}
-	id, stored := s.id, s.stored
-	s.mu.Unlock()
-	if !stored {
-		return nil // no flush to the disk for whoever has no session
+	var ids []string // none: no flush to the disk for whoever has no session
+	if s.stored {
+		ids = []string{s.id}
 	}
-	err = s.m.Store.Destroy(s.context(), id)
-	for next := s.m.shared.successor(id); next != ""; next = s.m.shared.successor(next) {
-		err = join(err, s.m.Store.Destroy(s.context(), next))
+	ids = append(ids, s.m.shared.successors(s.id, s.replaced)...)
+	s.mu.Unlock()
+	for _, id := range ids {
+		err = join(err, s.m.Store.Destroy(s.ctx, id))
 	}
 	if err == nil {
 		s.mu.Lock()
@@ -593,12 +619,12 @@ func (s *Session) Reload() error {
 	}
 	defer end()
 	s.mu.Lock()
-	id, ok := s.id, s.stored && !s.destroyed // not even if the store has one of this id: it is somebody else's
+	id, ok := s.id, s.stored && !s.over // not even if the store has one of this id: it is somebody else's
 	s.mu.Unlock()
 	if !ok {
 		return fmt.Errorf("session: reload: %w", filestore.ErrNotFound)
 	}
-	sess, err := s.m.get(s.context(), id)
+	sess, err := s.m.get(s.ctx, id)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,589 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/session"
+)
+
+func openStore(t *testing.T, o filestore.Options) *filestore.Store {
+	t.Helper()
+	o.NoSync, o.ReapInterval = true, -1
+	s, err := filestore.Open(t.TempDir(), &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// lives are a store's settings, and a session whose life they rule.
+var lives = map[string]struct {
+	o    filestore.Options
+	sess filestore.Session
+	life time.Duration
+}{
+	"ttl of a second":    {filestore.Options{TTL: time.Second}, filestore.Session{}, time.Second},
+	"ttl of two seconds": {filestore.Options{TTL: 2 * time.Second, TouchAfter: -1}, filestore.Session{}, 2 * time.Second},
+	"ttl of an hour":     {filestore.Options{}, filestore.Session{}, time.Hour},
+	"touches spared":     {filestore.Options{TTL: time.Minute, TouchAfter: 29 * time.Second}, filestore.Session{}, time.Minute},
+	"maxAge":             {filestore.Options{}, filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: 5 * time.Second, Path: "/"}}, 5 * time.Second},
+}
+
+// An event stream that was opened in time logged its user out: the session was touched when it
+// closed. A request that is under way keeps its session.
+func TestStreamKeepsItsSession(t *testing.T) {
+	for name, l := range lives {
+		for _, age := range []float64{0, 0.3, 0.75, 0.99} { // of the life, at its arrival
+			t.Run(fmt.Sprint(name, " ", age), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := openStore(t, l.o)
+					if err := s.Set(ctx, "id", &l.sess); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Duration(age * float64(l.life)))
+					w := request(manager(s), "id", "/", func(w http.ResponseWriter, r *http.Request) {
+						w.(http.Flusher).Flush()
+						for range 100 {
+							time.Sleep(l.life / 20)
+							if _, err := s.Reap(ctx); err != nil {
+								t.Fatal(err)
+							}
+							if _, err := s.Get(ctx, "id"); err != nil {
+								t.Fatalf("beside the stream: %v", err)
+							}
+						}
+					})
+					if w.Code != 200 {
+						t.Errorf("status %d", w.Code)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What a request changes that came in time is stored however long it takes. It was a 500, or a 200
+// for nothing, if the reaper came first.
+func TestSlowRequestIsStored(t *testing.T) {
+	for name, l := range lives {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := openStore(t, l.o)
+				if err := s.Set(ctx, "id", &l.sess); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(l.life * 3 / 4)
+				w := request(manager(s), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+					for range 50 {
+						time.Sleep(l.life / 10)
+						s.Reap(ctx)
+					}
+					put(w, r)
+				})
+				sess, err := s.Get(ctx, "id")
+				if w.Code != 200 || err != nil || string(sess.Values["a"]) != `"1"` {
+					t.Errorf("status %d, %v, %v", w.Code, sess, err)
+				}
+			})
+		})
+	}
+}
+
+// The arrival is the access: an hour's work on a page does not prolong the session by an hour.
+func TestArrivalIsTheAccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{TouchAfter: -1})
+		if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		arrived := time.Now()
+		request(manager(s), "id", "/", func(http.ResponseWriter, *http.Request) { time.Sleep(40 * time.Minute) })
+		sess, err := s.Get(ctx, "id")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := sess.LastAccess.Sub(arrived); d < 0 || d > time.Second {
+			t.Errorf("the last access is %v after the arrival", d)
+		}
+	})
+}
+
+// A logout beside a slow request wins, however often that one was kept alive.
+func TestLogoutBesideStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{TTL: 2 * time.Second})
+		if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
+			t.Fatal(err)
+		}
+		m := manager(s)
+		w := request(m, "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(7 * time.Second)
+			request(m, "id", "/", destroy)
+			time.Sleep(7 * time.Second)
+			put(w, r)
+		})
+		if _, err := s.Get(ctx, "id"); w.Code != 200 || !errors.Is(err, filestore.ErrNotFound) {
+			t.Errorf("status %d, %v", w.Code, err)
+		}
+	})
+}
+
+// bare has only what Store demands, and tells how long its sessions live.
+type bare struct{ s *filestore.Store }
+
+func (b bare) Get(ctx context.Context, id string) (*filestore.Session, error) {
+	return b.s.Get(ctx, id)
+}
+
+func (b bare) Set(ctx context.Context, id string, sess *filestore.Session) error {
+	return b.s.Set(ctx, id, sess)
+}
+
+func (b bare) Destroy(ctx context.Context, id string) error { return b.s.Destroy(ctx, id) }
+
+func (b bare) TTL() time.Duration { return b.s.TTL() }
+
+// A change that is lost is never a 200, unless somebody logged out: here nothing can keep the session
+// alive, as the Store cannot touch it, or fails to.
+func TestLostChangeIsTold(t *testing.T) {
+	for _, how := range []string{"no Toucher", "failing Touch", "maxAge, no Lifer"} {
+		for _, reap := range []bool{false, true} {
+			for _, change := range []bool{false, true} {
+				t.Run(fmt.Sprint(how, " reap ", reap, " change ", change), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						s := openStore(t, filestore.Options{TTL: time.Minute})
+						sess := new(filestore.Session)
+						var store session.Store = bare{s}
+						switch how {
+						case "failing Touch":
+							rec := &recorder{Store: s}
+							rec.failOn("touch", errors.New("no"))
+							store = rec
+						case "maxAge, no Lifer":
+							store = plain{&recorder{Store: s}}
+							sess.Cookie.OriginalMaxAge = time.Minute
+						}
+						if err := s.Set(ctx, "id", sess); err != nil {
+							t.Fatal(err)
+						}
+						w := request(manager(store), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+							time.Sleep(2 * time.Minute)
+							if reap {
+								s.Reap(ctx)
+							}
+							if change {
+								put(w, r)
+							}
+						})
+						if want := map[bool]int{true: 500, false: 200}[change]; w.Code != want || w.Header().Get("Set-Cookie") != "" {
+							t.Errorf("status %d, want %d, cookie %q", w.Code, want, w.Header().Get("Set-Cookie"))
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// The beats of a request end with it, also if it panics.
+func TestBeatsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &recorder{Store: openStore(t, filestore.Options{TTL: time.Second})}
+		if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
+			t.Fatal(err)
+		}
+		func() {
+			defer func() { recover() }()
+			request(manager(s), "id", "/", func(http.ResponseWriter, *http.Request) {
+				time.Sleep(3 * time.Second)
+				panic(http.ErrAbortHandler)
+			})
+		}()
+		s.take()
+		time.Sleep(time.Minute)
+		if calls := s.take(); calls != "" {
+			t.Errorf("after the request: %s", calls)
+		}
+	})
+}
+
+// Whatever happens to a session under a request, it is kept alive.
+func TestWhoIsKeptAlive(t *testing.T) {
+	type tc struct {
+		o      filestore.Options
+		sess   *filestore.Session // nil: none
+		maxAge time.Duration
+		act    func(w http.ResponseWriter, r *http.Request, m *session.Manager)
+		life   time.Duration
+	}
+	for name, tt := range map[string]tc{
+		"new session": {filestore.Options{TTL: time.Minute}, nil, 0, func(w http.ResponseWriter, r *http.Request, _ *session.Manager) { put(w, r) }, time.Minute},
+		"new session, regenerate": {filestore.Options{TTL: time.Minute}, nil, 0, func(w http.ResponseWriter, r *http.Request, _ *session.Manager) {
+			put(w, r)
+			session.From(r).Save()
+			regenerate(w, r)
+		}, time.Minute},
+		"regenerate to a shorter life": {filestore.Options{}, &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: 30 * 24 * time.Hour, Path: "/"}}, time.Minute,
+			func(w http.ResponseWriter, r *http.Request, _ *session.Manager) {
+				time.Sleep(2 * time.Second)
+				regenerate(w, r)
+				put(w, r)
+			}, time.Minute},
+		"regenerate, same life": {filestore.Options{TTL: time.Minute}, &filestore.Session{}, 0,
+			func(w http.ResponseWriter, r *http.Request, _ *session.Manager) {
+				time.Sleep(20 * time.Second)
+				regenerate(w, r)
+				put(w, r)
+			}, time.Minute},
+		"destroy, beat, regenerate": {filestore.Options{TTL: time.Minute}, &filestore.Session{}, 0,
+			func(w http.ResponseWriter, r *http.Request, _ *session.Manager) {
+				destroy(w, r)
+				time.Sleep(5 * time.Second)
+				regenerate(w, r)
+				put(w, r)
+			}, time.Minute},
+		"handler shortens": {filestore.Options{}, &filestore.Session{}, 0,
+			func(w http.ResponseWriter, r *http.Request, _ *session.Manager) {
+				time.Sleep(2 * time.Second)
+				session.From(r).Cookie.OriginalMaxAge = 10 * time.Second
+				put(w, r)
+			}, 10 * time.Second},
+		"another shortens": {filestore.Options{}, &filestore.Session{}, 0,
+			func(w http.ResponseWriter, r *http.Request, m *session.Manager) {
+				time.Sleep(2 * time.Second)
+				request(m, session.From(r).ID(), "/", func(w http.ResponseWriter, r *http.Request) {
+					session.From(r).Cookie.OriginalMaxAge = 10 * time.Second
+				})
+			}, 10 * time.Second},
+		"reload": {filestore.Options{TTL: time.Minute}, &filestore.Session{}, 0,
+			func(w http.ResponseWriter, r *http.Request, m *session.Manager) { session.From(r).Reload() }, time.Minute},
+	} {
+		for _, flush := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, " flush ", flush), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := openStore(t, tt.o)
+					m := manager(s)
+					m.Cookie.MaxAge = tt.maxAge
+					var told []error
+					m.ErrorFunc = func(w http.ResponseWriter, r *http.Request, err error) { told = append(told, err) }
+					r := httptest.NewRequest("GET", "/?a=1", nil)
+					if tt.sess != nil {
+						s.Set(ctx, "id", tt.sess)
+						r.Header.Set("Cookie", signed("id"))
+					}
+					w := httptest.NewRecorder()
+					died := ""
+					m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						tt.act(w, r, m)
+						if flush {
+							w.(http.Flusher).Flush()
+						} else if err := session.From(r).Save(); err != nil {
+							t.Error("save", err)
+						}
+						id := session.From(r).ID()
+						start := time.Now()
+						for range 100 {
+							time.Sleep(tt.life / 10)
+							s.Reap(ctx)
+							if _, err := s.Get(ctx, id); err != nil && died == "" {
+								died = fmt.Sprint(time.Since(start), " ", err)
+							}
+						}
+						session.From(r).Put("late", 1)
+					})).ServeHTTP(w, r)
+					if died != "" {
+						t.Errorf("the session died under the request after %s; then a Put: status %d, ErrorFunc told %v", died, w.Code, told)
+					}
+				})
+			})
+		}
+	}
+}
+
+type failOnce struct {
+	*filestore.Store
+	n, at int
+}
+
+func (s *failOnce) Touch(ctx context.Context, id string, c *filestore.Cookie) error {
+	if s.n++; s.n == s.at {
+		return filestore.ErrLockTimeout
+	}
+	return s.Store.Touch(ctx, id, c)
+}
+
+// One Touch that fails is no reason to lose the session.
+func TestTouchFailsOnce(t *testing.T) {
+	for _, at := range []int{1, 3} {
+		for _, life := range []time.Duration{time.Second, time.Hour} {
+			synctest.Test(t, func(t *testing.T) {
+				s := &failOnce{Store: openStore(t, filestore.Options{TTL: life}), at: at}
+				s.Set(ctx, "id", new(filestore.Session))
+				time.Sleep(life * 3 / 4)
+				w := request(manager(s), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+					for range 100 {
+						time.Sleep(life / 20)
+						s.Reap(ctx)
+					}
+					put(w, r)
+				})
+				if _, err := s.Get(ctx, "id"); err != nil {
+					t.Errorf("touch %d fails, life %v: %d, %v", at, life, w.Code, err)
+				}
+			})
+		}
+	}
+}
+
+func TestTouchFailsOnceLater(t *testing.T) {
+	for _, at := range []int{1, 2, 3, 5} {
+		for _, life := range []time.Duration{time.Second, time.Hour} {
+			for _, age := range []float64{0, .75} {
+				t.Run(fmt.Sprint(at, life, age), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						s := &failOnce{Store: openStore(t, filestore.Options{TTL: life}), at: at}
+						s.Set(ctx, "id", new(filestore.Session))
+						time.Sleep(time.Duration(float64(life) * age))
+						w := request(manager(s), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+							for range 100 {
+								time.Sleep(life / 20)
+								s.Reap(ctx)
+							}
+							put(w, r)
+						})
+						if _, err := s.Get(ctx, "id"); err != nil {
+							t.Errorf("%d, %v", w.Code, err)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// TouchAfter is for all sessions, and lives differ.
+func TestTouchAfterIsCapped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{TouchAfter: 5 * time.Minute})
+		s.Set(ctx, "id", &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: 6 * time.Minute, Path: "/"}})
+		time.Sleep(4 * time.Minute)
+		w := request(manager(s), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+			for range 100 {
+				time.Sleep(time.Minute / 2)
+				s.Reap(ctx)
+			}
+			put(w, r)
+		})
+		if _, err := s.Get(ctx, "id"); err != nil {
+			t.Errorf("%d, %v", w.Code, err)
+		}
+	})
+}
+
+type silent struct{ s *filestore.Store }
+
+func (b silent) Get(ctx context.Context, id string) (*filestore.Session, error) {
+	sess, err := b.s.Get(ctx, id)
+	if err != nil {
+		return nil, filestore.ErrNotFound
+	}
+	return sess, nil
+}
+
+func (b silent) Set(ctx context.Context, id string, sess *filestore.Session) error {
+	return b.s.Set(ctx, id, sess)
+}
+
+func (b silent) Destroy(ctx context.Context, id string) error { return b.s.Destroy(ctx, id) }
+
+// A Store that does not tell its TTL, and says of what has expired that it is not there.
+func TestLostChangeOfASilentStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{TTL: time.Minute})
+		s.Set(ctx, "id", new(filestore.Session))
+		w := request(manager(silent{s}), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(2 * time.Minute)
+			put(w, r)
+		})
+		if w.Code == 200 {
+			t.Errorf("a lost change is a %d", w.Code)
+		}
+	})
+}
+
+// A Store need not fill LastAccess in.
+func TestNoLastAccess(t *testing.T) {
+	s := &memory{m: make(map[string]*filestore.Session)}
+	s.Set(ctx, "id", &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: time.Hour, Path: "/"}})
+	m := manager(s)
+	w := request(m, "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+		request(m, "id", "/", destroy)
+		put(w, r)
+	})
+	if w.Code != 200 {
+		t.Errorf("a logout beside: %d", w.Code)
+	}
+}
+
+// The cookie is the handler's: a beat must not look at it.
+func TestCookieBesideBeats(t *testing.T) {
+	s := openStore(t, filestore.Options{TTL: time.Second, TouchAfter: -1})
+	s.Set(ctx, "id", new(filestore.Session))
+	request(manager(s), "id", "/", func(w http.ResponseWriter, r *http.Request) {
+		sess := session.From(r)
+		for end := time.Now().Add(700 * time.Millisecond); time.Now().Before(end); {
+			sess.Cookie.OriginalMaxAge = 2 * time.Hour
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
+
+// So is the request.
+func TestRequestBesideBeats(t *testing.T) {
+	s := openStore(t, filestore.Options{TTL: time.Second, TouchAfter: -1})
+	s.Set(ctx, "id", new(filestore.Session))
+	request(manager(s), "id", "/", func(w http.ResponseWriter, r *http.Request) {
+		for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); {
+			*r = *r.WithContext(context.WithValue(r.Context(), cancelKey{}, 1))
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+}
+
+type panicTouch struct{ *filestore.Store }
+
+func (panicTouch) Touch(context.Context, string, *filestore.Cookie) error { panic("defect") }
+
+// No server recovers from a panic in a beat.
+func TestPanicInABeat(t *testing.T) {
+	if os.Getenv("ATTACK_CHILD") != "" {
+		s := openStore(t, filestore.Options{TTL: time.Second})
+		s.Set(ctx, "id", new(filestore.Session))
+		srv := httptest.NewServer(manager(panicTouch{s}).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(500 * time.Millisecond)
+		})))
+		req, _ := http.NewRequest("GET", srv.URL, nil)
+		req.Header.Set("Cookie", signed("id"))
+		http.DefaultTransport.RoundTrip(req)
+		fmt.Println("SURVIVED")
+		os.Exit(0)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestPanicInABeat$")
+	cmd.Env = append(os.Environ(), "ATTACK_CHILD=1")
+	out, _ := cmd.CombinedOutput()
+	if !strings.Contains(string(out), "SURVIVED") {
+		t.Errorf("the process died: %.300s", out)
+	}
+}
+
+// After a beat a rolling cookie was sent without a look at the session.
+func TestRollingSetsNoDeadCookie(t *testing.T) {
+	for name, other := range map[string]http.HandlerFunc{"destroy": destroy, "regenerate": regenerate} {
+		for _, wait := range []time.Duration{500 * time.Millisecond, 2 * time.Second} {
+			t.Run(fmt.Sprint(name, wait), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := openStore(t, filestore.Options{})
+					m := manager(s)
+					m.Rolling = true
+					s.Set(ctx, "id", new(filestore.Session))
+					w := request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) {
+						time.Sleep(wait)
+						request(m, "id", "/", other)
+					})
+					if c := w.Header().Get("Set-Cookie"); c != "" {
+						t.Errorf("the late answer sets %q", c)
+					}
+				})
+			})
+		}
+	}
+}
+
+type slowFailTouch struct{ *filestore.Store }
+
+func (s slowFailTouch) Touch(context.Context, string, *filestore.Cookie) error {
+	time.Sleep(2 * time.Second)
+	return errors.New("disk")
+}
+
+// The error of a beat that is under way at the end is told.
+func TestBeatAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{})
+		m := manager(slowFailTouch{s})
+		m.Rolling = true
+		var told []error
+		m.ErrorFunc = func(_ http.ResponseWriter, _ *http.Request, err error) { told = append(told, err) }
+		s.Set(ctx, "id", new(filestore.Session))
+		begun := time.Now()
+		w := request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { time.Sleep(1500 * time.Millisecond) })
+		if len(told) == 0 || w.Header().Get("Set-Cookie") != "" {
+			t.Errorf("told %v, cookie %.20q; the request took %v", told, w.Header().Get("Set-Cookie"), time.Since(begun))
+		}
+	})
+}
+
+type slowDestroy struct{ *filestore.Store }
+
+func (s slowDestroy) Destroy(ctx context.Context, id string) error {
+	time.Sleep(2 * time.Second)
+	return s.Store.Destroy(ctx, id)
+}
+
+// A beat that meets a Regenerate does not take the new session for gone.
+func TestBeatDuringRegenerate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{TTL: time.Minute})
+		s.Set(ctx, "id", new(filestore.Session))
+		var id string
+		request(manager(slowDestroy{s}), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+			regenerate(w, r)
+			put(w, r)
+			w.(http.Flusher).Flush()
+			time.Sleep(3 * time.Minute)
+			id = session.From(r).ID()
+		})
+		if _, err := s.Get(ctx, id); err != nil {
+			t.Errorf("the new session was not kept alive: %v", err)
+		}
+	})
+}
+
+// A handler that was given up on goes on using the session beside the beats and the end of the request.
+func TestGivenUpBesideBeats(t *testing.T) {
+	s := openStore(t, filestore.Options{TTL: time.Second, TouchAfter: -1})
+	m := manager(s)
+	m.Rolling = true
+	done := make(chan bool)
+	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(done)
+		sess := session.From(r)
+		for end := time.Now().Add(1200 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			sess.Put("a", sess.ID())
+			sess.Delete("b")
+			session.Value[string](sess, "a")
+			sess.Flash("k", "m")
+			sess.Flashes("k")
+			sess.Save()
+			sess.Reload()
+		}
+		sess.Regenerate()
+		sess.Destroy()
+	})
+	s.Set(ctx, "id", new(filestore.Session))
+	request(m, "id", "/", http.TimeoutHandler(slow, 700*time.Millisecond, "").ServeHTTP)
+	<-done
+}
