@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"reflect"
 	"strings"
@@ -97,10 +98,21 @@ func Data(sess *filestore.Session, key string) (data []byte, ok bool, err error)
 		data, err = base64.StdEncoding.DecodeString(*text)
 	}
 	if err != nil || text == nil {
-		sum := sha256.Sum256([]byte(ID(key)))
-		return nil, false, &filestore.Error{Op: "get", ID: hex.EncodeToString(sum[:4]), Err: fmt.Errorf("%w: its data are no base64", filestore.ErrCorrupt)}
+		return nil, false, corrupt(key, errors.New("its data are no base64"))
 	}
 	return data, true, nil
+}
+
+func corrupt(key string, cause error) error {
+	sum := sha256.Sum256([]byte(ID(key)))
+	return &filestore.Error{Op: "get", ID: hex.EncodeToString(sum[:4]), Err: fmt.Errorf("%w: %w", filestore.ErrCorrupt, cause)}
+}
+
+// Unreadable reports that err will be the same next time, as it is the file's. To its visitor such a
+// session is none: an error would be the answer to every request of that browser, to the login too.
+func Unreadable(err error) bool {
+	return errors.Is(err, filestore.ErrCorrupt) || errors.Is(err, filestore.ErrDecrypt) || errors.Is(err, filestore.ErrTooLarge) ||
+		errors.Is(err, filestore.ErrUnsafeFile) || errors.Is(err, fs.ErrPermission) // of another user's file the system's own
 }
 
 // Key returns the key of the session id, and false if id is no key's.
@@ -210,7 +222,9 @@ func Delete(ctx context.Context, s *filestore.Store, key string) error {
 }
 
 // All yields the sessions that have a key and bytes, in no order, and what could not be read as an error.
-func All(ctx context.Context, s *filestore.Store) iter.Seq2[Entry, error] {
+func All(ctx context.Context, s *filestore.Store) iter.Seq2[Entry, error] { return all(ctx, s, Data) }
+
+func all(ctx context.Context, s *filestore.Store, read func(*filestore.Session, string) ([]byte, bool, error)) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for e, err := range s.All(ctx) {
 			var r Entry
@@ -219,7 +233,7 @@ func All(ctx context.Context, s *filestore.Store) iter.Seq2[Entry, error] {
 				if r.Key, ok = Key(e.Session, e.ID); !ok {
 					continue
 				}
-				if r.Data, ok, err = Data(e.Session, r.Key); !ok { // damaged, or somebody else's
+				if r.Data, ok, err = read(e.Session, r.Key); !ok { // damaged, or somebody else's
 					continue
 				}
 			}
