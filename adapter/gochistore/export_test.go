@@ -7,4 +7,4 @@ import (
 )
 
 // NewProvider returns what Register registers.
-func NewProvider(s *filestore.Store) session.Provider { return &provider{files: s} }
+func NewProvider(s *filestore.Store) session.Provider { return newProvider(s) }

@@ -167,6 +167,19 @@ func newSite(s *filestore.Store, opt session.Options) *site {
 	handle("/logout", func(w http.ResponseWriter, r *http.Request, s session.Store) error {
 		return errors.Join(s.Set("user", "changed on the way out"), s.Destroy(w, r))
 	})
+	handle("/unset", func(_ http.ResponseWriter, r *http.Request, s session.Store) error { return s.Delete(r.FormValue("k")) })
+	handle("/slowlogin", func(w http.ResponseWriter, r *http.Request, s session.Store) error {
+		err := s.Set("colour", "slow")
+		x.entered <- struct{}{}
+		<-x.leave
+		if err == nil {
+			s, err = session.RegenerateSession(w, r)
+		}
+		if err != nil {
+			return err
+		}
+		return s.Set("user", r.FormValue("user"))
+	})
 	handle("/slow", func(_ http.ResponseWriter, r *http.Request, s session.Store) error {
 		x.entered <- struct{}{}
 		<-x.leave
@@ -447,6 +460,147 @@ func TestLoginRace(t *testing.T) {
 	}
 }
 
+// Nor does it where the logout only deletes a key: of two requests each stores what it has changed.
+func TestMerge(t *testing.T) {
+	dir := t.TempDir()
+	x := newSite(open(t, dir), session.Options{})
+	here, c := serve(t, x), newClient(t)
+	there := serve(t, newSite(open(t, dir), session.Options{}))
+	for _, other := range []string{here, there} {
+		get(t, c, here+"/login?user=alice")
+		get(t, c, here+"/set?k=shape&v=round")
+		var wg sync.WaitGroup
+		wg.Go(func() { fetch(t, c, here+"/slow?k=colour") })
+		<-x.entered
+		get(t, c, other+"/unset?k=user")
+		get(t, c, other+"/set?k=shape&v=square")
+		x.leave <- struct{}{}
+		wg.Wait()
+		for k, want := range map[string]string{"user": "<nil>", "shape": "square", "colour": "slow"} {
+			if got := get(t, c, other+"/get?k="+k); got != want {
+				t.Errorf("%s is %s, want %s", k, got, want)
+			}
+		}
+	}
+}
+
+// Nor does a slow request that regenerates the session after the logout, wherever that was: it gets an
+// error, and no session.
+func TestRegenerateAfterLogout(t *testing.T) {
+	dir := t.TempDir()
+	x := newSite(open(t, dir), session.Options{})
+	here := serve(t, x)
+	there := serve(t, newSite(open(t, dir), session.Options{}))
+	for _, other := range []string{here, there} {
+		c := newClient(t)
+		get(t, c, here+"/login?user=alice")
+		old := get(t, c, here+"/id")
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if code, body := fetch(t, c, here+"/slowlogin?user=alice"); code != http.StatusTeapot || !strings.Contains(body, "no such session") {
+				t.Errorf("/slowlogin = %d %q", code, body)
+			}
+		})
+		<-x.entered
+		get(t, c, other+"/logout")
+		late := newClient(t) // asks with the old id
+		late.Jar.SetCookies(must(late.Get(other)).Request.URL, []*http.Cookie{{Name: "MacaronSession", Value: old}})
+		if user := get(t, late, here+"/get?k=user"); user != "<nil>" {
+			t.Errorf("user %s", user)
+		}
+		x.leave <- struct{}{}
+		wg.Wait()
+		if names := files(t, dir); len(names) != 0 {
+			t.Errorf("files %q", names)
+		}
+		if user := get(t, c, here+"/get?k=user"); user != "<nil>" {
+			t.Errorf("user %s", user)
+		}
+	}
+}
+
+// Of two requests that regenerate one session one gets it.
+func TestRegenerateTwice(t *testing.T) {
+	dir := t.TempDir()
+	x := newSite(open(t, dir), session.Options{})
+	url, c := serve(t, x), newClient(t)
+	get(t, c, url+"/set?k=shape&v=round")
+	var codes [2]int
+	var wg sync.WaitGroup
+	for i := range codes {
+		wg.Go(func() { codes[i], _ = fetch(t, c, url+fmt.Sprint("/slowlogin?user=u", i)) })
+		<-x.entered
+	}
+	x.leave <- struct{}{}
+	x.leave <- struct{}{}
+	wg.Wait()
+	if codes[0]+codes[1] != http.StatusOK+http.StatusTeapot || len(files(t, dir)) != 1 {
+		t.Errorf("the answers are %v, the files %q", codes, files(t, dir))
+	}
+	if user, shape := get(t, c, url+"/get?k=user"), get(t, c, url+"/get?k=shape"); len(user) != 2 || shape != "round" {
+		t.Errorf("user %s, shape %s", user, shape)
+	}
+}
+
+// A visitor who leaves nothing leaves no file. The session keeps its id meanwhile, its parallel requests
+// are of one session, and a login takes along what the request has put in before.
+func TestPending(t *testing.T) {
+	dir := t.TempDir()
+	s, h := openHooked(t, dir)
+	x := newSite(s, session.Options{})
+	url, c := serve(t, x), newClient(t)
+	for range 20 {
+		get(t, newClient(t), url+"/get?k=user")
+		get(t, c, url+"/get?k=user")
+	}
+	id := get(t, c, url+"/id")
+	if names := files(t, dir); len(names) != 0 || h.writes.Load() != 0 {
+		t.Errorf("%d writes, files %q", h.writes.Load(), names)
+	}
+	var wg sync.WaitGroup
+	for _, k := range []string{"a", "b", "c"} {
+		wg.Go(func() { fetch(t, c, url+"/slow?k="+k) })
+		<-x.entered
+	}
+	for range 3 {
+		x.leave <- struct{}{}
+	}
+	wg.Wait()
+	if all := get(t, c, url+"/get?k=a") + get(t, c, url+"/get?k=b") + get(t, c, url+"/get?k=c"); all != "slowslowslow" || get(t, c, url+"/id") != id {
+		t.Errorf("of three requests of a pending session %s is left", all)
+	}
+
+	c = newClient(t)
+	id = get(t, c, url+"/id")
+	wg.Go(func() { fetch(t, c, url+"/slowlogin?user=alice") })
+	<-x.entered
+	x.leave <- struct{}{}
+	wg.Wait()
+	if got := get(t, c, url+"/get?k=user") + get(t, c, url+"/get?k=colour"); got != "aliceslow" || get(t, c, url+"/id") == id {
+		t.Errorf("after the login %s, the id is %s", got, get(t, c, url+"/id"))
+	}
+	// What destroys it destroys it for its other requests too.
+	before := len(files(t, dir))
+	c = newClient(t)
+	get(t, c, url+"/id")
+	wg.Go(func() { fetch(t, c, url+"/slow?k=user") })
+	<-x.entered
+	get(t, c, url+"/logout")
+	x.leave <- struct{}{}
+	wg.Wait()
+	if names := files(t, dir); len(names) != before {
+		t.Errorf("a pending session that was destroyed has left a file: %q", names)
+	}
+	// Another process gives it a new id, and a login all the same.
+	there := serve(t, newSite(open(t, dir), session.Options{}))
+	c = newClient(t)
+	get(t, c, url+"/id")
+	get(t, c, there+"/login?user=bob")
+	if user := get(t, c, url+"/get?k=user"); user != "bob" {
+		t.Errorf("user %s", user)
+	}
+}
+
 // A session that ends between Exist and Read begins anew, without what it held.
 func TestLogoutBetween(t *testing.T) {
 	p := provider(open(t, t.TempDir()), 3600)
@@ -533,8 +687,7 @@ func TestRegenerate(t *testing.T) {
 	// Meanwhile the old one is destroyed: a logout.
 	put("old", "red")
 	h.once = func() { p.Destroy("old") }
-	sess, err = p.Regenerate("old", "out")
-	if err != nil || sess.Get("colour") != nil || colour("out") != nil || colour("old") != "none" {
+	if _, err = p.Regenerate("old", "out"); !errors.Is(err, filestore.ErrNotFound) || colour("out") != "none" || colour("old") != "none" {
 		t.Errorf("Regenerate beside a logout = %v; colour %v", err, colour("out"))
 	}
 	// Or another request has changed it.
@@ -548,10 +701,14 @@ func TestRegenerate(t *testing.T) {
 	put("old", "red")
 	name := filepath.Join(dir, "old.json")
 	h.once = func() { os.WriteFile(name, []byte("damaged"), 0o600) }
-	for range 2 {
-		if _, err := p.Regenerate("old", "none"); !errors.Is(err, filestore.ErrCorrupt) || colour("none") != "none" {
-			t.Errorf("Regenerate of what is damaged = %v, and the new one has %v", err, colour("none"))
-		}
+	if _, err := p.Regenerate("old", "none"); !errors.Is(err, filestore.ErrCorrupt) || colour("none") != "none" {
+		t.Errorf("Regenerate beside damage = %v, and the new one has %v", err, colour("none"))
+	}
+	if sess, err := p.Regenerate("old", "begun"); err != nil || sess.Get("colour") != nil {
+		t.Errorf("Regenerate of what is damaged = %v", err)
+	}
+	if _, err := p.Regenerate("new", "old"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("Regenerate to what is damaged = %v", err)
 	}
 	if file, err := os.ReadFile(name); string(file) != "damaged" {
 		t.Errorf("the damaged file holds %q, %v", file, err)
@@ -817,8 +974,8 @@ func captureLog(t *testing.T) *bytes.Buffer {
 	return &b
 }
 
-// What cannot be read is an error that the middleware answers with 500, and stays as it is. An Express
-// session is not ours.
+// A session that cannot be read is none: its visitor gets another, of a new id, and may log in, and the
+// file stays as it is. An Express session is not ours.
 func TestDamaged(t *testing.T) {
 	logged, dir := captureLog(t), t.TempDir()
 	s := open(t, dir)
@@ -840,14 +997,27 @@ func TestDamaged(t *testing.T) {
 		if err := os.WriteFile(name, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if code, body := fetch(t, c, url+"/get?k=user"); code != http.StatusInternalServerError {
-			t.Errorf("%s: %d %q", what, code, body)
+		for _, path := range []string{"/id", "/set?k=colour&v=red", "/login?user=bob", "/logout"} {
+			c := newClient(t)
+			c.Jar.SetCookies(must(c.Get(url+"/get")).Request.URL, []*http.Cookie{{Name: "MacaronSession", Value: id}})
+			if code, body := fetch(t, c, url+path); code != http.StatusOK || body == id {
+				t.Errorf("%s: %s = %d %q", what, path, code, body)
+			}
+			if now := get(t, c, url+"/id"); now == id {
+				t.Errorf("%s: the id is the same after %s", what, path)
+			}
+			if user, want := get(t, c, url+"/get?k=user"), map[bool]string{true: "bob", false: "<nil>"}[path == "/login?user=bob"]; user != want {
+				t.Errorf("%s: user %s after %s", what, user, path)
+			}
 		}
-		if exist, err := p.Exist(id); !exist || err != nil {
+		if exist, err := p.Exist(id); exist || err != nil {
 			t.Errorf("%s: Exist = %v, %v", what, exist, err)
 		}
+		if _, err := p.Count(); err != nil {
+			t.Errorf("%s: Count = %v", what, err)
+		}
 		_, err := p.Read(id)
-		if err == nil || !strings.HasSuffix(what, " gob") && !errors.Is(err, filestore.ErrCorrupt) {
+		if !errors.Is(err, filestore.ErrCorrupt) {
 			t.Errorf("%s: %v", what, err)
 		} else if !strings.HasPrefix(err.Error(), "gochistore: ") || strings.Contains(err.Error(), id) {
 			t.Errorf("%s: error %q", what, err)
@@ -877,11 +1047,13 @@ func TestDamaged(t *testing.T) {
 	if exist, err := p.Exist(id); exist || err != nil {
 		t.Errorf("Exist of an Express session = %v, %v", exist, err)
 	}
-	if n, err := p.Count(); n != 0 || err != nil {
-		t.Errorf("Count = %d, %v", n, err)
+	n := must(p.Count())
+	sess := must(p.Read(id))
+	if sess.Set("user", "bob"); !errors.Is(sess.Release(), fs.ErrExist) || must(p.Count()) != n {
+		t.Error("an Express session was released, or counts")
 	}
-	if _, err := p.Read(id); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("Read of an Express session = %v", err)
+	if err := p.Destroy(id); err != nil {
+		t.Errorf("Destroy of an Express session = %v", err)
 	}
 	if _, err := p.Regenerate(id, "new"); err != nil {
 		t.Errorf("Regenerate of an Express session = %v", err)
@@ -893,7 +1065,7 @@ func TestDamaged(t *testing.T) {
 		t.Errorf("the Express session is %q, %v", now, err)
 	}
 	srv.Close() // and all that logs has ended
-	if text := logged.String(); !strings.Contains(text, "session(start):gochistore: ") || strings.Contains(text, id) {
+	if text := logged.String(); !strings.Contains(text, "gochistore: a session that cannot be read counts as none: filestore: get ") || strings.Contains(text, id) {
 		t.Errorf("logged %q", text)
 	}
 }
@@ -916,8 +1088,8 @@ func TestWrites(t *testing.T) {
 			}
 		}
 		nothing := func(session.RawStore) {}
-		step("a new session", 1, nothing)
-		step("nothing", 0, nothing)
+		step("a new session", 0, nothing)
+		step("a value that is gone by the end", 0, func(s session.RawStore) { s.Set("n", 1); s.Delete("n") })
 		step("twenty values", 1, func(s session.RawStore) {
 			for i := range 20 {
 				s.Set("key"+strconv.Itoa(i), i)
