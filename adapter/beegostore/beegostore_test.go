@@ -154,6 +154,16 @@ func read(t *testing.T, p session.Provider, sid string) session.Store {
 	return st
 }
 
+// begin stores a session.
+func begin(t *testing.T, p session.Provider, sid string) session.Store {
+	t.Helper()
+	st := read(t, p, sid)
+	_ = st.Set(none, "n", 1)
+	st.SessionRelease(none, nil)
+	exists(t, p, sid, true)
+	return st
+}
+
 func exists(t *testing.T, p session.Provider, sid string, want bool) {
 	t.Helper()
 	if got, err := p.SessionExist(none, sid); err != nil || got != want {
@@ -204,8 +214,9 @@ func logged(t *testing.T) *bytes.Buffer {
 	return b
 }
 
-// The cases of beego's sess_file_test.go. Of them only those differ that want an error of
-// SessionExist for an id that is too short, where we say that there is no such session.
+// The cases of beego's sess_file_test.go. Of them only those differ that want an error of SessionExist for
+// an id that is too short, where we say that there is no such session, and SessionAll does not count
+// sessions that hold nothing.
 func TestBeegosOwn(t *testing.T) {
 	const sid, sidNew = "Session_id", "Session_id_new"
 	id := func(i int) string { return fmt.Sprintf("%s_%d", sid, i) }
@@ -238,7 +249,7 @@ func TestBeegosOwn(t *testing.T) {
 	}
 
 	for i := range 546 {
-		if got := read(t, p, id(i)).SessionID(none); got != id(i) {
+		if got := begin(t, p, id(i)).SessionID(none); got != id(i) {
 			t.Errorf("SessionID = %q, want %q", got, id(i))
 		}
 	}
@@ -295,7 +306,7 @@ func TestBeegosOwn(t *testing.T) {
 	for _, name := range files(t, dir) {
 		os.Remove(name)
 	}
-	read(t, p, sid)
+	begin(t, p, sid)
 	expire(t, dir)
 	p.SessionGC(none)
 	exists(t, p, sid, false)
@@ -356,7 +367,7 @@ func TestUnstorable(t *testing.T) {
 	before, _ := os.ReadFile(only(t, dir))
 	_ = st.Set(none, "f", func() {})
 	st.SessionRelease(none, nil)
-	if after, _ := os.ReadFile(only(t, dir)); !bytes.Equal(before, after) || !strings.Contains(log.String(), "beegostore: release: gob") || strings.Contains(log.String(), "sid") {
+	if after, _ := os.ReadFile(only(t, dir)); !bytes.Equal(before, after) || !strings.Contains(log.String(), "beegostore: release: encode: gob") || strings.Contains(log.String(), "sid") {
 		t.Errorf("logged %q, and the file became %s", log, after)
 	}
 	_ = st.Delete(none, "f")
@@ -413,7 +424,7 @@ func TestLife(t *testing.T) {
 		180: 3 * time.Minute, 0: time.Hour, -5: time.Hour, 1 << 62: 100 * 365 * 24 * time.Hour,
 	} {
 		p, s, _ := provide(t, seconds)
-		read(t, p, "sid")
+		begin(t, p, "sid")
 		sess, err := s.Get(ctx, "sid")
 		if err != nil || sess.ExpiresAt(time.Hour).Sub(sess.LastAccess) != want {
 			t.Errorf("for %d s: %+v, %v, want %v", seconds, sess, err, want)
@@ -425,6 +436,7 @@ func TestLife(t *testing.T) {
 	if old != nil {
 		t.Fatal("not a new directory")
 	}
+	begin(t, p, "sid")
 	st := read(t, p, "sid")
 	_ = p.SessionInit(none, 7200, "") // a life that has changed is taken over by an unchanged session
 	st.SessionRelease(none, nil)
@@ -444,7 +456,7 @@ func TestRenewal(t *testing.T) {
 	defer s.Close()
 	p, _ := session.GetProvider(register(s))
 	_ = p.SessionInit(none, 3600, "")
-	st := read(t, p, "sid")
+	st := begin(t, p, "sid")
 	before, _ := s.Get(context.Background(), "sid")
 	for start := time.Now(); time.Since(start) < 3*time.Millisecond; { // files have milliseconds
 	}
@@ -456,13 +468,12 @@ func TestRenewal(t *testing.T) {
 }
 
 func TestRegenerate(t *testing.T) {
-	p, s, dir := provide(t, 180)
-	st := read(t, p, "old")
-	_ = st.Set(none, "n", 1)
-	st.SessionRelease(none, nil)
+	log := logged(t)
+	p, _, dir := provide(t, 180)
+	st := begin(t, p, "old")
 
 	// An id that is taken, by whomever, is refused, and nothing is lost.
-	read(t, p, "taken")
+	begin(t, p, "taken")
 	for _, sid := range []string{"taken", "old"} {
 		if st, err := p.SessionRegenerate(none, "old", sid); st != nil || !errors.Is(err, os.ErrExist) || strings.Contains(err.Error(), sid) {
 			t.Errorf("SessionRegenerate to %s = %v, %v", sid, st, err)
@@ -484,7 +495,10 @@ func TestRegenerate(t *testing.T) {
 		t.Error("the new session is not what it was")
 	}
 
-	for i, missing := range []string{"old", "", "x", "../../etc/passwd", "\x00", strings.Repeat("x", 10_000)} {
+	if st, err := p.SessionRegenerate(none, "old", "again"); st != nil || !errors.Is(err, filestore.ErrNotFound) {
+		t.Errorf("the second SessionRegenerate = %v, %v", st, err)
+	}
+	for i, missing := range []string{"none", "", "x", "../../etc/passwd", "\x00", strings.Repeat("x", 10_000)} {
 		sid := fmt.Sprint("sid", i)
 		st, err := p.SessionRegenerate(none, missing, sid)
 		if err != nil || st.SessionID(none) != sid {
@@ -496,16 +510,24 @@ func TestRegenerate(t *testing.T) {
 		}
 	}
 
-	// Where the old cannot be read nothing happens.
+	// Where the old cannot be read it stays, and an empty one begins.
 	if err := os.WriteFile(filepath.Join(dir, "bad.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if st, err := p.SessionRegenerate(none, "bad", "good"); st != nil || !errors.Is(err, filestore.ErrCorrupt) {
+	if st, err := p.SessionRegenerate(none, "bad", "good"); err != nil || st.SessionID(none) != "good" {
 		t.Errorf("SessionRegenerate(bad) = %v, %v", st, err)
 	}
-	exists(t, p, "good", false)
-	if err := s.Destroy(context.Background(), "bad"); err != nil {
+	if st, err := p.SessionRegenerate(none, "new", "bad"); st != nil || !errors.Is(err, os.ErrExist) {
+		t.Errorf("SessionRegenerate to bad = %v, %v", st, err)
+	}
+	if err := p.SessionDestroy(none, "bad"); err != nil {
 		t.Error(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "bad.json")); string(got) != "{" {
+		t.Errorf("the file is now %q, %v", got, err)
+	}
+	if strings.Count(log.String(), "file holds no session") != 2 || strings.Contains(log.String(), "bad") {
+		t.Errorf("logged %q", log)
 	}
 }
 
@@ -549,12 +571,12 @@ func TestContexts(t *testing.T) {
 	}
 	exists(t, p, "sid", false)
 
-	st = read(t, p, "sid")
+	st = begin(t, p, "sid2")
 	_ = st.Set(none, "n", 2)
 	s.Close()
 	_, err1 := p.SessionExist(none, "sid")
 	_, err2 := p.SessionRead(none, "sid")
-	_, err3 := p.SessionRegenerate(none, "sid", "sid2")
+	_, err3 := p.SessionRegenerate(none, "sid", "sid3")
 	for _, err := range []error{err1, err2, err3, p.SessionDestroy(none, "sid")} {
 		if !errors.Is(err, filestore.ErrClosed) {
 			t.Errorf("%v, want ErrClosed", err)
@@ -579,9 +601,7 @@ func TestRegister(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.GetSessionStore("sid"); err != nil {
-		t.Error(err)
-	}
+	begin(t, m.GetProvider(), "sid")
 	if m.GetActiveSession() != 1 || m2.GetActiveSession() != 0 {
 		t.Errorf("%d and %d sessions, want 1 and 0", m.GetActiveSession(), m2.GetActiveSession())
 	}
@@ -594,7 +614,10 @@ type site struct {
 }
 
 // controller is for what beego does in Controller alone.
-type controller struct{ web.Controller }
+type controller struct {
+	web.Controller
+	Site *site // exported, or beego does not copy it
+}
 
 func (c *controller) Login() {
 	if err := c.SessionRegenerateID(); err != nil {
@@ -603,6 +626,20 @@ func (c *controller) Login() {
 	}
 	_ = c.SetSession("user", c.GetString("user"))
 	c.Ctx.WriteString("welcome")
+}
+
+// SlowLogin answers 409 where there is no session to go on with.
+func (c *controller) SlowLogin() {
+	_ = c.SetSession("slow", true)
+	c.Site.started <- struct{}{}
+	<-c.Site.resume
+	if err := c.SessionRegenerateID(); err != nil {
+		if errors.Is(err, filestore.ErrNotFound) {
+			c.Ctx.Output.SetStatus(409)
+		}
+		return
+	}
+	_ = c.SetSession("user", c.GetString("user"))
 }
 
 func (c *controller) Logout() {
@@ -632,6 +669,7 @@ func newSite(provider string, seconds int64) *site {
 	app := web.NewHttpServerWithCfg(&cfg)
 	s := &site{started: make(chan struct{}), resume: make(chan struct{})}
 	app.Router("/login", &controller{}, "get:Login")
+	app.Router("/slowlogin", &controller{Site: s}, "get:SlowLogin")
 	app.Router("/logout", &controller{}, "get:Logout")
 	app.Router("/logout2", &controller{}, "get:LogoutByManager")
 	app.Get("/user", func(ctx *beegocontext.Context) { ctx.WriteString(fmt.Sprint(ctx.Input.Session("user"))) })
@@ -640,6 +678,8 @@ func newSite(provider string, seconds int64) *site {
 		ctx.Output.Session("n", n+1)
 		ctx.WriteString(strconv.Itoa(n + 1))
 	})
+	app.Get("/forget", func(ctx *beegocontext.Context) { _ = ctx.Input.CruSession.Delete(none, "user") })
+	app.Get("/seen", func(ctx *beegocontext.Context) { ctx.WriteString(fmt.Sprint(ctx.Input.Session("slow"))) })
 	app.Get("/slow", func(ctx *beegocontext.Context) {
 		ctx.Output.Session("slow", true)
 		s.started <- struct{}{}
@@ -753,12 +793,6 @@ func TestSite(t *testing.T) {
 		os.Remove(name)
 	}
 	b.get("/login?user=asta", "welcome")
-	for _, name := range files(t, dir) { // the login leaves an empty one where the cookie was stale
-		if data, _ := os.ReadFile(name); !bytes.Contains(data, []byte(`"data":""`)) {
-			continue
-		}
-		os.Remove(name)
-	}
 	b.get("/user", "asta")
 	expire(t, dir)
 	old := b.id()
@@ -799,6 +833,90 @@ func TestLogoutDuringSlowRequest(t *testing.T) {
 			}
 			slow.get("/user", "<nil>")
 		})
+	}
+}
+
+// Nor does it undo a logout that deletes a key, nor log in anew by a new id.
+func TestSlowRequests(t *testing.T) {
+	dir := t.TempDir()
+	site, _ := openSite(t, dir)
+	slowly := func(b *browser, path string, want int, meanwhile func()) {
+		t.Helper()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if code, _ := b.do(path); code != want {
+				t.Errorf("GET %s = %d, want %d", path, code, want)
+			}
+		}()
+		<-site.started
+		meanwhile()
+		site.resume <- struct{}{}
+		<-done
+	}
+	b := newBrowser(t, site.URL)
+	b.get("/login?user=asta", "welcome")
+	slowly(b, "/slow", 200, func() { b.get("/forget", "") })
+	b.get("/user", "<nil>")
+	b.get("/seen", "true")
+
+	for _, logout := range []string{"/logout", "/logout2"} {
+		b = newBrowser(t, site.URL)
+		b.get("/login?user=asta", "welcome")
+		before := len(files(t, dir))
+		slow := newBrowser(t, site.URL)
+		slow.setID(b.id())
+		slowly(slow, "/slowlogin?user=asta", 409, func() { b.get(logout, "bye") })
+		slow.get("/user", "<nil>")
+		if after := len(files(t, dir)); after != before-1 {
+			t.Errorf("%d files, want %d", after, before-1)
+		}
+	}
+}
+
+// A visitor who leaves nothing leaves no file. What he does later is of one session, whatever he does at once.
+func TestPending(t *testing.T) {
+	dir := t.TempDir()
+	site, _ := openSite(t, dir)
+	b := newBrowser(t, site.URL)
+	for range 10 {
+		newBrowser(t, site.URL).get("/user", "<nil>")
+		b.get("/user", "<nil>")
+	}
+	id := b.id()
+	b.get("/logout2", "bye") // which puts something in
+	b.get("/user", "<nil>")
+	if names := files(t, dir); len(names) > 0 || b.id() == id {
+		t.Errorf("files %q; the id is the same: %v", names, b.id() == id)
+	}
+	id = b.id()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.do("/slow")
+	}()
+	<-site.started
+	b.get("/count", "1")
+	site.resume <- struct{}{}
+	<-done
+	b.get("/count", "2")
+	b.get("/seen", "true")
+	only(t, dir)
+	if b.id() != id {
+		t.Error("the session has got another id")
+	}
+	// What was put in before a login comes along.
+	b = newBrowser(t, site.URL)
+	b.get("/user", "<nil>")
+	id = b.id()
+	go func() { <-site.started; site.resume <- struct{}{} }()
+	if code, _ := b.do("/slowlogin?user=asta"); code != 200 {
+		t.Errorf("/slowlogin = %d", code)
+	}
+	b.get("/user", "asta")
+	b.get("/seen", "true")
+	if n := len(files(t, dir)); n != 2 || b.id() == id {
+		t.Errorf("%d files; the id is the same: %v", n, b.id() == id)
 	}
 }
 
@@ -847,7 +965,7 @@ func TestClientsIDs(t *testing.T) {
 	}
 }
 
-// A damaged file is an error to its client alone, and stays; a session of Express is none of ours.
+// A damaged file stays, and its client gets another session; a session of Express is none of ours.
 func TestForeign(t *testing.T) {
 	log := logged(t)
 	dir := t.TempDir()
@@ -855,19 +973,20 @@ func TestForeign(t *testing.T) {
 	soon := time.Now().UnixMilli()
 	for id, content := range map[string]string{
 		"aacorrupt": `{"cookie":`,
-		"bbcorrupt": fmt.Sprintf(`{"cookie":{"originalMaxAge":3600000},"data":"?","__lastAccess":%d}`, soon),
-		"cccorrupt": fmt.Sprintf(`{"cookie":{"originalMaxAge":3600000},"data":"Z29i","__lastAccess":%d}`, soon),
+		"bbcorrupt": fmt.Sprintf(`{"cookie":{"originalMaxAge":3600000},"data":"?","generation":"x","__lastAccess":%d}`, soon),
+		"cccorrupt": fmt.Sprintf(`{"cookie":{"originalMaxAge":3600000},"data":"Z29i","generation":"x","__lastAccess":%d}`, soon),
 	} {
 		name := filepath.Join(dir, id+".json")
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		b := newBrowser(t, site.URL)
-		b.setID(id)
-		for _, path := range []string{"/user", "/count", "/login?user=x", "/logout"} {
-			if code, body := b.do(path); code != 503 || strings.Contains(body, id) {
-				t.Errorf("GET %s of %s = %d %q, want 503", path, id, code, body)
+		for path, user := range map[string]string{"/user": "<nil>", "/count": "<nil>", "/login?user=x": "x", "/logout": "<nil>"} {
+			b := newBrowser(t, site.URL)
+			b.setID(id)
+			if code, body := b.do(path); code != 200 || b.id() == id {
+				t.Errorf("GET %s of %s = %d %q", path, id, code, body)
 			}
+			b.get("/user", user)
 		}
 		p, _ := session.GetProvider(register(s))
 		if st, err := p.SessionRead(none, id); st != nil || !errors.Is(err, filestore.ErrCorrupt) || strings.Contains(err.Error(), id) {
@@ -891,17 +1010,25 @@ func TestForeign(t *testing.T) {
 		t.Error("a session of Express was taken for ours")
 	}
 	p, _ := session.GetProvider(register(s))
-	if st, err := p.SessionRead(none, "express"); st != nil || !errors.Is(err, os.ErrExist) {
-		t.Errorf("SessionRead(express) = %v, %v", st, err)
+	if log.Len() == 0 || strings.Contains(log.String(), "corrupt") {
+		t.Errorf("logged %q", log)
 	}
+	log.Reset()
+	st := read(t, p, "express")
+	_ = st.Set(none, "user", "asta")
+	st.SessionRelease(none, nil)
+	if !strings.Contains(log.String(), "file already exists") {
+		t.Errorf("logged %q", log)
+	}
+	log.Reset()
 	if err := p.SessionDestroy(none, "express"); err != nil {
 		t.Error(err)
 	}
 	if st, err := p.SessionRegenerate(none, "express", "other"); err != nil || st.Get(none, "user") != nil {
 		t.Errorf("SessionRegenerate(express) = %v, %v", st, err)
 	}
-	if n := p.SessionAll(none); n != 2 {
-		t.Errorf("SessionAll = %d, want 2", n)
+	if n := p.SessionAll(none); n != 6 { // of /count and /login
+		t.Errorf("SessionAll = %d, want 6", n)
 	}
 	if got, err := os.ReadFile(name); err != nil || string(got) != express {
 		t.Errorf("the file of Express is now %q, %v", got, err)

@@ -144,15 +144,24 @@ func (s *Sessions) gone(h *Held) bool {
 	return h.destroyed
 }
 
+// end makes the requests that have the session id store nothing more, and reports that they have one which was
+// in a file.
+func (s *Sessions) end(id string) (stored bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending.Remove(id)
+	st := s.used[id].Value()
+	if st == nil {
+		return false
+	}
+	st.destroyed = true
+	return st.stored
+}
+
 // Destroy removes the session id. There need not be one. A file that cannot be read stays, and so does
 // one that is somebody else's.
 func (s *Sessions) Destroy(ctx context.Context, id string) error {
-	s.mu.Lock()
-	if st := s.used[id].Value(); st != nil {
-		st.destroyed = true
-		s.pending.Remove(id)
-	}
-	s.mu.Unlock()
+	s.end(id) // first: what is pending may be stored at this moment
 	_, _, err := s.Load(ctx, id)
 	switch {
 	case err == nil:
@@ -178,11 +187,7 @@ func (s *Sessions) Regenerate(ctx context.Context, old, id string, life time.Dur
 		}
 		return s.Read(ctx, id)
 	case errors.Is(err, filestore.ErrNotFound):
-		s.mu.Lock()
-		st := s.used[old].Value()
-		gone := st != nil && st.stored
-		s.mu.Unlock()
-		if gone {
+		if s.end(old) {
 			return nil, nil, err
 		}
 	default:
@@ -205,6 +210,8 @@ func (s *Sessions) Renew(ctx context.Context, h *Held, id string, mine map[any]a
 		if err := s.Move(ctx, &c, id, mine, life); err != nil {
 			return err
 		}
+	} else {
+		s.end(h.Key)
 	}
 	*h = Held{c, s.hold(id, c.Stored())}
 	return nil
