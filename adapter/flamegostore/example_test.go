@@ -23,7 +23,7 @@ func Example() {
 	defer store.Close()
 
 	f := flamego.NewWithLogger(io.Discard)
-	f.Use(session.Sessioner(session.Options{Initer: flamegostore.Initer(store)}))
+	f.Use(session.Sessioner(flamegostore.Options(store, session.Options{})))
 	f.Get("/", func(s session.Session) string {
 		views, _ := s.Get("views").(int)
 		s.Set("views", views+1)

@@ -1,24 +1,31 @@
 // Package flamegostore keeps the sessions of github.com/flamego/session in a filestore.Store:
 //
-//	f.Use(session.Sessioner(session.Options{Initer: flamegostore.Initer(store)}))
+//	f.Use(session.Sessioner(flamegostore.Options(store, session.Options{})))
 //
 // The framework's contract holds, and of filestore's promises those for single sessions: a reader sees
 // one complete version, what was stored stays, and what was destroyed stays away, also when the request
 // that destroyed a session, or a slower one, saves it at its end: the framework's file store then makes
 // it again.
 //
-//   - Read makes the session that it does not find, at once and empty, so that Save only ever replaces
-//     what still exists. The framework reads only ids that it has just made up, or that exist: it adopts
-//     none of a client's choosing. A session that ends between those two looks begins anew under its id,
-//     empty.
-//   - Save writes nothing where the session is as it was loaded; it moves the deadline, which
-//     filestore.Options.TouchAfter spares most writes. Parallel requests that change one session do not
-//     merge: the last Save wins, as the framework has it, but requests that change nothing undo nothing.
-//   - Save and Destroy do their work although the client has gone, as those of the framework's file store.
-//   - A session that has expired is not found. One that cannot be read, as its file is damaged, exists
-//     and is an error of Read; the framework panics at errors of Read and Save, from which
+//   - A new session is pending until it holds a value at the end of a request: a visitor who leaves nothing
+//     leaves no file.
+//   - Save stores the keys that the request has changed, also in place; all others stay as parallel requests
+//     have them by then, so that a logout that deletes a key is undone by none that is slow. Where nothing has
+//     changed it moves the deadline, as Touch does, which filestore.Options.TouchAfter spares most writes.
+//   - Session.RegenerateID, which a login should call, moves the session at once: to the new id goes what the
+//     request has put in, and the old one is removed; the framework's file store keeps it. If the session was
+//     destroyed meanwhile, or moved by another request, it is a filestore.ErrNotFound, and the client keeps
+//     its id.
+//   - The framework adopts any id of its form that a client sends. With Options it does not: a client that
+//     sends the id of no session gets a new one. Of pending sessions this process alone knows the ids, and
+//     remembers 10,000: after a restart, and from another process, their next request gets a new id.
+//   - A session that cannot be read, as its file is damaged or encrypted otherwise, or its values cannot be
+//     decoded, is none, the file stays, and Config.Logger is told each time. With Options its visitor gets a
+//     new one, under a new id. With Initer alone he gets an empty one under the old id, which a RegenerateID
+//     moves, but a Save cannot store.
+//   - Other errors of Read and Save, such as an I/O error, make the framework panic, from which
 //     flamego.Recovery makes a 500. Save comes after the handler: what that has written may be on its way.
-//   - The framework never renews an id. Put nothing of worth into a session before a login.
+//   - Save and Destroy do their work although the client has gone, as those of the framework's file store.
 //   - GC is Store.Reap. The framework calls it as long as the program runs: once the Store is closed,
 //     Options.ErrorFunc is told so each time.
 //
@@ -30,7 +37,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -46,129 +54,223 @@ type Config struct {
 	Lifetime time.Duration   // of a session after its last request; 0 = 1 h
 	Encoder  session.Encoder // nil = session.GobEncoder
 	Decoder  session.Decoder // nil = session.GobDecoder
+	Logger   *slog.Logger    // told of files that cannot be read; nil = slog.Default()
 }
 
-// Initer returns the session.Initer whose sessions are in s. It fails where the config is anything but a
-// Config.
-func Initer(s *filestore.Store) session.Initer {
-	return func(_ context.Context, args ...interface{}) (session.Store, error) {
-		var cfg Config
-		for _, arg := range args {
-			switch arg := arg.(type) {
-			case nil: // the framework's way to pass none
-			case Config:
-				cfg = arg
-			default:
-				return nil, fmt.Errorf("flamegostore: the config is a %T, want a %T", arg, cfg)
+// Options returns opt for sessions in s: with the Initer, and with a ReadIDFunc that passes on what opt's
+// own reads, or else the cookie has, only if that is the id of a session.
+func Options(s *filestore.Store, opt session.Options) session.Options {
+	read := opt.ReadIDFunc
+	if read == nil {
+		name := cmp.Or(opt.Cookie.Name, "flamego_session") // as the framework has it
+		read = func(r *http.Request) string {
+			cookie, err := r.Cookie(name)
+			if err != nil {
+				return ""
 			}
+			return cookie.Value
 		}
-		if s == nil {
-			return nil, errors.New("flamegostore: the Store is nil")
-		}
-		if cfg.Lifetime < 0 {
-			return nil, errors.New("flamegostore: Config.Lifetime is negative")
-		}
-		cfg.Lifetime = cmp.Or(cfg.Lifetime, time.Hour)
-		if cfg.Encoder == nil {
-			cfg.Encoder = session.GobEncoder
-		}
-		if cfg.Decoder == nil {
-			cfg.Decoder = session.GobDecoder
-		}
-		return &store{s, cfg}, nil
 	}
+	var made *store
+	opt.Initer = func(ctx context.Context, args ...interface{}) (session.Store, error) {
+		var err error
+		made, err = newStore(s, args)
+		return made, err
+	}
+	opt.ReadIDFunc = func(r *http.Request) string {
+		id := read(r)
+		if id == "" {
+			return ""
+		}
+		if ok, err := made.sessions.Exist(r.Context(), id); !ok && err == nil {
+			return ""
+		}
+		return id // Read tells the error
+	}
+	return opt
+}
+
+// Initer returns the session.Initer whose sessions are in s; use Options. It fails where the config is anything
+// but a Config.
+func Initer(s *filestore.Store) session.Initer {
+	return func(_ context.Context, args ...interface{}) (session.Store, error) { return newStore(s, args) }
+}
+
+func newStore(s *filestore.Store, args []interface{}) (*store, error) {
+	x := new(store)
+	for _, arg := range args {
+		switch arg := arg.(type) {
+		case nil: // the framework's way to pass none
+		case Config:
+			x.cfg = arg
+		case session.IDWriter:
+			x.writeID = arg
+		default:
+			return nil, fmt.Errorf("flamegostore: the config is a %T, want a %T", arg, x.cfg)
+		}
+	}
+	if s == nil {
+		return nil, errors.New("flamegostore: the Store is nil")
+	}
+	if x.writeID == nil {
+		return nil, errors.New("flamegostore: there is no session.IDWriter")
+	}
+	if x.cfg.Lifetime < 0 {
+		return nil, errors.New("flamegostore: Config.Lifetime is negative")
+	}
+	x.cfg.Lifetime = cmp.Or(x.cfg.Lifetime, time.Hour)
+	if x.cfg.Encoder == nil {
+		x.cfg.Encoder = session.GobEncoder
+	}
+	if x.cfg.Decoder == nil {
+		x.cfg.Decoder = session.GobDecoder
+	}
+	maps := record.Maps[any]{
+		Files:  s,
+		Encode: func(values map[any]any) ([]byte, error) { return x.cfg.Encoder(values) },
+		Decode: func(data []byte) (map[any]any, error) { return x.cfg.Decoder(data) },
+	}
+	x.sessions = record.NewSessions(maps, func(err error) {
+		cmp.Or(x.cfg.Logger, slog.Default()).Warn("flamegostore: a session that cannot be read counts as none", "err", err)
+	})
+	return x, nil
 }
 
 type store struct {
-	files *filestore.Store
-	cfg   Config
+	sessions *record.Sessions
+	cfg      Config
+	writeID  session.IDWriter
 }
 
-// A loaded session knows what its file held.
-type loaded struct {
-	*session.BaseSession
-
-	mu   sync.Mutex // guards data, and makes a Save whole
-	data []byte
-}
-
-// Exist is true where Read will find a session, or fail: so the framework, which gives out a new session
-// where there is none, gets to know the error.
+// Exist reports that there is a session sid, and also that it cannot tell: Read will.
 func (s *store) Exist(ctx context.Context, sid string) bool {
-	_, ok, err := record.Get(record.Background(ctx), s.files, sid)
+	ok, err := s.sessions.Exist(record.Background(ctx), sid)
 	return ok || err != nil
 }
 
-// Read returns the session sid, and makes it where there is none.
+// Read returns the session sid, which begins where there is none, or none that can be read.
 func (s *store) Read(ctx context.Context, sid string) (session.Session, error) {
-	ctx = record.Background(ctx)
-	data, ok, err := record.Get(ctx, s.files, sid)
-	if err == nil && !ok {
-		data, err = s.create(ctx, sid)
-	}
-	if errors.Is(err, fs.ErrExist) { // somebody else just made it, or it is no session of ours
-		var again error
-		if data, ok, again = record.Get(ctx, s.files, sid); ok || again != nil {
-			err = again
-		}
+	values, held, err := s.sessions.Read(record.Background(ctx), sid)
+	if record.Unreadable(err) {
+		err = s.sessions.Readable(err)
+		values, held = s.sessions.Begin(sid)
 	}
 	if err != nil {
 		return nil, wrap(err)
 	}
-	values, err := s.cfg.Decoder(data)
-	if err != nil {
-		return nil, fmt.Errorf("flamegostore: decode: %w", err)
-	}
-	x := &loaded{BaseSession: session.NewBaseSession(sid, s.cfg.Encoder), data: data}
-	x.SetData(values)
-	return x, nil
-}
-
-func (s *store) create(ctx context.Context, sid string) ([]byte, error) {
-	data, err := s.cfg.Encoder(session.Data{})
-	if err != nil {
-		return nil, err
-	}
-	return data, record.Create(ctx, s.files, sid, data, s.cfg.Lifetime)
+	return &loaded{BaseSession: session.NewBaseSessionWithData(sid, s.cfg.Encoder, nil, values), store: s, held: held}, nil
 }
 
 // Destroy removes the session sid. There need not be one.
 func (s *store) Destroy(ctx context.Context, sid string) error {
-	return wrap(record.Delete(finish(ctx), s.files, sid))
+	return wrap(s.sessions.Destroy(finish(ctx), sid))
+}
+
+// Touch gives the session sid the life anew, if there is one.
+func (s *store) Touch(ctx context.Context, sid string) error {
+	ctx = finish(ctx)
+	err := record.Touch(ctx, s.sessions.Files, sid, s.cfg.Lifetime)
+	if record.Unreadable(err) {
+		if _, _, unreadable := s.sessions.Load(ctx, sid); record.Unreadable(unreadable) {
+			return nil // Read has told it, and begun another
+		}
+	}
+	return wrap(present(err))
+}
+
+// present is err, unless that is of a session which is gone.
+func present(err error) error {
+	if errors.Is(err, filestore.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // Save stores what has changed in sess, unless the session was destroyed meanwhile. A session that is
 // not of Read's making is stored in any case.
 func (s *store) Save(ctx context.Context, sess session.Session) error {
-	ctx = finish(ctx)
 	x, ours := sess.(*loaded)
-	if ours {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-	}
-	data, err := sess.Encode()
-	switch {
-	case err != nil:
-		return fmt.Errorf("flamegostore: encode: %w", err)
-	case !ours:
-		return wrap(record.Set(ctx, s.files, sess.ID(), data, s.cfg.Lifetime))
-	case record.Same(x.data, data, s.cfg.Decoder): // a value may have been changed in place
-		err = record.Touch(ctx, s.files, x.ID(), s.cfg.Lifetime)
-	default:
-		if err = record.Replace(ctx, s.files, x.ID(), data, s.cfg.Lifetime); err == nil {
-			x.data = data
+	if !ours {
+		other, err := s.Read(ctx, sess.ID())
+		if err != nil {
+			return err
 		}
+		x = other.(*loaded)
 	}
-	if errors.Is(err, filestore.ErrNotFound) {
-		return nil
+	values, err := s.values(sess)
+	if err != nil {
+		return err
 	}
-	return wrap(err)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return wrap(present(s.sessions.Save(finish(ctx), x.held, values, s.cfg.Lifetime)))
+}
+
+// values returns what sess holds, which it shows in no other form than that of its Encoder.
+func (s *store) values(sess session.Session) (map[any]any, error) {
+	data, err := sess.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("flamegostore: encode: %w", err)
+	}
+	values, err := s.cfg.Decoder(data)
+	if err != nil {
+		return nil, fmt.Errorf("flamegostore: decode: %w", err)
+	}
+	return values, nil
 }
 
 // GC removes the sessions that have expired.
 func (s *store) GC(ctx context.Context) error {
-	_, err := s.files.Reap(record.Background(ctx))
+	_, err := s.sessions.Files.Reap(record.Background(ctx))
 	return wrap(err)
+}
+
+// A loaded session is one request's.
+type loaded struct {
+	*session.BaseSession
+	store *store
+
+	mu   sync.Mutex // guards held
+	held *record.Held
+}
+
+func (x *loaded) ID() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.held.Key
+}
+
+// HasChanged reports that a Save would store something: a value may have been changed in place.
+func (x *loaded) HasChanged() bool {
+	data, err := x.Encode()
+	if err != nil {
+		return true // Save tells the error
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	changed, err := x.store.sessions.Changed(&x.held.Copy, data)
+	return changed || err != nil
+}
+
+// RegenerateID moves the session to a new id, at once, and tells that to the client. It is a
+// filestore.ErrNotFound if the session was destroyed meanwhile, or moved by another request.
+func (x *loaded) RegenerateID(w http.ResponseWriter, r *http.Request) error {
+	values, err := x.store.values(x)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var sid string // as the framework makes them
+	err = session.NewBaseSession(x.held.Key, nil, func(_ http.ResponseWriter, _ *http.Request, id string) { sid = id }).RegenerateID(w, r)
+	if err == nil {
+		err = x.store.sessions.Renew(finish(r.Context()), x.held, sid, values, x.store.cfg.Lifetime)
+	}
+	if err != nil {
+		return wrap(err)
+	}
+	x.store.writeID(w, r, sid)
+	return nil
 }
 
 // finish is for what must not be left undone because a client has gone; Options.LockTimeout ends its waits.
@@ -177,12 +279,8 @@ func finish(ctx context.Context) context.Context {
 }
 
 func wrap(err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, context.Canceled):
-		return context.Canceled // bare, or the framework does not know it and panics
-	default:
-		return fmt.Errorf("flamegostore: %w", err)
 	}
+	return fmt.Errorf("flamegostore: %w", err)
 }

@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/flamego/flamego v1.9.7
-	github.com/flamego/session v1.2.2
+	github.com/flamego/session v1.6.6
 	github.com/sessionfilestore/filestore v0.0.0
 )
 

@@ -20,7 +20,7 @@ func main() {
 	defer store.Close()
 
 	f := flamego.Classic()
-	f.Use(session.Sessioner(session.Options{Initer: flamegostore.Initer(store)}))
+	f.Use(session.Sessioner(flamegostore.Options(store, session.Options{})))
 	f.Get("/", func(s session.Session) string {
 		views, _ := s.Get("views").(int)
 		s.Set("views", views+1)

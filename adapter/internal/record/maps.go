@@ -60,10 +60,12 @@ func (m *Maps[K]) read(ctx context.Context, key string) (data []byte, generation
 		data, generation, err = generationOf(sess, key)
 	}
 	if err == nil && generation == "" {
-		err = filestore.ErrNotFound
+		err = errForeign
 	}
 	return data, generation, err
 }
+
+var errForeign = fmt.Errorf("the file is somebody else's: %w", filestore.ErrNotFound)
 
 func (m *Maps[K]) decode(key string, data []byte) (map[K]any, error) {
 	if data == nil {
@@ -162,6 +164,12 @@ func (m *Maps[K]) Save(ctx context.Context, c *Copy, mine map[K]any, life time.D
 		c.generation, c.data = generation, data
 	}
 	return err
+}
+
+// Changed reports that data encode another map than that of c.
+func (m *Maps[K]) Changed(c *Copy, data []byte) (bool, error) {
+	_, changed, err := m.change(c, data)
+	return changed, err
 }
 
 // change returns what makes the map that data encode of that of c, and whether that is anything.

@@ -61,6 +61,9 @@ func (s *Sessions) Exist(ctx context.Context, id string) (bool, error) {
 	if !errors.Is(err, filestore.ErrNotFound) {
 		return err == nil, s.Readable(err)
 	}
+	if errors.Is(err, errForeign) {
+		return false, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.used[id].Value()
