@@ -371,13 +371,15 @@ func TestRemoved(t *testing.T) {
 	set(t, s, "id", out)
 	get(t, s, "id", nil)
 
-	// Neither of two that found none is lost for good, nor is what it made taken for another's.
+	// Of two that found none each adds its own.
+	get(t, s, "id", nil)
 	a, b := mapOf("a", 1), mapOf("b", 1)
 	set(t, s, "id", a)
 	set(t, s, "id", b)
-	get(t, s, "id", g.Map{"b": 1})
 	a.Set("c", 1)
 	set(t, s, "id", a)
+	b.Remove("b")
+	set(t, s, "id", b)
 	get(t, s, "id", g.Map{"a": 1, "c": 1})
 
 	// Nothing is stored for who has nothing.
@@ -425,10 +427,11 @@ func TestLife(t *testing.T) {
 		}
 		return sess.ExpiresAt(time.Hour).Sub(sess.LastAccess)
 	}
+	m := mapOf("a", 1)
 	for ttl, want := range map[time.Duration]time.Duration{
 		3 * time.Minute: 3 * time.Minute, 0: time.Hour, time.Second + 1: time.Second + time.Millisecond, 1<<63 - 1: 100 * 365 * 24 * time.Hour,
 	} {
-		if err := s.SetSession(ctx, "id", mapOf("a", 1), ttl); err != nil {
+		if err := s.SetSession(ctx, "id", m, ttl); err != nil {
 			t.Error(err)
 		}
 		if got := life(); got != want {
@@ -436,7 +439,7 @@ func TestLife(t *testing.T) {
 		}
 	}
 	// A use moves the deadline if that is far enough, or the life has changed.
-	set(t, s, "id", mapOf("a", 1))
+	set(t, s, "id", m)
 	name := filepath.Join(dir, "id.json")
 	before, _ := os.Stat(name)
 	for range 5 {
@@ -567,6 +570,20 @@ func newSite(storage gsession.Storage) *site {
 		s.MustRegenerateId(true)
 		s.MustSet("user", r.Get("user").String())
 		return "welcome"
+	})
+	handle("/forget", func(s *gsession.Session, r *ghttp.Request) string {
+		s.MustRemove("user")
+		return "bye"
+	})
+	handle("/seen", func(s *gsession.Session, r *ghttp.Request) string { return s.MustGet("slow").String() })
+	handle("/take", func(s *gsession.Session, r *ghttp.Request) string { // a new id that may be taken
+		if err := s.SetIdFunc(func(time.Duration) string { return r.Get("id").String() }); err != nil {
+			panic(err)
+		}
+		if _, err := s.RegenerateId(r.Get("delete").Bool()); !errors.Is(err, os.ErrExist) {
+			return fmt.Sprint("RegenerateId = ", err)
+		}
+		return "taken"
 	})
 	handle("/logout", func(s *gsession.Session, r *ghttp.Request) string {
 		if err := s.RemoveAll(); err != nil {
@@ -727,6 +744,104 @@ func TestLogoutDuringSlowRequest(t *testing.T) {
 	}
 }
 
+// A logout that removes a key is undone by no slow request.
+func TestMerge(t *testing.T) {
+	site, _, _ := openSite(t, t.TempDir())
+	b := &browser{t: t, site: site.url}
+	b.get("/login?user=asta", "welcome")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		(&browser{t, site.url, b.id}).get("/slow", "asta")
+	}()
+	<-site.started
+	b.get("/forget", "bye")
+	b.get("/count", "1")
+	site.resume <- struct{}{}
+	<-done
+	b.get("/user", "nobody")
+	b.get("/count", "2")
+	b.get("/seen", "true")
+}
+
+// slowRemoval calls before between the two steps of RegenerateId.
+type slowRemoval struct {
+	gsession.Storage
+	before func()
+}
+
+func (s *slowRemoval) RemoveAll(ctx context.Context, id string) error {
+	if before := s.before; before != nil {
+		s.before = nil
+		before()
+	}
+	return s.Storage.RemoveAll(ctx, id)
+}
+
+// RegenerateId takes the old session once: what comes between its steps is not undone, and what is
+// changed there is kept.
+func TestBetweenSteps(t *testing.T) {
+	dir := t.TempDir()
+	storage, _ := open(t, dir)
+	slow := &slowRemoval{Storage: storage}
+	site := newSite(slow)
+	defer site.Shutdown()
+	login := func() *browser {
+		b := &browser{t: t, site: site.url}
+		b.get("/count", "1")
+		b.get("/login?user=asta", "welcome")
+		return b
+	}
+	for _, path := range []string{"/logout", "/login?user=other"} {
+		b := login()
+		other := &browser{t, site.url, b.id}
+		before := len(files(t, dir))
+		slow.before = func() { other.do(path) }
+		if code, _, err := b.do("/login?user=asta"); code != 500 || err != nil {
+			t.Errorf("the login beside %s = %d, %v", path, code, err)
+		}
+		want := map[string]string{"/logout": "nobody", "/login?user=other": "other"}[path]
+		other.get("/user", want)
+		b.get("/user", "nobody")
+		if after, gone := len(files(t, dir)), map[string]int{"nobody": 1}[want]; after != before-gone {
+			t.Errorf("beside %s: %d files, before %d", path, after, before)
+		}
+	}
+	b := login()
+	slow.before = func() { (&browser{t, site.url, b.id}).get("/count", "2") }
+	b.get("/login?user=other", "welcome")
+	b.get("/user", "other")
+	b.get("/count", "3")
+
+	// The logout comes after the second step, with the id of before: it finds none, and nothing breaks.
+	late := &browser{t, site.url, b.id}
+	b.get("/login?user=third", "welcome")
+	late.get("/logout", "bye")
+	b.get("/user", "third")
+}
+
+// A new id that is taken is nobody's: no session is overwritten, and none is shared.
+func TestTakenID(t *testing.T) {
+	site, storage, _ := openSite(t, t.TempDir())
+	victim := &browser{t: t, site: site.url}
+	victim.get("/login?user=asta", "welcome")
+	for _, query := range []string{"", "&delete=1"} {
+		b := &browser{t: t, site: site.url}
+		b.get("/count", "1")
+		b.get("/take?id="+victim.id+query, "taken")
+		b.get("/user", "nobody")
+		b.get("/count", "2")
+		b = &browser{t, site.url, "mine"} // of a session that holds nothing
+		b.get("/take?id="+victim.id+query, "taken")
+		b.get("/user", "nobody")
+	}
+	if err := storage.SetSession(ctx, victim.id, mapOf("user", "other"), time.Hour); !errors.Is(err, os.ErrExist) {
+		t.Errorf("SetSession of a new session = %v", err)
+	}
+	victim.get("/user", "asta")
+	victim.get("/count", "1")
+}
+
 // Parallel requests on one session lose no login and see no half of a session.
 func TestParallel(t *testing.T) {
 	site, _, _ := openSite(t, t.TempDir())
@@ -776,7 +891,32 @@ func TestClientsIDs(t *testing.T) {
 	}
 }
 
-// A damaged file is an error to its client alone, and stays; a session of Express is none of ours.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// logged returns what the default logger is told from now on, to the end of the test.
+func logged(t *testing.T) *lockedBuffer {
+	l, before := new(lockedBuffer), slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(l, nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	return l
+}
+
+// A damaged file counts as none, and stays; a session of Express is none of ours.
 func TestForeign(t *testing.T) {
 	dir := t.TempDir()
 	site, storage, _ := openSite(t, dir)
@@ -791,14 +931,26 @@ func TestForeign(t *testing.T) {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		log := logged(t)
 		b := &browser{t, site.url, id}
-		for _, path := range []string{"/user", "/count", "/login?user=x", "/logout"} {
-			if code, body, err := b.do(path); code != 500 || err != nil || strings.Contains(body, id) {
-				t.Errorf("GET %s of %s = %d %q, %v, want 500", path, id, code, body, err)
-			}
+		b.get("/user", "nobody")
+		b.get("/count", "1")
+		b.get("/count", "1") // it is not stored
+		b.get("/logout", "bye")
+		b.get("/login?user=asta", "welcome")
+		b.get("/user", "asta")
+		if b.id == id {
+			t.Error("the login left the id as it was")
 		}
-		if data, err := storage.GetSession(ctx, id, time.Hour); data != nil || !errors.Is(err, filestore.ErrCorrupt) || strings.Contains(err.Error(), id) {
-			t.Errorf("GetSession(%s) = %v, %v", id, data, err)
+		if text := log.String(); !strings.Contains(text, "a session that cannot be read counts as none") || strings.Contains(text, id) {
+			t.Errorf("logged %q", text)
+		}
+		if err := storage.SetSession(ctx, id, mapOf("a", 1), time.Hour); !errors.Is(err, os.ErrExist) {
+			t.Errorf("SetSession(%s) of a new session = %v", id, err)
+		}
+		get(t, storage, id, nil)
+		if err := storage.SetSession(ctx, id, mapOf("a", 1), time.Hour); !errors.Is(err, filestore.ErrCorrupt) || strings.Contains(err.Error(), id) {
+			t.Errorf("SetSession(%s) = %v", id, err)
 		}
 		if got, err := os.ReadFile(name); err != nil || string(got) != content {
 			t.Errorf("the file of %s is now %q, %v", id, got, err)

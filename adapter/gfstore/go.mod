@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/gogf/gf/v2 v2.10.2
+	github.com/hashicorp/golang-lru/v2 v2.0.7
 	github.com/sessionfilestore/filestore v0.0.0
 )
 
@@ -19,7 +20,6 @@ require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/gorilla/websocket v1.5.3 // indirect
 	github.com/grokify/html-strip-tags-go v0.1.0 // indirect
-	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
 	github.com/magiconair/properties v1.8.10 // indirect
 	github.com/mattn/go-colorable v0.1.15 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect

@@ -96,6 +96,15 @@ func generationOf(sess *filestore.Session, key string) (data []byte, generation 
 	return data, generation, nil
 }
 
+// Present is an ErrNotFound if the session of c is gone.
+func (m *Maps[K]) Present(ctx context.Context, c *Copy) error {
+	_, generation, err := m.read(ctx, c.Key)
+	if err == nil && generation != c.generation {
+		err = filestore.ErrNotFound // another one has its id
+	}
+	return err
+}
+
 // Create stores mine as a new session, of which c is from then on a copy. It is an fs.ErrExist where the
 // key is taken.
 func (m *Maps[K]) Create(ctx context.Context, c *Copy, mine map[K]any, life time.Duration) error {

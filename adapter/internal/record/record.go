@@ -154,6 +154,18 @@ func Create(ctx context.Context, s *filestore.Store, key string, data []byte, li
 	return s.Create(ctx, ID(key), sess)
 }
 
+// Free is an fs.ErrExist where the key is taken, by whatever.
+func Free(ctx context.Context, s *filestore.Store, key string) error {
+	_, err := s.Get(ctx, ID(key))
+	if err == nil || Unreadable(err) {
+		return fs.ErrExist
+	}
+	if errors.Is(err, filestore.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
 // Replace is Set for what is there: it is an ErrNotFound if that is gone, or its time over.
 func Replace(ctx context.Context, s *filestore.Store, key string, data []byte, life time.Duration) error {
 	return s.Update(ctx, ID(key), func(sess *filestore.Session) error { return Put(sess, key, data, life) })

@@ -179,8 +179,12 @@ func (s *Sessions) Destroy(ctx context.Context, id string) error {
 // But if a request of this process still has old, which is gone, it was destroyed meanwhile: that is an
 // ErrNotFound, lest what the request puts in next be a login after the logout.
 func (s *Sessions) Regenerate(ctx context.Context, old, id string, life time.Duration) (map[any]any, *Held, error) {
-	if _, _, err := s.read(ctx, id); old == id || err == nil || Unreadable(err) {
-		return nil, nil, fs.ErrExist
+	err := Free(ctx, s.Files, id)
+	if old == id {
+		err = fs.ErrExist
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	mine, c, err := s.Load(ctx, old)
 	switch {
