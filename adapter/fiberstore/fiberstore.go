@@ -38,9 +38,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -87,7 +85,7 @@ func (s *Storage) GetWithContext(ctx context.Context, key string) ([]byte, error
 	}
 	// Fiber's strings may lie in a buffer that the next request is read into.
 	data, _, err := record.Get(ctx, s.store, strings.Clone(key))
-	if unreadable(err) {
+	if record.Unreadable(err) {
 		// Not with ctx: a handler might keep it, and Fiber uses it again.
 		cmp.Or(s.Logger, slog.Default()).Warn("fiberstore: a file that cannot be read counts as none", "err", err)
 		return nil, nil
@@ -96,12 +94,6 @@ func (s *Storage) GetWithContext(ctx context.Context, key string) ([]byte, error
 		return nil, err
 	}
 	return data, nil
-}
-
-// unreadable reports that err will be the same next time, as it is the file's.
-func unreadable(err error) bool {
-	return errors.Is(err, filestore.ErrCorrupt) || errors.Is(err, filestore.ErrDecrypt) || errors.Is(err, filestore.ErrTooLarge) ||
-		errors.Is(err, filestore.ErrUnsafeFile) || errors.Is(err, fs.ErrPermission) // of another user's file the system's own
 }
 
 // Set is SetWithContext without a context.

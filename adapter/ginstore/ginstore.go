@@ -5,8 +5,8 @@
 // It is [gorillastore] with the Options of gin-contrib, and what that package promises holds. What
 // differs is gin-contrib's doing:
 //
-//   - A session that cannot be read, for a bad cookie or a damaged file, is logged and an empty one
-//     given in its place; the request goes on. The file stays, but a Save replaces the browser's cookie.
+//   - A bad cookie, and an error of the store such as an I/O error, are logged and an empty session given in
+//     the session's place; the request goes on, and a Save replaces the browser's cookie.
 //   - Options, of the Store and of a Session, replace all that was set: without a MaxAge the browser
 //     drops the cookie when it ends (gin-contrib's filesystem store would delete the session), without a
 //     Path it counts for a part of the site. So at a logout: Options{Path: "/", MaxAge: -1}, then Save.
@@ -20,6 +20,8 @@
 //	session.Options(sessions.Options{Path: "/", MaxAge: 86400, HttpOnly: true})
 //	session.Set("user", user)
 //	err = session.Save() // a new id
+//
+// If the session was gone already, as by a logout in another request, nothing is stored.
 package ginstore
 
 import (

@@ -128,8 +128,17 @@ func (s *site) handler(store sessions.Store) http.Handler {
 		session.Options(sessions.Options{Path: "/"})
 		save(c, session)
 	})
+	router.GET("/unset", func(c *gin.Context) {
+		session := sessions.Default(c)
+		session.Delete(c.Query("key"))
+		save(c, session)
+	})
 	router.GET("/login", func(c *gin.Context) {
 		session := sessions.Default(c)
+		if session.Get("user"); c.Query("slow") != "" {
+			s.loaded <- struct{}{}
+			<-s.release
+		}
 		session.Options(sessions.Options{Path: "/", MaxAge: -1})
 		if err := session.Save(); err != nil {
 			c.String(http.StatusInternalServerError, "%v", err)
@@ -253,6 +262,23 @@ func TestHTTP(t *testing.T) {
 	}
 	wg.Wait()
 	b.want("/", "alice 2 <nil>")
+
+	// A logout that deletes a key, and one that a slow login follows.
+	wg.Go(func() { b.want("/slow", "ok") })
+	<-s.loaded
+	b.want("/unset?key=user", "ok")
+	s.release <- struct{}{}
+	wg.Wait()
+	b.want("/", "<nil> 2 true")
+	late := b.another()
+	wg.Go(func() { late.want("/login?user=alice&slow=1", "ok") })
+	<-s.loaded
+	b.want("/logout", "ok")
+	s.release <- struct{}{}
+	wg.Wait()
+	late.want("/", nobody)
+	wantFiles(t, dir, 0)
+	b.want("/put?key=cart&value=2", "ok")
 
 	// The logout race.
 	stolen := b.another()

@@ -18,8 +18,9 @@
 //
 // A loaded session is saved only where it still exists. If a logout has destroyed it meanwhile, or its
 // time is over, Save stores nothing, leaves the cookie alone, as the browser may have got a newer one,
-// and returns nil. Of two requests that change one session at the same moment the later wins, as
-// gorilla saves whole sessions.
+// and returns nil. Else it stores the keys of Values that the request has changed, also in place; all others
+// stay as parallel requests have them by then, so that a logout that deletes a key is undone by none that is
+// slow. Where nothing has changed it writes only if the last access is at least [filestore.Options.TouchAfter] old.
 //
 // At a login give the session a new id, so that one that somebody planted in the browser before is
 // worth nothing:
@@ -28,26 +29,29 @@
 //	err := session.Save(r, w) // stores the values under a new id, and removes the old file
 //
 // Of two requests that do so with one session at once only the first stores anything. The other way is
-// to Save with a MaxAge of -1, which removes the session, set the MaxAge back, and Save again.
+// to Save with a MaxAge of -1, which removes the session, set the MaxAge back, and Save again; if the session
+// was gone already, neither stores anything.
 //
 // As with gorilla's stores a new Session is returned beside every error, so that
 // session, _ := store.Get(r, name) works. A cookie that no key has signed is securecookie's error. One
 // whose session is gone is none: the session is new, and never gets the id that the client has
-// sent. A file that cannot be read is filestore's error, such as filestore.ErrCorrupt: answer 500. It is
-// not removed for that; but whoever ignores the error and saves replaces the browser's cookie.
+// sent. So it is with one that cannot be read, as its file is damaged or encrypted otherwise, or has values of a
+// type that gob does not know: the file stays, also after a logout, and the Logger is told each time. An error
+// of the filestore.Store, such as an I/O error, is one of New: answer 500.
 package gorillastore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 	"weak"
@@ -64,12 +68,13 @@ import (
 type Store struct {
 	Codecs  []securecookie.Codec // sign and encrypt the cookie: the first encodes, all decode
 	Options *sessions.Options    // of new and loaded sessions, each of which gets a copy
+	Logger  *slog.Logger         // told of files that cannot be read; nil = slog.Default()
 
-	files *filestore.Store
+	maps record.Maps[any]
 
-	// The ids of the Sessions in use, by their weak pointers: a Session has no room for the id that
-	// it had before a handler changed it.
-	ids sync.Map
+	// What the Sessions in use were loaded or last saved as, by their weak pointers: a Session has no
+	// room for it.
+	copies sync.Map
 }
 
 // New returns a Store on s. The keys come in pairs, one to sign and one to encrypt the cookie, of which
@@ -81,11 +86,21 @@ func New(s *filestore.Store, keyPairs ...[]byte) *Store {
 	store := &Store{
 		Codecs:  securecookie.CodecsFromPairs(keyPairs...),
 		Options: &sessions.Options{Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode},
-		files:   s,
+		maps:    record.Maps[any]{Files: s, Encode: encode, Decode: decode},
 	}
 	store.MaxAge(0) // no limit for the signature: the file ends with its session
 	store.Options.MaxAge = 86400 * 30
 	return store
+}
+
+func encode(values map[any]any) ([]byte, error) {
+	var b bytes.Buffer
+	err := gob.NewEncoder(&b).Encode(values)
+	return b.Bytes(), err
+}
+
+func decode(data []byte) (values map[any]any, err error) {
+	return values, gob.NewDecoder(bytes.NewReader(data)).Decode(&values)
 }
 
 // MaxAge sets Options.MaxAge, and makes cookies invalid that are older than age seconds, those too
@@ -117,46 +132,29 @@ func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	if err != nil {
 		return session, err // as it is: callers ask it for securecookie.Error
 	}
-	values, err := s.load(r.Context(), id)
-	if errors.Is(err, filestore.ErrNotFound) {
-		return session, nil
+	values, c, err := s.maps.Load(r.Context(), id)
+	if err == nil && c.Life == 0 {
+		// No Save prolongs the life of a session that is only read, and no cookie limits it. That
+		// this may fail, as on a full disk, is no reason to refuse what has been read.
+		if touch := s.maps.Files.Touch(r.Context(), record.ID(id), nil); errors.Is(touch, filestore.ErrNotFound) {
+			err = touch
+		}
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+		session.ID, session.Values, session.IsNew = id, values, false
+		s.setCopy(session, c)
+	case record.Unreadable(err):
+		cmp.Or(s.Logger, slog.Default()).Warn("gorillastore: a session that cannot be read counts as none", "err", err)
+	case !errors.Is(err, filestore.ErrNotFound):
 		return session, fmt.Errorf("gorillastore: %w", err)
 	}
-	session.ID, session.Values, session.IsNew = id, values, false
-	s.setStoredAs(session, id)
 	return session, nil
 }
 
 func (s *Store) decode(name, value string) (id string, err error) {
 	err = securecookie.DecodeMulti(name, value, &id, s.Codecs...)
 	return id, err
-}
-
-func (s *Store) load(ctx context.Context, id string) (values map[any]any, err error) {
-	sess, err := s.files.Get(ctx, record.ID(id))
-	if err != nil {
-		return nil, err
-	}
-	data, ok, err := record.Data(sess, id)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, filestore.ErrNotFound // somebody else's file
-	}
-	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&values); err != nil {
-		return nil, fmt.Errorf("%w: its values: %w", filestore.ErrCorrupt, err)
-	}
-	if sess.Cookie.OriginalMaxAge == 0 {
-		// No Save prolongs the life of a session that is only read, and no cookie limits it. That
-		// this may fail, as on a full disk, is no reason to refuse what has been read.
-		if err := s.files.Touch(ctx, record.ID(id), nil); errors.Is(err, filestore.ErrNotFound) {
-			return nil, err
-		}
-	}
-	return values, nil
 }
 
 // Save stores the session and sets its cookie. With a negative Options.MaxAge it removes both. An ID
@@ -185,83 +183,81 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *sessions.S
 
 // store returns the cookie's value.
 func (s *Store) store(ctx context.Context, session *sessions.Session) (string, error) {
-	var data bytes.Buffer
-	if err := gob.NewEncoder(&data).Encode(session.Values); err != nil {
-		return "", fmt.Errorf("the session's values cannot be stored: %w", err)
-	}
-	id, old := session.ID, s.storedAs(session)
-	if id == "" {
-		id = newID()
-	}
+	id, c := cmp.Or(session.ID, newID()), s.copyOf(session)
 	value, err := securecookie.EncodeMulti(session.Name(), id, s.Codecs...) // before the file: the keys may be no good
 	if err != nil {
 		return "", err
 	}
+	if !c.Stored() && session.ID != "" && !session.IsNew { // a copy of a loaded one: what was loaded is not known
+		if _, c, err = s.maps.Load(ctx, id); err != nil {
+			return "", err
+		}
+	}
 	life := time.Duration(min(int64(session.Options.MaxAge), int64(record.Forever/time.Second))) * time.Second
-	if id == old || old == "" && session.ID != "" && !session.IsNew { // the latter is a copy of a loaded one
-		err = record.Replace(ctx, s.files, id, data.Bytes(), life)
-	} else {
-		err = s.create(ctx, id, data.Bytes(), life, old)
+	switch {
+	case !c.Stored():
+		c.Key = id
+		err = s.maps.Create(ctx, c, session.Values, life)
+	case c.Key == id:
+		err = s.maps.Save(ctx, c, session.Values, life)
+	default:
+		err = s.maps.Move(ctx, c, id, session.Values, life)
 	}
 	if err != nil {
 		return "", err
 	}
 	session.ID = id
-	s.setStoredAs(session, id)
+	s.setCopy(session, c)
 	return value, nil
 }
 
 func (s *Store) remove(ctx context.Context, r *http.Request, session *sessions.Session) error {
-	ids := []string{session.ID, s.storedAs(session)}
-	if r != nil {
-		// One whose file could not be read has no id, but is to go like any other.
-		if cookie, err := r.Cookie(session.Name()); err == nil {
-			id, _ := s.decode(session.Name(), cookie.Value)
-			ids = append(ids, id)
+	c := s.copyOf(session)
+	if c.Stored() {
+		err := s.maps.Remove(ctx, c)
+		if errors.Is(err, filestore.ErrNotFound) {
+			return nil // the session stays as it is, and no Save stores it under a new id
 		}
-	}
-	for _, id := range slices.Compact(ids) {
-		if id == "" {
-			continue
-		}
-		if err := record.Delete(ctx, s.files, id); err != nil {
+		if err != nil {
 			return err
 		}
 	}
+	if session.ID != "" && session.ID != c.Key {
+		if err := record.Delete(ctx, s.maps.Files, session.ID); err != nil {
+			return err
+		}
+	}
+	if r != nil {
+		// One that New could not load, as the store failed, has no id, but is to go like any other.
+		if cookie, err := r.Cookie(session.Name()); err == nil {
+			id, _ := s.decode(session.Name(), cookie.Value)
+			_, _, err := s.maps.Load(ctx, id)
+			if err == nil {
+				err = record.Delete(ctx, s.maps.Files, id)
+			}
+			if err != nil && !errors.Is(err, filestore.ErrNotFound) && !record.Unreadable(err) { // the latter stays
+				return err
+			}
+		}
+	}
 	session.ID, session.IsNew = "", true
-	s.setStoredAs(session, "")
+	s.setCopy(session, new(record.Copy))
 	return nil
 }
 
-// storedAs returns the id under which the session was loaded or last saved, "" if it was not.
-func (s *Store) storedAs(session *sessions.Session) string {
-	id, _ := s.ids.Load(weak.Make(session))
-	text, _ := id.(string)
-	return text
+// copyOf returns what the session was loaded or last saved as, or a Copy of none.
+func (s *Store) copyOf(session *sessions.Session) *record.Copy {
+	if c, ok := s.copies.Load(weak.Make(session)); ok {
+		return c.(*record.Copy)
+	}
+	return new(record.Copy)
 }
 
-func (s *Store) setStoredAs(session *sessions.Session, id string) {
+func (s *Store) setCopy(session *sessions.Session, c *record.Copy) {
 	key := weak.Make(session)
-	if _, ok := s.ids.Swap(key, id); !ok {
-		runtime.AddCleanup(session, func(key weak.Pointer[sessions.Session]) { s.ids.Delete(key) }, key)
+	if _, ok := s.copies.Swap(key, c); !ok {
+		runtime.AddCleanup(session, func(key weak.Pointer[sessions.Session]) { s.copies.Delete(key) }, key)
 	}
-}
-
-// create stores a new session, in place of the session old, if there is an old.
-func (s *Store) create(ctx context.Context, id string, data []byte, life time.Duration, old string) error {
-	err := record.Create(ctx, s.files, id, data, life)
-	if err != nil || old == "" {
-		return err
-	}
-	// A session that is logged out at this moment must not go on under a new id.
-	_, ok, err := record.Take(ctx, s.files, old)
-	if err == nil && !ok {
-		err = filestore.ErrNotFound
-	}
-	if err != nil {
-		return errors.Join(err, record.Delete(ctx, s.files, id))
-	}
-	return nil
 }
 
 func newID() string {

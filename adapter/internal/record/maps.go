@@ -33,7 +33,8 @@ const generationMember = "generation"
 
 // A Copy says what session a request's map is of. It is not safe for concurrent use.
 type Copy struct {
-	Key string
+	Key  string
+	Life time.Duration // as it was when the session was loaded; 0 is the store's TTL
 
 	generation string // "" where there is no file of it yet
 	data       []byte // encodes the map as it was loaded or last stored
@@ -45,24 +46,25 @@ func (c *Copy) Stored() bool { return c.generation != "" }
 // Load returns the session key. It is an ErrNotFound where there is none, and where the file is
 // somebody else's, and ErrCorrupt also if its bytes do not encode a map.
 func (m *Maps[K]) Load(ctx context.Context, key string) (map[K]any, *Copy, error) {
-	data, generation, err := m.read(ctx, key)
+	c, err := m.read(ctx, key)
 	if err != nil {
 		return nil, nil, err
 	}
-	values, err := m.decode(key, data)
-	return values, &Copy{key, generation, data}, err
+	values, err := m.decode(key, c.data)
+	return values, c, err
 }
 
 // read is Load without looking into the bytes.
-func (m *Maps[K]) read(ctx context.Context, key string) (data []byte, generation string, err error) {
+func (m *Maps[K]) read(ctx context.Context, key string) (*Copy, error) {
 	sess, err := m.Files.Get(ctx, ID(key))
-	if err == nil {
-		data, generation, err = generationOf(sess, key)
+	if err != nil {
+		return nil, err
 	}
+	data, generation, err := generationOf(sess, key)
 	if err == nil && generation == "" {
 		err = errForeign
 	}
-	return data, generation, err
+	return &Copy{Key: key, Life: sess.Cookie.OriginalMaxAge, generation: generation, data: data}, err
 }
 
 var errForeign = fmt.Errorf("the file is somebody else's: %w", filestore.ErrNotFound)
@@ -98,8 +100,8 @@ func generationOf(sess *filestore.Session, key string) (data []byte, generation 
 
 // Present is an ErrNotFound if the session of c is gone.
 func (m *Maps[K]) Present(ctx context.Context, c *Copy) error {
-	_, generation, err := m.read(ctx, c.Key)
-	if err == nil && generation != c.generation {
+	now, err := m.read(ctx, c.Key)
+	if err == nil && now.generation != c.generation {
 		err = filestore.ErrNotFound // another one has its id
 	}
 	return err
@@ -255,6 +257,15 @@ func (m *Maps[K]) Supersede(ctx context.Context, old, next *Copy, life time.Dura
 		return errors.Join(err, Delete(ctx, m.Files, next.Key))
 	}
 	return nil
+}
+
+// Remove removes the session of c, be the disk full. Of several callers one does, the others get an ErrNotFound.
+func (m *Maps[K]) Remove(ctx context.Context, c *Copy) error {
+	_, err := m.take(ctx, c)
+	if err == nil || errors.Is(err, filestore.ErrNotFound) {
+		return err
+	}
+	return Delete(ctx, m.Files, c.Key)
 }
 
 // take removes the session of c and returns what it held: of several callers one gets it, which Get and

@@ -166,36 +166,10 @@ func Free(ctx context.Context, s *filestore.Store, key string) error {
 	return err
 }
 
-// Replace is Set for what is there: it is an ErrNotFound if that is gone, or its time over.
-func Replace(ctx context.Context, s *filestore.Store, key string, data []byte, life time.Duration) error {
-	return s.Update(ctx, ID(key), func(sess *filestore.Session) error { return Put(sess, key, data, life) })
-}
-
 // Touch gives what is there the life anew, unless it was used lately: see filestore.Store.Touch.
 func Touch(ctx context.Context, s *filestore.Store, key string, life time.Duration) error {
 	c := cookie(life)
 	return s.Touch(ctx, ID(key), &c)
-}
-
-// Take removes key's bytes and returns them: of several callers one gets them, which Get and Delete could
-// not promise. ok is false where there are none.
-func Take(ctx context.Context, s *filestore.Store, key string) (data []byte, ok bool, err error) {
-	err = s.Update(ctx, ID(key), func(sess *filestore.Session) (err error) {
-		data, ok, err = Data(sess, key)
-		if err == nil && !ok {
-			err = filestore.ErrNotFound
-		}
-		sess.Cookie.OriginalMaxAge, sess.Values = -time.Second, nil // it has ended
-		return err
-	})
-	if errors.Is(err, filestore.ErrNotFound) {
-		return nil, false, nil
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	s.Destroy(ctx, ID(key)) // what fails here is left to the reaper
-	return data, true, nil
 }
 
 // Unchanged reports that sess is key's and has data, as same compares it, and that with life its

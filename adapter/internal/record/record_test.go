@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,8 +42,14 @@ func TestKeys(t *testing.T) {
 		if data, ok, err := record.Get(ctx, s, key); ok || err != nil {
 			t.Fatalf("Get(%.40q) = %q, %v, %v before Set", key, data, ok, err)
 		}
+		if err := record.Free(ctx, s, key); err != nil {
+			t.Errorf("Free(%.40q) = %v before Set", key, err)
+		}
 		if err := record.Set(ctx, s, key, []byte{byte(i)}, time.Hour); err != nil {
 			t.Fatalf("Set(%.40q) = %v", key, err)
+		}
+		if create, free := record.Create(ctx, s, key, nil, time.Hour), record.Free(ctx, s, key); !errors.Is(create, fs.ErrExist) || !errors.Is(free, fs.ErrExist) {
+			t.Errorf("Create(%.40q) = %v, Free = %v after Set", key, create, free)
 		}
 	}
 	all := make(map[string]string)
@@ -68,8 +72,8 @@ func TestKeys(t *testing.T) {
 		if err := errors.Join(record.Delete(ctx, s, key), record.Delete(ctx, s, key)); err != nil {
 			t.Errorf("Delete(%.40q) = %v", key, err)
 		}
-		if err := record.Replace(ctx, s, key, nil, time.Hour); !errors.Is(err, filestore.ErrNotFound) {
-			t.Errorf("Replace(%.40q) = %v after Delete", key, err)
+		if _, ok, err := record.Get(ctx, s, key); ok || err != nil {
+			t.Errorf("Get(%.40q) = %v, %v after Delete", key, ok, err)
 		}
 	}
 }
@@ -132,51 +136,6 @@ func TestLife(t *testing.T) {
 	time.Sleep(5 * time.Millisecond)
 	if _, ok, err := record.Get(ctx, s, "id"); ok || err != nil {
 		t.Errorf("Get of what has ended = %v, %v", ok, err)
-	}
-}
-
-// Of those who take at once one gets what was there, and after that nobody has it.
-func TestTake(t *testing.T) {
-	s, dir := open(t)
-	for _, key := range []string{"id", "a/b"} {
-		if err := record.Create(ctx, s, key, []byte("x"), time.Hour); err != nil {
-			t.Fatal(err)
-		}
-		if err := record.Create(ctx, s, key, []byte("y"), time.Hour); !errors.Is(err, fs.ErrExist) {
-			t.Errorf("the second Create = %v", err)
-		}
-		var got atomic.Int32
-		var wg sync.WaitGroup
-		for range 8 {
-			wg.Go(func() {
-				data, ok, err := record.Take(ctx, s, key)
-				if err != nil || ok != (string(data) == "x") {
-					t.Errorf("Take = %q, %v, %v", data, ok, err)
-				}
-				if ok {
-					got.Add(1)
-				}
-			})
-		}
-		wg.Wait()
-		if got.Load() != 1 {
-			t.Errorf("%d have taken it", got.Load())
-		}
-		if err := record.Replace(ctx, s, key, nil, time.Hour); !errors.Is(err, filestore.ErrNotFound) {
-			t.Errorf("Replace after Take = %v", err)
-		}
-	}
-	if names, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(names) > 0 {
-		t.Errorf("left: %q", names)
-	}
-	if err := s.Set(ctx, "express", new(filestore.Session)); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok, err := record.Take(ctx, s, "express"); ok || err != nil {
-		t.Errorf("Take of somebody else's = %v, %v", ok, err)
-	}
-	if _, err := s.Get(ctx, "express"); err != nil {
-		t.Error(err)
 	}
 }
 
