@@ -11,7 +11,17 @@
 // a file that says so, to all processes, and what a slow request commits after the logout is dropped. (A
 // session removed past scs, by [filestore.Store.Destroy] or rm, leaves none, nor does one whose file
 // could not be read or written when it was destroyed.) Of two requests that change one session at the same
-// moment the later wins, as scs commits whole sessions.
+// moment the later wins whole, as scs commits whole sessions and does not say what they were: a logout that
+// only removes a key is undone by one that is slow. Log out by Destroy.
+//
+// RenewToken destroys the session and stores it anew. It is a [filestore.ErrNotFound] if the session has been
+// destroyed since the request loaded it, as by a logout, or renewed by another request. scs does not tell the
+// two from Destroy: of two logouts of one session at the same moment one gets that error, and a logout that
+// gets it has perhaps come after a RenewToken, whose session lives on.
+//
+// A session whose file cannot be read, as it is damaged or encrypted otherwise, is none: its visitor gets a new
+// one, under a new token, the file stays, and the Logger is told each time. Data that the application's Codec
+// cannot decode are an error of scs.
 //
 // With an IdleTimeout scs commits every session in every request. Where nothing has changed but the
 // deadline, and that by less than 1 % of what is left of it, nothing is written: a session may end
@@ -21,10 +31,13 @@ package scsstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/gob"
 	"errors"
+	"fmt"
 	"io/fs"
+	"log/slog"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
@@ -34,11 +47,13 @@ import (
 // A Store is an scs.CtxStore and scs.IterableCtxStore, also without the contexts. It is safe for
 // concurrent use. It does not close the filestore.Store.
 type Store struct {
+	Logger *slog.Logger // told of files that cannot be read; nil = slog.Default(); to be set before the first use
+
 	store *filestore.Store
 }
 
 // New returns a Store on s.
-func New(s *filestore.Store) *Store { return &Store{s} }
+func New(s *filestore.Store) *Store { return &Store{store: s} }
 
 // destroyed is the member of a file that a destroyed session leaves.
 const destroyed = "destroyed"
@@ -48,10 +63,20 @@ func (s *Store) Find(token string) (b []byte, found bool, err error) {
 	return s.FindCtx(context.Background(), token)
 }
 
-// FindCtx returns the data of a session. A missing, an expired or a destroyed one, and a token that
-// is none, are not found; a file that cannot be read is an error, such as filestore.ErrCorrupt.
+// FindCtx returns the data of a session. A missing, an expired or a destroyed one, one whose file cannot be
+// read, and a token that is none, are not found.
 func (s *Store) FindCtx(ctx context.Context, token string) (b []byte, found bool, err error) {
-	return record.Get(ctx, s.store, token)
+	b, found, err = record.Get(ctx, s.store, token)
+	return b, found, s.readable(err)
+}
+
+// readable is err, unless that is of a file which cannot be read: then it logs it.
+func (s *Store) readable(err error) error {
+	if record.Unreadable(err) {
+		cmp.Or(s.Logger, slog.Default()).Warn("scsstore: a session that cannot be read counts as none", "err", err)
+		return nil
+	}
+	return err
 }
 
 // Commit is CommitCtx without a context.
@@ -64,7 +89,10 @@ func (s *Store) Commit(token string, b []byte, expiry time.Time) error {
 func (s *Store) CommitCtx(ctx context.Context, token string, b []byte, expiry time.Time) error {
 	life := time.Until(expiry)
 	if life <= 0 {
-		return s.DeleteCtx(ctx, token)
+		if err := s.DeleteCtx(ctx, token); err != errDestroyed {
+			return err
+		}
+		return nil
 	}
 	id := record.ID(token)
 	if sess, err := s.store.Get(ctx, id); err == nil && record.Unchanged(sess, token, b, life, same) {
@@ -79,42 +107,46 @@ func (s *Store) CommitCtx(ctx context.Context, token string, b []byte, expiry ti
 			}
 			return record.Put(sess, token, b, life)
 		})
+		if err == errDestroyed {
+			return nil
+		}
 		if errors.Is(err, filestore.ErrNotFound) {
 			err = record.Create(ctx, s.store, token, b, life)
 		}
 	}
-	if err == errDestroyed {
-		return nil
-	}
 	return err
 }
 
-var errDestroyed = errors.New("scsstore: the session has been destroyed")
+var errDestroyed = fmt.Errorf("scsstore: the session has been destroyed: %w", filestore.ErrNotFound)
 
 // Delete is DeleteCtx without a context.
 func (s *Store) Delete(token string) error { return s.DeleteCtx(context.Background(), token) }
 
-// DeleteCtx destroys a session; there need not be one. It heeds no cancellation: a browser that has gone
-// must not undo the logout.
+// DeleteCtx destroys a session; there need not be one. But if it has been destroyed already it is a
+// filestore.ErrNotFound, as far as the file that it left tells. It heeds no cancellation: a browser that has
+// gone must not undo the logout.
 func (s *Store) DeleteCtx(ctx context.Context, token string) error {
 	ctx, id := context.WithoutCancel(ctx), record.ID(token)
-	err := s.store.Update(ctx, id, func(sess *filestore.Session) error {
-		if sess.Values[destroyed] != nil {
-			return errDestroyed
-		}
-		return bury(sess, time.Until(sess.ExpiresAt(0)))
-	})
-	if errors.Is(err, filestore.ErrExpired) { // but a request that has loaded it may be under way
-		sess := new(filestore.Session)
-		if err = bury(sess, 0); err == nil {
-			err = s.store.Create(ctx, id, sess)
+	err := fs.ErrExist
+	for i := 0; i < 3 && errors.Is(err, fs.ErrExist); i++ {
+		err = s.store.Update(ctx, id, func(sess *filestore.Session) error {
+			if sess.Values[destroyed] != nil {
+				return errDestroyed
+			}
+			return bury(sess, time.Until(sess.ExpiresAt(0)))
+		})
+		if errors.Is(err, filestore.ErrExpired) { // but a request that has loaded it may be under way
+			sess := new(filestore.Session)
+			if err = bury(sess, 0); err == nil {
+				err = s.store.Create(ctx, id, sess)
+			}
 		}
 	}
 	switch {
-	case err == nil, err == errDestroyed, errors.Is(err, filestore.ErrNotFound):
-		return nil
-	case errors.Is(err, filestore.ErrLockTimeout):
+	case err == errDestroyed, errors.Is(err, filestore.ErrLockTimeout):
 		return err
+	case err == nil, errors.Is(err, filestore.ErrNotFound):
+		return nil
 	}
 	// A logout must also succeed where the disk is full, or the file damaged.
 	return s.store.Destroy(ctx, id)
@@ -134,14 +166,16 @@ func bury(sess *filestore.Session, left time.Duration) error {
 // All is AllCtx without a context.
 func (s *Store) All() (map[string][]byte, error) { return s.AllCtx(context.Background()) }
 
-// AllCtx returns the data of all sessions by token. Files that hold no session are passed over.
+// AllCtx returns the data of all sessions by token. Files that hold no session, or cannot be read, are
+// passed over.
 func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 	all := make(map[string][]byte)
 	for e, err := range record.All(ctx, s.store) {
-		if err != nil {
+		if err == nil {
+			all[e.Key] = e.Data
+		} else if err = s.readable(err); err != nil {
 			return nil, err
 		}
-		all[e.Key] = e.Data
 	}
 	return all, nil
 }

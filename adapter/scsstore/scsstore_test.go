@@ -167,7 +167,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// A damaged file is an error, is kept, and yet can be logged out of; a closed
+// A damaged file is none, which the Logger is told, is kept, and yet can be logged out of; a closed
 // store and a context that is done are errors.
 func TestErrors(t *testing.T) {
 	dir := t.TempDir()
@@ -178,8 +178,15 @@ func TestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	later := time.Now().Add(time.Hour)
-	if _, found, err := s.Find("token"); found || !errors.Is(err, filestore.ErrCorrupt) {
-		t.Errorf("Find = %v, %v, want ErrCorrupt", found, err)
+	ok(t, s.Commit("other", []byte("x"), later))
+	var log bytes.Buffer
+	s.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	find(t, s, "token", "")
+	if text := log.String(); !strings.Contains(text, filestore.ErrCorrupt.Error()) || strings.Contains(text, "token") {
+		t.Errorf("logged %q", text)
+	}
+	if all, err := s.All(); len(all) != 1 || err != nil {
+		t.Errorf("All = %q, %v", all, err)
 	}
 	if err := s.Commit("token", nil, later); !errors.Is(err, filestore.ErrCorrupt) {
 		t.Errorf("Commit = %v, want ErrCorrupt", err)
@@ -223,7 +230,10 @@ func TestDestroyedStays(t *testing.T) {
 	ok(t, s.Delete("token"))
 	for _, s := range []*scsstore.Store{s, other} {
 		ok(t, s.Commit("token", []byte("late"), time.Now().Add(time.Hour)))
-		ok(t, s.Delete("token"))
+		ok(t, s.Commit("token", []byte("late"), time.Now().Add(-time.Hour)))
+		if err := s.Delete("token"); !errors.Is(err, filestore.ErrNotFound) {
+			t.Errorf("the second Delete = %v", err)
+		}
 		find(t, s, "token", "")
 	}
 	file, err := os.ReadFile(filepath.Join(dir, "token.json"))
@@ -235,6 +245,9 @@ func TestDestroyedStays(t *testing.T) {
 	ok(t, s.Commit("ended", []byte("x"), deadline))
 	<-ended
 	ok(t, s.Delete("ended"))
+	if err := s.Delete("ended"); !errors.Is(err, filestore.ErrNotFound) {
+		t.Errorf("the second Delete of what had ended = %v", err)
+	}
 	for _, token := range []string{"token", "ended"} {
 		ok(t, other.Commit(token, []byte("late"), time.Now().Add(time.Hour)))
 		find(t, s, token, "")
@@ -369,7 +382,15 @@ func newSite(s scs.Store) *site {
 
 func (s *site) handler() http.Handler {
 	mux := http.NewServeMux()
+	slowly := func(r *http.Request) {
+		if r.FormValue("slow") != "" {
+			c := make(chan bool)
+			s.slow <- c
+			<-c
+		}
+	}
 	mux.HandleFunc("/login", func(w http.ResponseWriter, r *http.Request) {
+		slowly(r)
 		if err := s.RenewToken(r.Context()); err != nil {
 			http.Error(w, err.Error(), 500)
 			return
@@ -388,6 +409,7 @@ func (s *site) handler() http.Handler {
 		<-c
 	})
 	mux.HandleFunc("/logout", func(w http.ResponseWriter, r *http.Request) {
+		slowly(r)
 		if err := s.Destroy(r.Context()); err != nil {
 			http.Error(w, err.Error(), 500)
 		}
@@ -524,6 +546,92 @@ func TestHTTP(t *testing.T) {
 	b = newBrowser(t, srv.URL)
 	b.cookie(&http.Cookie{Name: "session", Value: token})
 	b.want("/user", "berta")
+}
+
+// Of what a logout and a login, or two of them, do to one session at the same moment, one happens, and the other
+// is told: the user does not come back.
+func TestRenewToken(t *testing.T) {
+	dir := t.TempDir()
+	s := newSite(scsstore.New(open(t, dir)))
+	srv := httptest.NewServer(s.handler())
+	defer srv.Close()
+	there := httptest.NewServer(newSite(scsstore.New(open(t, dir))).handler())
+	defer there.Close()
+	for _, c := range []struct{ slow, fast, user string }{
+		{"/login?user=anna&slow=1", "/logout", ""},
+		{"/login?user=anna&slow=1", "/login?user=berta", "berta"},
+		{"/logout?slow=1", "/login?user=berta", "berta"},
+		{"/logout?slow=1", "/logout", ""},
+	} {
+		for _, base := range []string{srv.URL, there.URL} {
+			slow, fast := newBrowser(t, srv.URL), newBrowser(t, base)
+			slow.want("/login?user=anna", "")
+			slow.want("/count", "1")
+			fast.cookie(&http.Cookie{Name: "session", Value: slow.cookie()})
+			var status int
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				resp, err := slow.Get(slow.base + c.slow)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp.Body.Close()
+				status = resp.StatusCode
+			}()
+			wait := <-s.slow
+			fast.want(c.fast, "")
+			wait <- true
+			<-done
+			if status != 500 {
+				t.Errorf("%s after %s = %d", c.slow, c.fast, status)
+			}
+			slow.want("/user", "")
+			fast.want("/user", c.user)
+			fast.want("/logout", "")
+		}
+	}
+	// Twice in one request, and a logout after a login in one, there is nothing that was destroyed.
+	m := newSite(scsstore.New(open(t, dir)))
+	h := m.LoadAndSave(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		ok(t, m.RenewToken(r.Context()))
+		ok(t, m.RenewToken(r.Context()))
+		m.Put(r.Context(), "user", "anna")
+		ok(t, m.Destroy(r.Context()))
+	}))
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+}
+
+// A session that cannot be read is none: the visitor gets another, and may log in, and the file stays.
+func TestUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	store := scsstore.New(open(t, dir))
+	store.Logger = slog.New(slog.DiscardHandler)
+	s := newSite(store)
+	srv := httptest.NewServer(s.handler())
+	defer srv.Close()
+	b := newBrowser(t, srv.URL)
+	b.want("/login?user=anna", "")
+	old := b.cookie()
+	path := filepath.Join(dir, old+".json")
+	for _, text := range []string{"", "damaged", `{"cookie":{},"data":"?","__lastAccess":9999999999999}`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for p, user := range map[string]string{"/user": "", "/count": "", "/login?user=berta": "berta", "/logout": ""} {
+			b := newBrowser(t, srv.URL)
+			b.cookie(&http.Cookie{Name: "session", Value: old, Path: "/"})
+			b.get(p)
+			if b.cookie() == old && p != "/user" {
+				t.Errorf("%q: the token is the same after %s", text, p)
+			}
+			b.want("/user", user)
+		}
+		if now, err := os.ReadFile(path); err != nil || string(now) != text {
+			t.Errorf("%q has become %q, %v", text, now, err)
+		}
+	}
 }
 
 // With an idle timeout a session lives while it is used, and ends if it is not.
