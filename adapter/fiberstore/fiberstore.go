@@ -5,8 +5,8 @@
 // Sessions, cached responses, rate limits and CSRF tokens survive restarts and kill -9, and any number
 // of processes may share the directory. Give each middleware a directory of its own, without other
 // programs' sessions. Reset removes all that are there, whoever made them; and where a client sends as
-// its session's id the key of something else, a CSRF token, Fiber v3.1's session middleware panics, on
-// any storage.
+// its session's id the key of something else, a CSRF token, the session middleware answers 500, on any
+// storage.
 //
 // What Fiber does not tell a Storage, no Storage can do:
 //
@@ -14,18 +14,19 @@
 //     again after a Delete. So a slow request that finishes after the logout brings its session back.
 //     Where that matters, keep the time of the login in the session, and that of the user's last
 //     logout elsewhere, and compare.
-//   - Of two requests of one session at the same moment, the later save wins whole.
+//   - Of two requests of one session at the same moment, the later save wins whole: a logout that deletes a
+//     key is undone by one that is slow. Log out by Destroy.
+//   - The session middleware saves a session for each request without a cookie, be it empty. Where bots
+//     come by, have it skip, by its Config.Next, what needs no session.
 //
 // A file that cannot be read as a session (damaged, not decrypted, too large, a link, another user's)
-// counts as none, and the Logger is told. Elsewhere that is an error, but Fiber v3.1's session
-// middleware panics of errors, and fasthttp recovers from no panic: one damaged file, and one browser
-// that has its id, would end the server. So the visitor gets a session of a new id, and the file
-// stays as it is. The other middlewares set such a key anew, which replaces the file, and
-// idempotency runs its handler again.
+// counts as none, and the Logger is told: an error would be a 500 on every page of its visitor. So he gets a
+// session of a new id, and the file stays as it is. The other middlewares set such a key anew, which replaces
+// the file, and idempotency runs its handler again.
 //
-// The errors that are no file's own, filestore.ErrClosed or EIO, stay errors: in v3 put the recover
-// middleware before session, and close the filestore.Store after the app's Shutdown. The cache, csrf
-// and limiter of v2 ignore them.
+// The errors that are no file's own, filestore.ErrClosed or EIO, stay errors, which the session middleware
+// answers with 500: close the filestore.Store after the app's Shutdown. The cache, csrf and limiter of v2
+// ignore them.
 //
 // Fiber's sessions are set in every request. Where the bytes are the same and the deadline would move
 // by less than 1 % of the life, nothing is written: an idle session may end by so much earlier. What
@@ -90,7 +91,7 @@ func (s *Storage) GetWithContext(ctx context.Context, key string) ([]byte, error
 		cmp.Or(s.Logger, slog.Default()).Warn("fiberstore: a file that cannot be read counts as none", "err", err)
 		return nil, nil
 	}
-	if err != nil || len(data) == 0 { // which Set stores never, and v3's session middleware would panic of
+	if err != nil || len(data) == 0 { // which Set stores never, and is to v3's session middleware an error
 		return nil, err
 	}
 	return data, nil

@@ -5,7 +5,6 @@ import (
 	"log"
 
 	"github.com/gofiber/fiber/v3"
-	recovery "github.com/gofiber/fiber/v3/middleware/recover"
 	"github.com/gofiber/fiber/v3/middleware/session"
 
 	"github.com/sessionfilestore/filestore"
@@ -20,7 +19,6 @@ func main() {
 	defer store.Close()
 
 	app := fiber.New()
-	app.Use(recovery.New()) // first: the session middleware panics where the disk fails
 	app.Use(session.New(session.Config{Storage: fiberstore.New(store), CookieHTTPOnly: true}))
 	app.Get("/", func(c fiber.Ctx) error {
 		s := session.FromContext(c)
