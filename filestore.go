@@ -37,7 +37,7 @@ import (
 // Options are a Store's settings. The zero value of each field, and a nil *Options, stand for the
 // default, which is session-file-store's where it has the option.
 type Options struct {
-	TTL          time.Duration // life after the last access where the cookie has no maxAge; 0 = 1 h, negative = such a session has expired at once
+	TTL          time.Duration // life after the last access where the cookie has no maxAge; 0 = 1 h, negative = such a session has expired at once. The same in all programs on the directory: each Get goes by its own, and the reapers by the longest, see Reap
 	TouchAfter   time.Duration // Touch rewrites a file only if its last access is at least this old; 0 = 1 % of the session's life, negative = always
 	ReapInterval time.Duration // between passes of the background reaper, of which the first comes after a tenth; 0 = 1 h, negative = none
 	LockTimeout  time.Duration // longest wait for a session's lock, then ErrLockTimeout; 0 = 5 s
@@ -115,9 +115,7 @@ type Store struct {
 	dir   directory
 	cache *lru.Cache[string, *document] // nil: none
 
-	ttlTag time.Duration // see stamp
-	swaps  bool          // see swap
-
+	swaps bool // see swap
 	fold  bool // the file system takes "A" and "a" for one name
 	owner ids  // for a root process: who owns the directory, and shall own what is made in it
 
@@ -202,7 +200,6 @@ func Open(dir string, opts *Options) (_ *Store, err error) {
 		}
 	}
 	s.cache = newCache(s.opts.CacheSize)
-	s.ttlTag = tag(s.opts.TTL)
 	s.swaps = s.opts.NoSync && s.dir.flushesRename()
 	s.done, s.stop = context.WithCancel(context.Background())
 	if s.opts.ReapInterval > 0 && !s.opts.ReadOnly {
@@ -397,7 +394,11 @@ func (s *Store) Create(ctx context.Context, id string, sess *Session) error {
 
 func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 	return s.do(ctx, op, id, func(k key) error {
-		data, stamp, err := s.encode(k.id, sess) // what has no JSON form fails before anything is touched
+		var old *document
+		if sess != nil && sess.from != nil && sess.from.file == k.name { // as Get returned it
+			old = sess.from
+		}
+		data, stamp, err := s.encode(k.id, sess, old) // what has no JSON form fails before anything is touched
 		if err != nil {
 			return err
 		}
@@ -484,10 +485,11 @@ func (s *Store) update(ctx context.Context, k key, fn func(*Session) error) erro
 	if err != nil {
 		return err
 	}
+	old := sess.from
 	if err := fn(sess); err != nil {
 		return err
 	}
-	data, stamp, err := s.encode(k.id, sess)
+	data, stamp, err := s.encode(k.id, sess, old)
 	if err != nil {
 		return err
 	}
@@ -510,8 +512,8 @@ func (s *Store) Destroy(ctx context.Context, id string) error {
 	})
 }
 
-// encode returns the bytes of the file for sess, accessed now, and its mtime.
-func (s *Store) encode(id string, sess *Session) (data []byte, stamp time.Time, err error) {
+// encode returns the bytes of the file for sess, accessed now, and its mtime; old may be nil.
+func (s *Store) encode(id string, sess *Session, old *document) (data []byte, stamp time.Time, err error) {
 	if sess == nil {
 		return nil, stamp, errors.New("nil session")
 	}
@@ -523,7 +525,7 @@ func (s *Store) encode(id string, sess *Session) (data []byte, stamp time.Time, 
 	if err == nil && int64(len(data)) > s.opts.MaxSize {
 		err = fmt.Errorf("%w: %d bytes", ErrTooLarge, len(data))
 	}
-	return data, s.stamp(&now), err
+	return data, s.stamp(&now, old), err
 }
 
 // replace makes data the contents of name, in one step for every reader: a temporary file in the

@@ -150,9 +150,7 @@ func (s *Store) Clear(ctx context.Context) (err error) {
 	for k, oneErr := range s.keys(ctx, "clear") {
 		st := s.stripe(k.id)
 		if oneErr == nil && !stuck[st] {
-			_, oneErr = s.removeIf(own, k, nil, func(err error) bool {
-				return err == nil || errors.Is(err, ErrExpired)
-			})
+			_, oneErr = s.removeIf(own, k, nil, true)
 			stuck[st] = errors.Is(oneErr, ErrLockTimeout)
 			oneErr = wrap("clear", k.id, oneErr)
 		}
@@ -161,9 +159,10 @@ func (s *Store) Clear(ctx context.Context) (err error) {
 	return cmp.Or(err, wrap("clear", "", s.sync()))
 }
 
-// removeIf removes a session, under its lock, if doomed says so of the outcome of loading it.
-// The file need not be read again where it still is the one of d, which may be nil.
-func (s *Store) removeIf(ctx context.Context, k key, d *document, doomed func(error) bool) (removed bool, err error) {
+// removeIf removes a session, under its lock, if it has expired and its file does not tell of a later
+// end; with any also one that lives. The file need not be read again where it still is the one of d,
+// which may be nil.
+func (s *Store) removeIf(ctx context.Context, k key, d *document, any bool) (removed bool, err error) {
 	st, err := s.lock(ctx, k.id)
 	if err != nil {
 		return false, err
@@ -173,10 +172,7 @@ func (s *Store) removeIf(ctx context.Context, k key, d *document, doomed func(er
 	if d == nil || !d.settled || err != nil || m.version != d.version {
 		d, err = s.document(k, false)
 	}
-	if err == nil {
-		err = s.judge(d, new(Session))
-	}
-	if doomed(err) {
+	if err == nil && (any || errors.Is(s.judge(d, new(Session)), ErrExpired) && !ahead(d.version)) {
 		err = s.remove(st, k)
 		return err == nil, err
 	}

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"math"
 	"regexp"
@@ -54,10 +52,13 @@ func clockStep(from, to time.Time) time.Duration {
 
 // Reap makes one pass over the directory: it removes the sessions that have expired and the
 // temporary files of dead writers, and returns the number of sessions removed. A session that is
-// renewed before its removal stays. What cannot be read, and what is not ours, stays. A file whose
-// modification time does not tell when the session ends, as those that Node wrote, is read and given
-// that time. Reap goes on after an error and returns the first. Any number of processes may reap at
-// once.
+// renewed before its removal stays. What cannot be read, and what is not ours, stays. Reap goes on after
+// an error and returns the first. Any number of processes may reap at once.
+//
+// A file's modification time says when its session ends, by the TTL of the program that wrote it: a
+// file is read once that time has passed, and given a later one if the session lives, as those that
+// Node wrote. A file whose time lies ahead stays, so that a program with a short TTL, or with none set,
+// ends no session that another one's keeps alive. So does what was written before a TTL was shortened.
 func (s *Store) Reap(ctx context.Context) (n int, err error) {
 	if err := s.enter(ctx); err != nil {
 		return 0, wrap("reap", "", err)
@@ -103,7 +104,7 @@ func (s *Store) reap(ctx context.Context) (n int, err error) {
 			if busy {
 				later = append(later, name)
 			}
-		} else if m, err := s.dir.stat(name); err != nil || !s.ahead(m) {
+		} else if m, err := s.dir.stat(name); err != nil || !ahead(m.version) {
 			due <- k
 		}
 	}
@@ -169,12 +170,11 @@ func (s *Store) reapOne(ctx context.Context, k key) (removed bool, err error) {
 	var sess Session
 	switch err := s.judge(d, &sess); {
 	case err != nil:
-		return s.removeIf(ctx, k, d, func(err error) bool { return errors.Is(err, ErrExpired) })
+		return s.removeIf(ctx, k, d, false)
 	case sess.assumed: // see date
 		return false, s.update(ctx, k, func(*Session) error { return nil })
 	}
-	stamp, is := s.stamp(&sess), time.Unix(0, d.mtime)
-	if !d.lastAccess.IsZero() && !stamp.Equal(is) && !stamp.Truncate(time.Second).Equal(is) { // some stamp in seconds
+	if stamp := s.stamp(&sess, nil); !d.lastAccess.IsZero() && stamp.UnixNano() > d.mtime {
 		return false, s.mark(ctx, k, d, stamp)
 	}
 	return false, nil
@@ -193,43 +193,32 @@ func (s *Store) mark(ctx context.Context, k key, d *document, stamp time.Time) e
 	return nil
 }
 
-// stamp returns the mtime for the file of sess: when it expires, with a tag of whose notion that is
-// below the millisecond.
-func (s *Store) stamp(sess *Session) time.Time {
-	tag := s.ttlTag
-	if sess.Cookie.OriginalMaxAge != 0 {
-		tag = ownTag
-	}
+// stamp returns the mtime for the file of sess: when it expires. Where neither sess nor the document
+// that it takes the place of has a life of its own, the later of the two ends counts: another program's
+// longer TTL may stand behind it.
+func (s *Store) stamp(sess *Session, old *document) time.Time {
 	const latest = min(1<<33, math.MaxInt) // seconds, the year 2242; beyond 2262 the os package overflows, a 32-bit system in 2038
 	at := sess.ExpiresAt(s.opts.TTL)
 	if at.Unix() > latest {
 		at = time.Unix(latest, 0)
 	}
-	return at.Truncate(time.Millisecond).Add(tag)
-}
-
-// ahead reports that the mtime tells credibly of an expiry to come, so that the file need not be
-// read: it carries the tag of our TTL, or of sessions with a life of their own. The time of a write
-// by Node, a touch -d, and the stamp of a store with another TTL do not; nor does one of a time when
-// the clock was ahead, as the ctime shows, unless the file was copied, or a distance that no access now
-// could give: of sessions with a life of their own 400 days, beyond which browsers keep no cookie.
-func (s *Store) ahead(m meta) bool {
-	now := time.Now()
-	left := time.Unix(0, m.mtime).Sub(now)
-	rest := time.Duration(m.mtime) % time.Millisecond
-	if left <= 0 || m.ctime > now.Add(clockSkew).UnixNano() {
-		return false
+	if old != nil && sess.Cookie.OriginalMaxAge == 0 && old.cookie.OriginalMaxAge == 0 && old.dated() && ahead(old.version) {
+		at = time.Unix(0, max(at.UnixNano(), old.mtime))
 	}
-	return rest == s.ttlTag && left-clockSkew < s.opts.TTL || rest == ownTag && left < 400*24*time.Hour
+	return at.Truncate(time.Millisecond)
 }
 
-var ownTag = tag(0) // no TTL is 0
+// dated reports that the file itself says when the session was accessed, and not while the clock was
+// ahead: its mtime then is no end either.
+func (d *document) dated() bool {
+	return !d.lastAccess.IsZero() && !d.lastAccess.After(time.Now().Add(clockSkew))
+}
 
-// tag is a multiple of 100 ns, which is as fine as file systems go, and never 0.
-func tag(ttl time.Duration) time.Duration {
-	h := fnv.New32a()
-	fmt.Fprint(h, int64(ttl))
-	return time.Duration(1+h.Sum32()%9999) * 100
+// ahead reports that the mtime tells of an end to come: the reaper neither reads nor removes the file.
+// What was changed in a time to come, as the ctime shows, was so while the clock was ahead.
+func ahead(v version) bool {
+	now := time.Now()
+	return v.mtime > now.UnixNano() && v.ctime <= now.Add(clockSkew).UnixNano()
 }
 
 var ourTemp = regexp.MustCompile(`^\.([0-3][0-9a-f])-[A-Z2-7]{26}~$`) // see replace

@@ -113,31 +113,101 @@ func TestReap(t *testing.T) {
 	}
 }
 
-// P6 with a TTL that was shortened between two runs of a program: the stamps
-// of the files still tell the old end.
-func TestReapAfterShorterTTL(t *testing.T) {
+// P6: what another program's longer TTL keeps alive no reaper removes, whoever has renewed it since; it
+// goes when that end has passed.
+func TestReapBesideLongerTTL(t *testing.T) {
+	for name, renew := range map[string]func(s *filestore.Store) error{
+		"as it was": func(s *filestore.Store) error { return nil },
+		"Touch":     func(s *filestore.Store) error { return s.Touch(ctx, "id", nil) },
+		"Update":    func(s *filestore.Store) error { return increment(s, "id") },
+		"Update to another": func(s *filestore.Store) error {
+			return s.Update(ctx, "id", func(sess *filestore.Session) error { *sess = filestore.Session{}; return nil })
+		},
+		"Get and Set": func(s *filestore.Store) error {
+			sess, err := s.Get(ctx, "id")
+			if err != nil {
+				return err
+			}
+			return s.Set(ctx, "id", sess)
+		},
+		"Get and Reap": func(s *filestore.Store) error { // what says when it was used ends then
+			get(t, s, "id")
+			_, err := s.Reap(ctx)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			o := quick()
+			o.TTL, o.TouchAfter = 800*time.Millisecond, -1
+			long := open(t, dir, o)
+			o.TTL = 200 * time.Millisecond
+			short := open(t, dir, o)
+			set(t, long, "id", "n", 0)
+			fi, _ := os.Stat(filepath.Join(dir, "id.json"))
+			if err := renew(short); err != nil {
+				t.Fatal(err)
+			}
+			if now, _ := os.Stat(filepath.Join(dir, "id.json")); now.ModTime().Before(fi.ModTime()) {
+				t.Errorf("the mtime was set back by %v", fi.ModTime().Sub(now.ModTime()))
+			}
+			time.Sleep(300 * time.Millisecond)
+			_, err := short.Get(ctx, "id")
+			wantErr(t, "Get with the shorter TTL", err, filestore.ErrExpired)
+			if n, err := short.Reap(ctx); n != 0 || err != nil {
+				t.Errorf("Reap = %d, %v, want 0", n, err)
+			}
+			get(t, long, "id")
+			time.Sleep(800 * time.Millisecond)
+			if n, err := short.Reap(ctx); n != 1 || err != nil {
+				t.Errorf("Reap after its end = %d, %v, want 1", n, err)
+			}
+		})
+	}
+}
+
+// The time of a session with a life of its own follows that life, also back.
+func TestMtimeFollowsOwnLife(t *testing.T) {
 	dir := t.TempDir()
-	o := quick()
-	o.TTL = 24 * time.Hour
-	s := open(t, dir, o)
-	set(t, s, "id")
-	o.TTL = time.Millisecond
-	time.Sleep(5 * time.Millisecond)
-	if n, err := open(t, dir, o).Reap(ctx); n != 1 || err != nil {
-		t.Errorf("Reap = %d, %v, want 1", n, err)
-	}
-	// The same while a store runs, by the stamps of a store with another TTL.
-	o.TTL = time.Hour
-	long := open(t, dir, o)
-	o.TTL = 50 * time.Millisecond
-	short := open(t, dir, o)
-	set(t, long, "id")
-	for _, want := range []int{0, 1} {
-		if n, err := short.Reap(ctx); n != want || err != nil {
-			t.Errorf("Reap = %d, %v, want %d", n, err, want)
+	s := open(t, dir, quick())
+	end := func(age time.Duration, want time.Duration) {
+		t.Helper()
+		err := s.Update(ctx, "id", func(sess *filestore.Session) error {
+			sess.Cookie = filestore.Cookie{OriginalMaxAge: age, HTTPOnly: true, Path: "/"}
+			return nil
+		})
+		fi, statErr := os.Stat(filepath.Join(dir, "id.json"))
+		if err != nil || statErr != nil {
+			t.Fatal(err, statErr)
 		}
-		time.Sleep(60 * time.Millisecond)
+		if left := time.Until(fi.ModTime()); left > want || left < want-time.Minute {
+			t.Errorf("with a maxAge of %v the mtime is %v ahead, want %v", age, left, want)
+		}
 	}
+	set(t, s, "id")
+	end(24*time.Hour, 24*time.Hour)
+	end(2*time.Hour, 2*time.Hour)
+	end(0, time.Hour)
+}
+
+// What the reaper has seen to be due may have got a later end by the time it has the lock: by a copy in
+// place of the file, by touch -d.
+func TestReaperSeesALaterEnd(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "id.json")
+	later := time.Now().Add(time.Hour)
+	s := hooked(t, dir, 1, func() { os.Chtimes(path, later, later) })
+	write(t, dir, "id.json", doc(1, ""))
+	old := time.Now().Add(-time.Minute) // not one that is just being written
+	os.Chtimes(path, old, old)
+	time.Sleep(30 * time.Millisecond)
+	for range 2 {
+		if n, err := s.Reap(ctx); n != 0 || err != nil {
+			t.Errorf("Reap = %d, %v", n, err)
+		}
+	}
+	readFile(t, dir, "id.json")
 }
 
 // A pass reads only what may have expired. What Node or a person wrote looks due:

@@ -35,6 +35,7 @@ type app struct {
 	json, full, noColor       bool
 	secretFile, sealedKeyFile string
 	ttl                       time.Duration
+	ttlGiven                  bool // else the files' times may tell of a longer one
 	now                       func() time.Time
 	in                        io.Reader
 	out, err                  io.Writer

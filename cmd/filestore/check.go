@@ -85,7 +85,7 @@ type checker struct {
 	err    error          // of the output
 
 	sessions, live, unusable, others int
-	expired                          int
+	expired, due                     int       // due: those of the expired that a reaper would remove
 	waiting                          time.Time // since when the first of them could have been removed
 	plain                            int       // that could be looked into
 	encrypted, untried               int
@@ -420,7 +420,7 @@ func (c *checker) times(e entry) {
 		if own == 0 {
 			c.beyond++
 		} else {
-			c.warn("future", e.name, "Set the clock right; the reaper puts the time right when it next reads the file", "its modification time is %s ahead, and so further than it can live", inWords(ahead+clockSkew))
+			c.warn("future", e.name, "Set the clock right if it is wrong; no reaper removes the file until then, the session's next use puts its time right", "its modification time is %s ahead, and so further than it can live", inWords(ahead+clockSkew))
 		}
 	}
 	if !e.expired {
@@ -428,9 +428,16 @@ func (c *checker) times(e entry) {
 		return
 	}
 	c.expired++
+	if e.stays(c.now) {
+		return
+	}
+	c.due++
 	since := e.ends
 	if lives <= 0 {
 		since = e.lastAccess
+	}
+	if at := e.info.ModTime(); at.After(since) && at.After(changeTime(e.info)) { // an end that the reaper has waited for
+		since = at
 	}
 	if c.waiting.IsZero() || since.Before(c.waiting) {
 		c.waiting = since
@@ -541,9 +548,9 @@ func (c *checker) totals() {
 	if c.beyond > 0 {
 		c.note("future", c.a.dir, "If the programs' TTL is longer, give it with --ttl; else the clock was wrong", "the modification times of %s without a maxAge say that they live longer than %v", plural(c.beyond, "session"), c.a.ttl)
 	}
-	if c.expired > 0 {
+	if c.due > 0 {
 		late := c.now.Sub(c.waiting)
-		detail := fmt.Sprintf("%s expired and not removed yet, the first %s ago", plural(c.expired, "session"), inWords(late))
+		detail := fmt.Sprintf("%s expired and not removed yet, the first %s ago", plural(c.due, "session"), inWords(late))
 		if late > 24*time.Hour {
 			c.warn("expired", c.a.dir, "filestore reap; and let one program reap (Options.ReapInterval)", "%s: no reaper seems to run here", detail)
 		} else {

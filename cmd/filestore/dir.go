@@ -274,11 +274,11 @@ func (r *reader) decode(e *entry, data []byte) (err error) {
 		return err
 	}
 	e.doc, e.sess = data, sess
-	now := r.a.now()
+	now, said := r.a.now(), sess.LastAccess
 	if sess.LastAccess.IsZero() {
 		sess.LastAccess = e.info.ModTime()
 	}
-	if sess.LastAccess.After(now.Add(5 * time.Minute)) { // nobody accesses in the future
+	if sess.LastAccess.After(now.Add(clockSkew)) { // nobody accesses in the future
 		sess.LastAccess = now
 		if at := changeTime(e.info); at.Before(now) {
 			sess.LastAccess = at
@@ -287,7 +287,16 @@ func (r *reader) decode(e *entry, data []byte) (err error) {
 	e.lastAccess, e.ends = sess.LastAccess, sess.ExpiresAt(r.a.ttl)
 	life := e.ends.Sub(e.lastAccess)
 	e.expired = life <= 0 || e.ends.UnixMilli() < now.UnixMilli()
+	if !r.a.ttlGiven && sess.Cookie.OriginalMaxAge == 0 && said.Equal(sess.LastAccess) && e.stays(now) && e.ends.Before(e.info.ModTime()) {
+		e.ends, e.expired = e.info.ModTime(), false // by the TTL of the program that wrote it
+	}
 	return nil
+}
+
+// stays reports that the file's time tells of an end to come, so that no reaper removes it: the store's
+// rule, as is the tolerance.
+func (e *entry) stays(now time.Time) bool {
+	return e.info.ModTime().After(now) && !changeTime(e.info).After(now.Add(clockSkew))
 }
 
 var envelope = regexp.MustCompile(`^(\{"sealed":|"?\{\\?"(hmac|ct|at|aad|iv|salt)\\?":)`)

@@ -108,8 +108,9 @@ const importLong = `import reads JSON lines as export prints them, from FILE or 
 
 A session keeps its members byte for byte, and its last access, so that it ends when it would have
 ended. One whose __lastAccess is missing or no time counts as accessed now. Expired sessions are
-skipped. Where the id is taken by a live session, or by a file that cannot be read, that stays, unless
---overwrite is given. A bad line is named by its number and passed over; the exit code is then 1.
+skipped, by --ttl where they have no maxAge of their own: give it as the programs have it. Where the
+id is taken by a live session, or by a file that cannot be read, that stays, unless --overwrite is
+given. A bad line is named by its number and passed over; the exit code is then 1.
 
 Lines may have up to 16 MiB. The last lines of an import that was interrupted are missing; do it again.`
 

@@ -90,7 +90,8 @@ func (a *app) rootCommand() *cobra.Command {
 			}
 			return nil
 		},
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			a.ttlGiven = cmd.Flags().Changed("ttl")
 			if a.ttl <= 0 { // which to the store means something else than it seems to
 				return errors.New("--ttl: it must be more than nothing")
 			}

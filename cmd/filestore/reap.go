@@ -18,7 +18,9 @@ func (a *app) reapCommand() *cobra.Command {
 		Short: "Remove the sessions that have expired",
 		Long: `reap makes one pass over the directory, as the background reaper of a program does: it removes the
 sessions that have expired, by --ttl where they have no maxAge of their own, and the temporary files of
-writers that died. What cannot be read stays, and so does everything else.
+writers that died. A session whose file has a modification time to come stays until then, whatever
+--ttl says: the program that wrote it lets it live so long. What cannot be read stays, and so does
+everything else.
 
 With --dry-run it lists what it would remove, and changes nothing. Sessions end meanwhile: the list is of
 the moment.`,
@@ -82,7 +84,7 @@ func (a *app) reapDry(ctx context.Context) error {
 		}
 		bar.add()
 		e, err := r.read(name)
-		if err != nil || !e.expired {
+		if err != nil || !e.expired || e.stays(a.now()) {
 			continue
 		}
 		sessions++
