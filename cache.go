@@ -60,6 +60,10 @@ const (
 
 	// What is larger is read anew each time, so that the cache's size in bytes has a bound too.
 	maxCached = 16 << 10
+
+	// What is larger than Options.MaxSize, as Node may write it, is read up to this size: to say that
+	// it has expired, so that it ends like others.
+	maxRead = 16 << 20
 )
 
 func newCache(size int) *lru.Cache[string, *document] {
@@ -70,7 +74,8 @@ func newCache(size int) *lru.Cache[string, *document] {
 	return c
 }
 
-// document returns the decoded file of a session. It needs no lock. A cached one is served only
+// document returns the decoded file of a session, also of one that has expired or is larger than
+// Options.MaxSize: see judge. It needs no lock. A cached one is served only
 // after a look at the file; keep says whether to cache one that is read.
 func (s *Store) document(k key, keep bool) (*document, error) {
 	// A name that is replaced between two looks is looked at again. To lose a hundred times in a row
@@ -110,7 +115,8 @@ func (s *Store) document(k key, keep bool) (*document, error) {
 
 // read reads and decodes a session's file.
 func (s *Store) read(k key, now time.Time) (d *document, saving bool, err error) {
-	data, m, err := s.dir.read(k.name, s.opts.MaxSize)
+	limit := max(s.opts.MaxSize, maxRead)
+	data, m, err := s.dir.read(k.name, limit)
 	if err != nil {
 		return nil, false, err
 	}
@@ -118,7 +124,7 @@ func (s *Store) read(k key, now time.Time) (d *document, saving bool, err error)
 	// person's editor, may be half of it: two looks must agree, and what is broken gets a moment.
 	ago := now.Sub(time.Unix(0, m.ctime))
 	if saving = ago < settled && m.mtime <= m.ctime; saving {
-		if again, _, err := s.dir.read(k.name, s.opts.MaxSize); err != nil || !bytes.Equal(again, data) {
+		if again, _, err := s.dir.read(k.name, limit); err != nil || !bytes.Equal(again, data) {
 			return nil, true, errReplaced
 		}
 	}

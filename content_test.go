@@ -318,14 +318,83 @@ func TestTooLarge(t *testing.T) {
 	wantErr(t, "Update beyond MaxSize", err, filestore.ErrTooLarge)
 	wantErr(t, "Set beyond MaxSize", y.s.Set(ctx, "id", session(t, "k", strings.Repeat("x", 1000))), filestore.ErrTooLarge)
 	y.check()
-	write(t, y.dir, "big.json", doc(1, `,"k":"`+strings.Repeat("x", 1000)+`"`))
+	write(t, y.dir, "big.json", doc(nowMs(), `,"k":"`+strings.Repeat("x", 1000)+`"`))
 	y.mark()
 	_, err = y.s.Get(ctx, "big")
 	wantErr(t, "Get of a file beyond MaxSize", err, filestore.ErrTooLarge)
+	wantErr(t, "Create over it", y.s.Create(ctx, "big", session(t)), fs.ErrExist)
+	wantErr(t, "Touch", y.s.Touch(ctx, "big", nil), filestore.ErrTooLarge)
 	if n, err := y.s.Reap(ctx); n != 0 || err != nil {
 		t.Errorf("Reap = %d, %v", n, err)
 	}
 	y.check()
+}
+
+// A session that was too large when it ended has ended, and goes like others: too large for ever it would
+// be for its visitor, and its file would stay. Dead or alive Clear takes it, but nothing of that size that
+// is no session.
+func TestTooLargeEnds(t *testing.T) {
+	for name, codec := range map[string]filestore.Codec{"plain": nil, "Codec": rot{}} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			opts := quick()
+			opts.Codec, opts.MaxSize = codec, 16<<20
+			node := open(t, dir, opts)
+			opts.MaxSize = 1000
+			s := open(t, dir, opts)
+			plant := func(id string, age time.Duration) {
+				t.Helper()
+				sess := session(t, "k", strings.Repeat("x", 2<<20))
+				sess.LastAccess = time.Now().Add(-age)
+				data, err := sess.MarshalJSON()
+				if err == nil && codec != nil {
+					data, err = codec.Encode(id, data)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, dir, id+".json", string(data))
+			}
+			plant("dead", 2*time.Hour)
+			plant("ahead", -24*time.Hour)
+			plant("live", 0)
+			write(t, dir, "other.json", strings.Repeat("x", 2000))
+			write(t, dir, "sparse.json", "{")
+			os.Truncate(filepath.Join(dir, "sparse.json"), 1<<40)
+			for id, want := range map[string]error{"dead": filestore.ErrExpired, "live": filestore.ErrTooLarge, "ahead": filestore.ErrTooLarge, "sparse": filestore.ErrTooLarge} {
+				for range 2 {
+					_, err := s.Get(ctx, id)
+					wantErr(t, "Get of "+id, err, want)
+				}
+				wantErr(t, "Touch of "+id, s.Touch(ctx, id, nil), want)
+				wantErr(t, "Update of "+id, s.Update(ctx, id, func(*filestore.Session) error { return nil }), want)
+			}
+			if n, err := s.Len(ctx); n != 0 || codec == nil && err != nil { // rot's error is no verdict on other.json
+				t.Errorf("Len = %d, %v", n, err)
+			}
+			if err := s.Create(ctx, "dead", session(t)); err != nil {
+				t.Errorf("Create over an expired one = %v", err)
+			}
+			plant("dead", 2*time.Hour)
+			if n, err := s.Reap(ctx); n != 1 || codec == nil && err != nil {
+				t.Errorf("Reap = %d, %v, want 1", n, err)
+			}
+			get(t, node, "live")
+			plant("dead", 2*time.Hour)
+			if err := s.Clear(ctx); codec == nil && err != nil {
+				t.Errorf("Clear = %v", err)
+			}
+			for _, name := range []string{"dead", "live", "ahead"} {
+				if _, err := os.Lstat(filepath.Join(dir, name+".json")); err == nil {
+					t.Errorf("Clear left %s", name)
+				}
+			}
+			readFile(t, dir, "other.json")
+			if _, err := os.Lstat(filepath.Join(dir, "sparse.json")); err != nil {
+				t.Error("Clear removed what holds no session")
+			}
+		})
+	}
 }
 
 func TestValue(t *testing.T) {

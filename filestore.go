@@ -41,7 +41,7 @@ type Options struct {
 	TouchAfter   time.Duration // Touch rewrites a file only if its last access is at least this old; 0 = 1 % of the session's life, negative = always
 	ReapInterval time.Duration // between passes of the background reaper, of which the first comes after a tenth; 0 = 1 h, negative = none
 	LockTimeout  time.Duration // longest wait for a session's lock, then ErrLockTimeout; 0 = 5 s
-	MaxSize      int64         // bytes of one session file, written or read, then ErrTooLarge; 0 = 1 MiB, at most 1 GiB
+	MaxSize      int64         // bytes of one session file, written or read, then ErrTooLarge; 0 = 1 MiB, at most 1 GiB. Up to 16 MiB a larger one is read to see whether it has expired
 	Extension    string        // of session files: a dot and 1 to 16 of A-Z a-z 0-9 - _, once or twice; "" = ".json"
 	Mode         fs.FileMode   // of the files written, whatever the umask; the owner must read and write; 0 = 0600
 	ReadOnly     bool          // true: the directory must exist, Open makes nothing in it and starts no reaper, what would write fails with an fs.ErrPermission, and the files may also be the directory owner's
@@ -668,13 +668,17 @@ func (s *Store) load(k key, keep bool) (*Session, error) {
 	return sess, nil
 }
 
-// judge makes *sess d's session, without its Values, and says whether it has expired by now.
+// judge makes *sess d's session, without its Values, and says whether it has expired by now, or else is
+// too large.
 func (s *Store) judge(d *document, sess *Session) error {
 	*sess = Session{Cookie: d.cookie, LastAccess: d.lastAccess, from: d}
 	now := time.Now()
 	sess.date(now, d.version)
 	if sess.expired(now, s.opts.TTL) {
 		return ErrExpired
+	}
+	if d.version.size > s.opts.MaxSize {
+		return fmt.Errorf("%w: %d bytes", ErrTooLarge, d.version.size)
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ func (s *Store) Len(ctx context.Context) (n int, err error) {
 	return n, nil
 }
 
-// Clear destroys all sessions, the expired ones too. Everything else in the directory stays, also
+// Clear destroys all sessions, the expired ones too, and those larger than Options.MaxSize. Everything else in the directory stays, also
 // what is named like a session but holds none. A session that is made meanwhile may survive. Clear
 // goes on after an error and returns the first.
 func (s *Store) Clear(ctx context.Context) (err error) {

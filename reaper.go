@@ -169,8 +169,10 @@ func (s *Store) reapOne(ctx context.Context, k key) (removed bool, err error) {
 	}
 	var sess Session
 	switch err := s.judge(d, &sess); {
-	case err != nil:
+	case errors.Is(err, ErrExpired):
 		return s.removeIf(ctx, k, d, false)
+	case err != nil:
+		return false, err
 	case sess.assumed: // see date
 		return false, s.update(ctx, k, func(*Session) error { return nil })
 	}
