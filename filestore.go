@@ -38,7 +38,7 @@ import (
 // default, which is session-file-store's where it has the option.
 type Options struct {
 	TTL          time.Duration // life after the last access where the cookie has no maxAge; 0 = 1 h, negative = such a session has expired at once. The same in all programs on the directory: each Get goes by its own, and the reapers by the longest, see Reap
-	TouchAfter   time.Duration // Touch rewrites a file only if its last access is at least this old; 0 = 1 % of the session's life, negative = always
+	TouchAfter   time.Duration // Touch rewrites a file only if its last access is at least this old, but at the latest after half of the session's life; 0 = 1 % of that, negative = always
 	ReapInterval time.Duration // between passes of the background reaper, of which the first comes after a tenth; 0 = 1 h, negative = none
 	LockTimeout  time.Duration // longest wait for a session's lock, then ErrLockTimeout; 0 = 5 s
 	MaxSize      int64         // bytes of one session file, written or read, then ErrTooLarge; 0 = 1 MiB, at most 1 GiB. Up to 16 MiB a larger one is read to see whether it has expired
@@ -421,8 +421,8 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 }
 
 // Touch marks the session id as accessed now and gives it the cookie c; with nil it keeps its own,
-// whose Expires runs anew. Its values stay those of the file. It writes only if the last access is at
-// least Options.TouchAfter old, or the cookie has changed in more than its running Expires.
+// whose Expires runs anew. Its values stay those of the file. It writes only if the last access is as
+// old as Options.TouchAfter says, or the cookie has changed in more than its running Expires.
 // ErrNotFound if the session is gone or has expired: Touch never brings one back.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 	return s.do(ctx, "touch", id, func(k key) error {
@@ -446,7 +446,8 @@ func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 }
 
 func (s *Store) wantsTouch(sess *Session, c *Cookie) bool {
-	after := cmp.Or(s.opts.TouchAfter, sess.life(s.opts.TTL)/100)
+	life := sess.life(s.opts.TTL)
+	after := min(cmp.Or(s.opts.TouchAfter, life/100), life/2) // longer would log out who is active
 	if after < 0 || sess.assumed || time.Since(sess.LastAccess) >= after {
 		return true
 	}

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
@@ -486,6 +487,32 @@ func TestTouch(t *testing.T) {
 	if !mtime().After(was) {
 		t.Error("Touch with TouchAfter < 0 did not write")
 	}
+}
+
+// A TouchAfter that is longer than the life of a session, by the TTL or by its own, ends none that is used.
+func TestTouchAfterLongerThanLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := quick()
+		o.TTL, o.TouchAfter = 10*time.Minute, time.Hour
+		s, err := filestore.Open(t.TempDir(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		own := session(t)
+		own.Cookie = filestore.Cookie{OriginalMaxAge: 4 * time.Minute, HTTPOnly: true, Path: "/"}
+		if err := errors.Join(s.Set(ctx, "ttl", session(t)), s.Set(ctx, "own", own)); err != nil {
+			t.Fatal(err)
+		}
+		for minute := range 60 {
+			time.Sleep(time.Minute)
+			for _, id := range []string{"ttl", "own"} {
+				if err := s.Touch(ctx, id, nil); err != nil {
+					t.Fatalf("minute %d: Touch of %s = %v", minute, id, err)
+				}
+			}
+		}
+	})
 }
 
 func TestErrors(t *testing.T) {

@@ -76,6 +76,7 @@ var mutants = []mutant{
 	{"gives the cache's bytes away", []edit{{"codec.go", "	b := []byte(d.values)\n", "	b := unsafe.Slice(unsafe.StringData(d.values), len(d.values))\n"}, {"codec.go", "	\"unicode/utf8\"\n", "	\"unicode/utf8\"\n	\"unsafe\"\n"}}, core, "TestCacheKeepsToItself"},
 	{"goes by the umask", []edit{{"sys_unix.go", "	if err == nil && fs.FileMode(st.Mode)&fs.ModePerm != mode {", "	if false {"}}, core, "TestUmask"},
 	{"shows ids in errors", []edit{{"filestore.go", "		e.ID = hex.EncodeToString(sum[:4])", "		e.ID = id + hex.EncodeToString(sum[:4])"}}, core, "TestErrors|TestNoDataInErrors"},
+	{"logs out who is active", []edit{{"filestore.go", "min(cmp.Or(s.opts.TouchAfter, life/100), life/2)", "cmp.Or(s.opts.TouchAfter, life/100)"}}, core, "TestTouchAfterLongerThanLife"},
 	{"closes without waiting", []edit{{"filestore.go", "	s.stop()\n	s.ops.Wait()\n", "	s.stop()\n"}}, core, "TestClose"},
 
 	{"compares signatures with ==", []edit{{"session/cookie.go", "if hmac.Equal([]byte(Sign(signed[:dot], secret)), []byte(signed)) {", "if Sign(signed[:dot], secret) == signed {"}}, web, "TestConstantTime"},
