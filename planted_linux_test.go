@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	mrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -533,6 +534,71 @@ func TestRacingReplacement(t *testing.T) {
 	wg.Wait()
 	if unsafe == 0 {
 		t.Error("never met the link: the test tests nothing")
+	}
+}
+
+// P7: while somebody who may write to the directory puts hard links of a file outside in the place of
+// whatever gets a time, the file outside keeps its own.
+func TestRacingHardLink(t *testing.T) {
+	y := newYard(t, nil)
+	outside := filepath.Join(y.parent, "outside.json")
+	old := time.Now().Add(-time.Minute).Truncate(time.Second)
+	os.Chtimes(outside, old, old)
+	const id = "node.json"
+	node := doc(nowMs(), "")
+	deadline := time.Now().Add(time.Duration(long(1000, 20_000)) * time.Millisecond)
+	var wg sync.WaitGroup
+	link := filepath.Join(y.parent, "link")
+	put := func(name string) {
+		os.Link(outside, link)
+		os.Rename(link, filepath.Join(y.dir, name))
+		os.Remove(link) // where it was the same file
+	}
+	wg.Go(func() { // in the place of what the reaper marks
+		for time.Now().Before(deadline) {
+			tmp := filepath.Join(y.parent, "tmp")
+			os.WriteFile(tmp, []byte(node), 0o600)
+			os.Rename(tmp, filepath.Join(y.dir, id))
+			for at := time.Now().Add(mrand.N(300 * time.Microsecond)); time.Now().Before(at); {
+			}
+			put(id)
+		}
+	})
+	wg.Go(func() {
+		for time.Now().Before(deadline) {
+			y.s.Reap(ctx)
+		}
+	})
+	wg.Wait()
+	os.Remove(filepath.Join(y.dir, id))
+	deadline = time.Now().Add(time.Duration(long(1000, 20_000)) * time.Millisecond)
+	wg.Go(func() { // in the place of a temporary file
+		for time.Now().Before(deadline) {
+			dir, err := os.Open(y.dir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			names, _ := dir.Readdirnames(-1)
+			dir.Close()
+			for _, name := range names {
+				if strings.HasSuffix(name, "~") {
+					put(name)
+				}
+			}
+		}
+	})
+	wg.Go(func() {
+		for time.Now().Before(deadline) {
+			y.s.Set(ctx, "id", session(t, "pad", strings.Repeat("x", 100_000)))
+		}
+	})
+	wg.Wait()
+	if fi, err := os.Stat(outside); err != nil || !fi.ModTime().Equal(old) {
+		t.Errorf("the time of the file outside was %v, is %v, %v", old, fi.ModTime(), err)
+	}
+	for _, pattern := range []string{"id.json", "*~", ".*~"} {
+		removeAll(filepath.Join(y.dir, pattern))
 	}
 }
 

@@ -177,22 +177,11 @@ func (s *Store) reapOne(ctx context.Context, k key) (removed bool, err error) {
 		return false, s.update(ctx, k, func(*Session) error { return nil })
 	}
 	if stamp := s.stamp(&sess, nil); !d.lastAccess.IsZero() && stamp.UnixNano() > d.mtime {
-		return false, s.mark(ctx, k, d, stamp)
+		// So that the next pass need not read it. Only the owner may: else it is read each time. It takes
+		// no lock, as it is the file that was read or none.
+		s.dir.setTime(k.name, d.version, stamp)
 	}
 	return false, nil
-}
-
-// mark gives a file that we did not write our mtime, so that the next pass need not read it.
-func (s *Store) mark(ctx context.Context, k key, d *document, stamp time.Time) error {
-	st, err := s.lock(ctx, k.id)
-	if err != nil {
-		return err
-	}
-	defer st.unlock()
-	if m, err := s.stat(k.name); err == nil && m.version == d.version {
-		s.dir.setTime(k.name, stamp) // which only the owner may: then it is read each time
-	}
-	return nil
 }
 
 // stamp returns the mtime for the file of sess: when it expires. Where neither sess nor the document

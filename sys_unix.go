@@ -63,10 +63,8 @@ func (d *directory) same(name string, fi fs.FileInfo) (bool, error) {
 	return err == nil && st.Ino == old.Ino && st.Dev == old.Dev, err
 }
 
-// read returns the contents of name, which stat has found to be a regular file, and what the file
-// was when it was opened.
-func (d *directory) read(name string, limit int64) (data []byte, m meta, err error) {
-	var fd int
+// open opens name, which stat has found to be a regular file, to read it, and says what it is.
+func (d *directory) open(name string) (fd int, m meta, err error) {
 	err = retry(func() (err error) {
 		fd, err = unix.Openat(d.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		return err
@@ -74,16 +72,26 @@ func (d *directory) read(name string, limit int64) (data []byte, m meta, err err
 	switch err {
 	case nil:
 	case unix.ENOENT, unix.ELOOP, unix.EMLINK, unix.ENXIO: // by now it is gone, or a link (as FreeBSD says it), or a socket
-		return nil, m, errReplaced
+		return -1, m, errReplaced
 	default:
+		return -1, m, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return -1, m, err
+	}
+	return fd, newMeta(&st), nil
+}
+
+// read returns the contents of name, which stat has found to be a regular file, and what the file
+// was when it was opened.
+func (d *directory) read(name string, limit int64) (data []byte, m meta, err error) {
+	fd, m, err := d.open(name)
+	if err != nil {
 		return nil, m, err
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, m, err
-	}
-	m = newMeta(&st)
 	if err := m.check(limit, d.trusted); err != nil {
 		return nil, m, err
 	}
@@ -93,6 +101,7 @@ func (d *directory) read(name string, limit int64) (data []byte, m meta, err err
 		n, err = unix.Read(fd, data)
 		return err
 	})
+	var st unix.Stat_t
 	if err == nil {
 		err = unix.Fstat(fd, &st)
 	}
@@ -139,7 +148,7 @@ func (d *directory) write(name string, data []byte, mode fs.FileMode, owner ids,
 		err = unix.Fchmod(fd, uint32(mode))
 	}
 	if err == nil {
-		err = d.setTime(name, mtime)
+		err = futimes(fd, mtime)
 	}
 	if err == nil && flush {
 		err = retry(func() error { return fsync(fd) })
@@ -149,10 +158,18 @@ func (d *directory) write(name string, data []byte, mode fs.FileMode, owner ids,
 
 var fsync = unix.Fsync
 
-// setTime sets the mtime of name.
-func (d *directory) setTime(name string, mtime time.Time) error {
-	ts := []unix.Timespec{unix.NsecToTimespec(time.Now().UnixNano()), unix.NsecToTimespec(mtime.UnixNano())}
-	return unix.UtimesNanoAt(d.fd, name, ts, unix.AT_SYMLINK_NOFOLLOW)
+// setTime sets the mtime of name, if it still is the file of v. Never by name: where a hard link has
+// come to have it, root would set the time of a file outside.
+func (d *directory) setTime(name string, v version, mtime time.Time) error {
+	fd, m, err := d.open(name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if m.version != v || !m.regular || m.links != 1 {
+		return errReplaced
+	}
+	return futimes(fd, mtime)
 }
 
 func (d *directory) rename(from, to string) error {

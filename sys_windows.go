@@ -86,12 +86,15 @@ func (d *directory) write(name string, data []byte, mode fs.FileMode, _ ids, mti
 		err = closeErr
 	}
 	if err == nil {
-		err = d.setTime(name, mtime)
+		err = d.root.Chtimes(name, time.Time{}, mtime)
 	}
 	return err
 }
 
-func (d *directory) setTime(name string, mtime time.Time) error {
+func (d *directory) setTime(name string, v version, mtime time.Time) error {
+	if m, err := d.stat(name); err != nil || m.version != v {
+		return errReplaced
+	}
 	return d.root.Chtimes(name, time.Time{}, mtime)
 }
 

@@ -32,6 +32,8 @@ var mutants = []mutant{
 	}, core, "TestRacingReplacement"},
 	{"reads files with other names", []edit{{"cache.go", "case m.links > 1:", "case m.links > 1000:"}}, core, "TestPlantedObjects"},
 	{"reads other users' files", []edit{{"cache.go", "case m.uid != 0 && m.uid != os.Geteuid() && m.uid != trusted && os.Geteuid() != 0:", "case m.uid == -5 && m.uid != trusted && os.Geteuid() != 0:"}}, core, "TestOtherUsers"},
+	{"sets a time by name", []edit{{"sys_unix.go", "		err = futimes(fd, mtime)\n", "		at := unix.NsecToTimespec(mtime.UnixNano())\n		err = unix.UtimesNanoAt(d.fd, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW)\n"}}, core, "TestRacingHardLink"},
+	{"marks by name", []edit{{"sys_unix.go", "	return futimes(fd, mtime)\n", "	at := unix.NsecToTimespec(mtime.UnixNano())\n	return unix.UtimesNanoAt(d.fd, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW)\n"}}, core, "TestRacingHardLink"},
 	{"waits for a FIFO", []edit{
 		{"sys_unix.go", "unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC", "unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC"},
 		{"cache.go", "if !m.regular { // not", "if false { // not"},
