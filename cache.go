@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,6 +73,24 @@ func newCache(size int) *lru.Cache[string, *document] {
 	}
 	c, _ := lru.New[string, *document](size) // its only error is a size below 1
 	return c
+}
+
+// forget drops what the cache holds of files that are gone or have changed since: other processes' logouts
+// must not stay in memory until as many sessions are used.
+func (s *Store) forget(ctx context.Context) {
+	if s.cache == nil {
+		return
+	}
+	for _, id := range s.cache.Keys() {
+		if s.interrupted(ctx) != nil {
+			return
+		}
+		if d, ok := s.cache.Peek(id); ok {
+			if m, err := s.dir.stat(d.file); err != nil || m.version != d.version {
+				s.cache.Remove(id)
+			}
+		}
+	}
 }
 
 // document returns the decoded file of a session, also of one that has expired or is larger than

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -229,6 +230,45 @@ func TestCacheSize(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What other processes have ended or changed is held no longer than until a pass of the reaper.
+func TestReapForgets(t *testing.T) {
+	dir := t.TempDir()
+	s, other := open(t, dir, quick()), open(t, dir, quick())
+	const n, size = 1000, 10 << 10
+	id := func(i int) string { return fmt.Sprint("id", i) }
+	for i := range n {
+		set(t, other, id(i), "v", strings.Repeat("x", size))
+	}
+	time.Sleep(30 * time.Millisecond)
+	for i := range n {
+		get(t, s, id(i))
+	}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	for i := range n - 100 {
+		if i%2 == 0 {
+			set(t, other, id(i))
+		} else if err := other.Destroy(ctx, id(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if freed := before - heap(); freed > n*size/10 {
+		t.Errorf("%d KiB were freed before the pass: nothing is tested", freed>>10)
+	}
+	if _, err := s.Reap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if freed := before - heap(); freed < n*size*8/10 {
+		t.Errorf("a pass freed %d KiB of %d", freed>>10, n*size>>10)
+	}
+	get(t, s, id(n-1))
 }
 
 // E16: with a cached version too, another file of the same size and mtime is seen.

@@ -53,7 +53,8 @@ func clockStep(from, to time.Time) time.Duration {
 // Reap makes one pass over the directory: it removes the sessions that have expired and the
 // temporary files of dead writers, and returns the number of sessions removed. A session that is
 // renewed before its removal stays. What cannot be read, and what is not ours, stays. Reap goes on after
-// an error and returns the first. Any number of processes may reap at once.
+// an error and returns the first. Any number of processes may reap at once. A pass also drops from the
+// cache the sessions that others have ended or changed.
 //
 // A file's modification time says when its session ends, by the TTL of the program that wrote it: a
 // file is read once that time has passed, and given a later one if the session lives, as those that
@@ -114,6 +115,7 @@ func (s *Store) reap(ctx context.Context) (n int, err error) {
 		_, err := s.sweep(name)
 		p.fail(wrap("reap", "", err))
 	}
+	s.forget(ctx)
 	if p.unreadable > 0 {
 		s.opts.Logger.Warn("filestore: reap passed over files that hold no session", "dir", s.path, "files", p.unreadable)
 	}

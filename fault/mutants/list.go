@@ -73,6 +73,7 @@ var mutants = []mutant{
 	{"reports an interrupted lock", []edit{{"lock.go", "	case errors.Is(err, syscall.EINTR):", "	case errors.Is(err, syscall.EPROTO):"}}, faults, "TestCalls"},
 	{"works without locks where there are none", []edit{{"lock.go", "	case err != nil:\n		if fi", "	case errors.Is(err, syscall.ENOLCK):\n		return true, nil\n	case err != nil:\n		if fi"}}, faults, "TestNoLocks"},
 	{"trusts the cache without a look", []edit{{"cache.go", "	for i := range 100 {\n", "	for i := range 100 {\n		if k.cached != nil {\n			return k.cached, nil\n		}\n"}}, core, "TestCacheIsCoherent"},
+	{"keeps ended sessions in memory", []edit{{"cache.go", "err != nil || m.version != d.version {\n				s.cache.Remove(id)", "m.inode == 1 && err == nil {\n				s.cache.Remove(id)"}}, core, "TestReapForgets"},
 	{"caches what has just changed", []edit{{"cache.go", "ago > wait\n", "ago > wait || true\n"}}, faults, "TestSameStamps"},
 	{"trusts stamps of whole seconds", []edit{{"cache.go", "		wait = settledCoarse", "		wait += 0"}}, faults, "TestStampsOfSeconds"},
 	{"gives the cache's bytes away", []edit{{"codec.go", "	b := []byte(d.values)\n", "	b := unsafe.Slice(unsafe.StringData(d.values), len(d.values))\n"}, {"codec.go", "	\"unicode/utf8\"\n", "	\"unicode/utf8\"\n	\"unsafe\"\n"}}, core, "TestCacheKeepsToItself"},
