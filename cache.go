@@ -77,7 +77,7 @@ func newCache(size int) *lru.Cache[string, *document] {
 
 // forget drops what the cache holds of files that are gone or have changed since: other processes' logouts
 // must not stay in memory until as many sessions are used.
-func (s *Store) forget(ctx context.Context) {
+func (s *place) forget(ctx context.Context) {
 	if s.cache == nil {
 		return
 	}
@@ -96,7 +96,7 @@ func (s *Store) forget(ctx context.Context) {
 // document returns the decoded file of a session, also of one that has expired or is larger than
 // Options.MaxSize: see judge. It needs no lock. A cached one is served only
 // after a look at the file; keep says whether to cache one that is read.
-func (s *Store) document(k key, keep bool) (*document, error) {
+func (s *place) document(k key, keep bool) (*document, error) {
 	// A name that is replaced between two looks is looked at again. To lose a hundred times in a row
 	// takes no busy session but an attack.
 	for i := range 100 {
@@ -133,7 +133,7 @@ func (s *Store) document(k key, keep bool) (*document, error) {
 }
 
 // read reads and decodes a session's file.
-func (s *Store) read(k key, now time.Time) (d *document, saving bool, err error) {
+func (s *place) read(k key, now time.Time) (d *document, saving bool, err error) {
 	limit := max(s.opts.MaxSize, maxRead)
 	data, m, err := s.dir.read(k.name, limit)
 	if err != nil {

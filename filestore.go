@@ -29,6 +29,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -95,6 +96,8 @@ func wrap(op, id string, err error) error {
 		return nil
 	}
 	switch e := err.(type) { // only the os package's own: a Codec's errors go on whole
+	case *Error:
+		return e // long work's, of one session
 	case *fs.PathError:
 		err = fmt.Errorf("%s: %w", e.Op, e.Err)
 	case *os.LinkError:
@@ -110,7 +113,22 @@ func wrap(op, id string, err error) error {
 
 // A Store keeps sessions in one directory. Make one with Open.
 type Store struct {
-	opts  Options
+	opts Options
+
+	mu     sync.Mutex // guards at and closed, and each Add against its Wait
+	at     *place
+	closed bool
+	own    sync.WaitGroup     // the Store's goroutines
+	done   context.Context    // cancelled by Close
+	stop   context.CancelFunc // cancels done
+
+	reopening sync.Mutex // held by reopen
+}
+
+// A place is an opened directory with all that goes with it. Where it was deleted, another one takes its
+// place in the Store; what is under way in the old one ends there.
+type place struct {
+	*Store
 	path  string // absolute and free of symbolic links, as it was at Open
 	dir   directory
 	cache *lru.Cache[string, *document] // nil: none
@@ -121,11 +139,8 @@ type Store struct {
 
 	stripes [stripes]stripe
 
-	mu     sync.Mutex // guards closed, and ops.Add against ops.Wait
-	closed bool
-	ops    sync.WaitGroup     // the operations under way, and the reaper
-	done   context.Context    // cancelled by Close
-	stop   context.CancelFunc // cancels done
+	ops   sync.WaitGroup // the operations under way
+	moved sync.Once      // tells of it
 }
 
 // ids are whose a file shall be; the zero value is whoever makes it.
@@ -145,17 +160,13 @@ type directory struct {
 
 // Open opens the store in dir, which it makes, with mode 0700, if it is not there. It also makes the
 // lock files in dir/.locks, and starts the background reaper: a Store must be closed. A dir that is
-// a symbolic link is resolved once; from then on the Store stays in the directory that it opened,
-// whatever happens to its name. Where the directory can be read but not written, Open succeeds and
-// the operations that write fail.
+// a symbolic link is resolved once; from then on the Store stays in the directory that it opened, also
+// where it was moved. Where it was deleted the next operation opens the one that has its path by then,
+// and if there is none makes it, as Open does; a link or another user's directory it refuses.
 func Open(dir string, opts *Options) (_ *Store, err error) {
 	s := new(Store)
 	defer func() {
-		if err == nil {
-			return
-		}
-		s.dir.close()
-		if _, ok := err.(*Error); !ok { // the directory's name is no secret
+		if _, ok := err.(*Error); err != nil && !ok { // the directory's name is no secret
 			err = &Error{Op: "open", Err: err}
 		}
 	}()
@@ -165,47 +176,125 @@ func Open(dir string, opts *Options) (_ *Store, err error) {
 	if err = s.opts.complete(); err == nil && !s.opts.ReadOnly {
 		err = makeDir(dir, s.opts.NoSync)
 	}
+	path := ""
 	if err == nil {
-		s.path, err = filepath.Abs(dir)
+		path, err = filepath.Abs(dir)
 	}
 	if err == nil {
-		s.path, err = filepath.EvalSymlinks(s.path)
+		path, err = filepath.EvalSymlinks(path)
 	}
 	if err == nil {
-		s.dir.root, err = os.OpenRoot(s.path)
-	}
-	if err == nil {
-		s.dir.file, err = s.dir.root.Open(".")
+		s.at, err = s.open(path, ids{})
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.dir.fd = int(s.dir.file.Fd())
-	fi, err := s.dir.file.Stat()
+	s.done, s.stop = context.WithCancel(context.Background())
+	if s.opts.ReapInterval > 0 && !s.opts.ReadOnly {
+		s.own.Go(s.reapLoop)
+	}
+	return s, nil
+}
+
+// open opens the directory at path, which becomes give's if that is given.
+func (s *Store) open(path string, give ids) (_ *place, err error) {
+	p := &place{Store: s, path: path, cache: newCache(s.opts.CacheSize)}
+	defer func() {
+		if err != nil {
+			p.dir.close()
+		}
+	}()
+	if p.dir.root, err = os.OpenRoot(path); err == nil {
+		p.dir.file, err = p.dir.root.Open(".")
+	}
+	if err == nil && give.given {
+		err = p.dir.file.Chown(give.uid, give.gid)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.dir.fd = int(p.dir.file.Fd())
+	fi, err := p.dir.file.Stat()
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case s.opts.ReadOnly:
-		s.dir.trusted = owner(fi).uid
+		p.dir.trusted = owner(fi).uid
 	case os.Geteuid() == 0:
-		s.owner = owner(fi)
+		p.owner = owner(fi)
 	}
 	if fi.Mode()&0o022 != 0 && runtime.GOOS != "windows" {
-		s.opts.Logger.Warn("filestore: others may write to the session directory", "dir", s.path, "mode", fi.Mode())
+		s.opts.Logger.Warn("filestore: others may write to the session directory", "dir", path, "mode", fi.Mode())
 	}
 	if !s.opts.ReadOnly {
-		if err = s.openLocks(); err != nil {
+		if err = p.openLocks(); err != nil {
 			return nil, wrap("open", "", err)
 		}
 	}
-	s.cache = newCache(s.opts.CacheSize)
-	s.swaps = s.opts.NoSync && s.dir.flushesRename()
-	s.done, s.stop = context.WithCancel(context.Background())
-	if s.opts.ReapInterval > 0 && !s.opts.ReadOnly {
-		s.ops.Go(s.reapLoop)
+	p.swaps = s.opts.NoSync && p.dir.flushesRename()
+	return p, nil
+}
+
+var errGone error = &sentinel{"the session directory was deleted", fs.ErrNotExist}
+
+// reopen puts another place in that of old, whose directory was deleted: the one at its path. It makes
+// that as Open does.
+func (s *Store) reopen(old *place) error {
+	s.reopening.Lock()
+	defer s.reopening.Unlock()
+	if s.here() != old {
+		return nil // somebody else has just done so
 	}
-	return s, nil
+	var give ids
+	fi, err := os.Lstat(old.path)
+	if errors.Is(err, fs.ErrNotExist) && !s.opts.ReadOnly {
+		give = old.owner
+		if err = makeDir(old.path, s.opts.NoSync); err == nil {
+			fi, err = os.Lstat(old.path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return errGone // again
+		}
+	}
+	if err != nil {
+		return err
+	}
+	// Who could delete the directory could put one of his own there.
+	if uid := owner(fi).uid; !fi.IsDir() || uid != os.Geteuid() && uid != 0 && uid != old.owner.uid && uid != old.dir.trusted {
+		return fmt.Errorf("%w, and at its path is something else: %w", errGone, ErrUnsafeFile)
+	}
+	p, err := s.open(old.path, give)
+	if errors.Is(err, syscall.ENOENT) {
+		return errGone // again
+	}
+	if err != nil {
+		return err
+	}
+	if at, err := p.dir.file.Stat(); err != nil || !os.SameFile(at, fi) { // a link was faster
+		p.dir.close()
+		return errGone
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return p.dir.close()
+	}
+	s.at = p
+	s.own.Go(func() {
+		old.ops.Wait()
+		old.dir.close()
+	})
+	s.opts.Logger.Warn("filestore: the session directory was deleted; opened the one at its path", "dir", p.path)
+	return nil
+}
+
+// here returns the present place, for those who have not entered: they may use its root, its file and
+// its path only.
+func (s *Store) here() *place {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at
 }
 
 var extension = regexp.MustCompile(`^(\.[A-Za-z0-9_-]{1,16}){1,2}$`)
@@ -270,13 +359,14 @@ func makeDir(dir string, noSync bool) error {
 // ErrClosed; a second Close does nothing.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	first := !s.closed
+	first, p := !s.closed, s.at
 	s.closed = true
 	s.mu.Unlock()
 	s.stop()
-	s.ops.Wait()
+	p.ops.Wait()
+	s.own.Wait()
 	if first {
-		return s.dir.close()
+		return p.dir.close()
 	}
 	return nil
 }
@@ -316,16 +406,13 @@ type key struct {
 	cached   *document // maybe
 }
 
-func (s *Store) key(id string) (key, error) {
+func (s *place) key(id string) key {
 	if s.cache != nil {
 		if d, ok := s.cache.Get(id); ok {
-			return key{id, d.file, d}, nil
+			return key{id, d.file, d}
 		}
 	}
-	if !s.validID(id) {
-		return key{}, ErrInvalidID
-	}
-	return key{id: id, name: id + s.opts.Extension}, nil
+	return key{id: id, name: id + s.opts.Extension}
 }
 
 func (s *Store) validID(id string) bool {
@@ -335,35 +422,60 @@ func (s *Store) validID(id string) bool {
 }
 
 // keyOf returns the session that the file name belongs to; false for other names.
-func (s *Store) keyOf(name string) (key, bool) {
+func (s *place) keyOf(name string) (key, bool) {
 	id, ok := strings.CutSuffix(name, s.opts.Extension)
 	return key{id: id, name: name}, ok && s.validID(id)
 }
 
-// enter admits an operation, unless the Store is closed or ctx is done; s.ops.Done must follow.
-// Close waits for all that have entered.
-func (s *Store) enter(ctx context.Context) error {
+// enter admits an operation, unless the Store is closed or ctx is done; ops.Done of the place must
+// follow. Close waits for all that have entered.
+func (s *Store) enter(ctx context.Context) (*place, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return ErrClosed
+		return nil, ErrClosed
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
-	s.ops.Add(1)
-	return nil
+	s.at.ops.Add(1)
+	return s.at, nil
+}
+
+// within runs fn in the opened directory, and if it fails as that was deleted, in its successor.
+func (s *Store) within(ctx context.Context, fn func(p *place) error) (err error) {
+	for range 100 { // one more is enough, unless somebody deletes all the time
+		var gone bool
+		p, enterErr := s.enter(ctx)
+		if enterErr != nil {
+			return enterErr
+		}
+		if gone, err = p.attempt(fn); !gone {
+			return err
+		}
+		openErr := s.reopen(p)
+		if openErr != nil && err == ErrNotFound { // true in any case
+			return err
+		}
+		if openErr != nil && openErr != errGone {
+			return openErr
+		}
+	}
+	return err
+}
+
+// attempt looks after each failure, as a deleted directory gives many.
+func (s *place) attempt(fn func(p *place) error) (gone bool, err error) {
+	defer s.ops.Done()
+	err = fn(s)
+	return err != nil && s.dir.gone(), err
 }
 
 // do is the frame of an operation on one session; the id is checked before any system call.
-func (s *Store) do(ctx context.Context, op, id string, fn func(k key) error) error {
-	k, err := s.key(id)
-	if err == nil {
-		err = s.enter(ctx)
-	}
-	if err == nil {
-		defer s.ops.Done()
-		err = fn(k)
+func (s *Store) do(ctx context.Context, op, id string, fn func(p *place, k key) error) error {
+	err := ErrInvalidID
+	if s.validID(id) {
+		err = s.within(ctx, func(p *place) error { return fn(p, p.key(id)) })
 	}
 	return wrap(op, id, err)
 }
@@ -373,8 +485,8 @@ func (s *Store) do(ctx context.Context, op, id string, fn func(k key) error) err
 // over, ErrCorrupt, ErrDecrypt, ErrTooLarge or ErrUnsafeFile if its file cannot be used; the file
 // stays in each case.
 func (s *Store) Get(ctx context.Context, id string) (sess *Session, err error) {
-	err = s.do(ctx, "get", id, func(k key) error {
-		sess, err = s.load(k, true)
+	err = s.do(ctx, "get", id, func(p *place, k key) error {
+		sess, err = p.load(k, true)
 		return err
 	})
 	return sess, err
@@ -393,22 +505,22 @@ func (s *Store) Create(ctx context.Context, id string, sess *Session) error {
 }
 
 func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
-	return s.do(ctx, op, id, func(k key) error {
+	return s.do(ctx, op, id, func(p *place, k key) error {
 		var old *document
 		if sess != nil && sess.from != nil && sess.from.file == k.name { // as Get returned it
 			old = sess.from
 		}
-		data, stamp, err := s.encode(k.id, sess, old) // what has no JSON form fails before anything is touched
+		data, stamp, err := p.encode(k.id, sess, old) // what has no JSON form fails before anything is touched
 		if err != nil {
 			return err
 		}
-		st, err := s.lock(ctx, k.id)
+		st, err := p.lock(ctx, k.id)
 		if err != nil {
 			return err
 		}
 		defer st.unlock()
 		if op == "create" {
-			_, err := s.load(k, true)
+			_, err := p.load(k, true)
 			if err == nil || noSession(err) && !errors.Is(err, ErrNotFound) {
 				return fs.ErrExist
 			}
@@ -416,7 +528,7 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 				return err
 			}
 		}
-		return s.replace(st, k.name, data, stamp)
+		return p.replace(st, k.name, data, stamp)
 	})
 }
 
@@ -425,16 +537,16 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 // old as Options.TouchAfter says, or the cookie has changed in more than its running Expires.
 // ErrNotFound if the session is gone or has expired: Touch never brings one back.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
-	return s.do(ctx, "touch", id, func(k key) error {
-		d, err := s.document(k, true)
+	return s.do(ctx, "touch", id, func(p *place, k key) error {
+		d, err := p.document(k, true)
 		if err != nil {
 			return err
 		}
 		var sess Session
-		if err := s.judge(d, &sess); err != nil || !s.wantsTouch(&sess, c) {
+		if err := p.judge(d, &sess); err != nil || !p.wantsTouch(&sess, c) {
 			return err
 		}
-		return s.update(ctx, k, func(sess *Session) error {
+		return p.update(ctx, k, func(sess *Session) error {
 			if c != nil {
 				sess.Cookie = *c
 			} else if age := sess.Cookie.OriginalMaxAge; age != 0 {
@@ -445,7 +557,7 @@ func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 	})
 }
 
-func (s *Store) wantsTouch(sess *Session, c *Cookie) bool {
+func (s *place) wantsTouch(sess *Session, c *Cookie) bool {
 	life := sess.life(s.opts.TTL)
 	after := min(cmp.Or(s.opts.TouchAfter, life/100), life/2) // longer would log out who is active
 	if after < 0 || sess.assumed || time.Since(sess.LastAccess) >= after {
@@ -467,8 +579,13 @@ func (s *Store) wantsTouch(sess *Session, c *Cookie) bool {
 // not use the same Store.
 func (s *Store) Update(ctx context.Context, id string, fn func(*Session) error) error {
 	var own error
-	err := s.do(ctx, "update", id, func(k key) error {
-		return s.update(ctx, k, func(sess *Session) error {
+	called := false
+	err := s.do(ctx, "update", id, func(p *place, k key) error {
+		if called { // the session is gone with its directory
+			return ErrNotFound
+		}
+		return p.update(ctx, k, func(sess *Session) error {
+			called = true
 			own = fn(sess)
 			return own
 		})
@@ -476,7 +593,7 @@ func (s *Store) Update(ctx context.Context, id string, fn func(*Session) error) 
 	return cmp.Or(own, err)
 }
 
-func (s *Store) update(ctx context.Context, k key, fn func(*Session) error) error {
+func (s *place) update(ctx context.Context, k key, fn func(*Session) error) error {
 	st, err := s.lock(ctx, k.id)
 	if err != nil {
 		return err
@@ -500,21 +617,21 @@ func (s *Store) update(ctx context.Context, k key, fn func(*Session) error) erro
 // Destroy removes the session id. It succeeds where there is none. Without NoSync the session stays
 // away after a power cut too.
 func (s *Store) Destroy(ctx context.Context, id string) error {
-	return s.do(ctx, "destroy", id, func(k key) error {
-		st, err := s.lock(ctx, k.id)
+	return s.do(ctx, "destroy", id, func(p *place, k key) error {
+		st, err := p.lock(ctx, k.id)
 		if err != nil {
 			return err
 		}
 		defer st.unlock()
-		if err := s.remove(st, k); err != nil && !errors.Is(err, ErrNotFound) {
+		if err := p.remove(st, k); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		return s.sync() // even where it was gone: whoever removed it may not have flushed
+		return p.sync() // even where it was gone: whoever removed it may not have flushed
 	})
 }
 
 // encode returns the bytes of the file for sess, accessed now, and its mtime; old may be nil.
-func (s *Store) encode(id string, sess *Session, old *document) (data []byte, stamp time.Time, err error) {
+func (s *place) encode(id string, sess *Session, old *document) (data []byte, stamp time.Time, err error) {
 	if sess == nil {
 		return nil, stamp, errors.New("nil session")
 	}
@@ -531,7 +648,7 @@ func (s *Store) encode(id string, sess *Session, old *document) (data []byte, st
 
 // replace makes data the contents of name, in one step for every reader: a temporary file in the
 // same directory takes the name over.
-func (s *Store) replace(st *stripe, name string, data []byte, stamp time.Time) (err error) {
+func (s *place) replace(st *stripe, name string, data []byte, stamp time.Time) (err error) {
 	if s.fold {
 		if _, err := s.stat(name); errors.Is(err, errFolded) {
 			return err
@@ -572,7 +689,7 @@ func (s *Store) replace(st *stripe, name string, data []byte, stamp time.Time) (
 }
 
 // explain is err, with which a change of name failed, unless a directory has the name.
-func (s *Store) explain(name string, err error) error {
+func (s *place) explain(name string, err error) error {
 	if m, statErr := s.dir.stat(name); statErr == nil && m.dir {
 		return errNotRegular
 	}
@@ -582,7 +699,7 @@ func (s *Store) explain(name string, err error) error {
 // swap is rename for contents that have not been flushed: over an existing file ext4 would flush
 // them first, which takes longer than all else. Where the old file has the temporary name only its
 // removal is left, and if we die before that, it is an orphan like others.
-func (s *Store) swap(tmp, name string) error {
+func (s *place) swap(tmp, name string) error {
 	m, err := s.dir.stat(name)
 	if err != nil || m.dir || s.dir.exchange(tmp, name) != nil {
 		if err = s.dir.rename(tmp, name); err != nil {
@@ -600,7 +717,7 @@ func (s *Store) swap(tmp, name string) error {
 }
 
 // sync flushes the directory: without it a power cut can undo a rename or removal that has returned.
-func (s *Store) sync() error {
+func (s *place) sync() error {
 	if s.opts.NoSync {
 		return nil
 	}
@@ -608,7 +725,7 @@ func (s *Store) sync() error {
 }
 
 // remove unlinks name, whatever it is, unless it is a directory.
-func (s *Store) remove(st *stripe, k key) error {
+func (s *place) remove(st *stripe, k key) error {
 	if s.fold {
 		if _, err := s.stat(k.name); errors.Is(err, errFolded) {
 			return err
@@ -632,7 +749,7 @@ func (s *Store) remove(st *stripe, k key) error {
 
 // stat is directory.stat, but where the file system folds case it does not find one session under
 // another's name.
-func (s *Store) stat(name string) (meta, error) {
+func (s *place) stat(name string) (meta, error) {
 	m, err := s.dir.stat(name)
 	if err != nil || !s.fold {
 		return m, err
@@ -656,7 +773,7 @@ func (s *Store) stat(name string) (meta, error) {
 var errFolded error = &sentinel{"differs from another session's id by case only", ErrInvalidID}
 
 // load returns a session of the caller's own; keep as for document. It needs no lock.
-func (s *Store) load(k key, keep bool) (*Session, error) {
+func (s *place) load(k key, keep bool) (*Session, error) {
 	d, err := s.document(k, keep)
 	if err != nil {
 		return nil, err
@@ -671,7 +788,7 @@ func (s *Store) load(k key, keep bool) (*Session, error) {
 
 // judge makes *sess d's session, without its Values, and says whether it has expired by now, or else is
 // too large.
-func (s *Store) judge(d *document, sess *Session) error {
+func (s *place) judge(d *document, sess *Session) error {
 	*sess = Session{Cookie: d.cookie, LastAccess: d.lastAccess, from: d}
 	now := time.Now()
 	sess.date(now, d.version)

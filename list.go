@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"iter"
+	"syscall"
 )
 
 // An Entry is one session of All.
@@ -35,15 +37,16 @@ func (s *Store) IDs(ctx context.Context) iter.Seq2[string, error] {
 // keys yields what is named like a session.
 func (s *Store) keys(ctx context.Context, op string) iter.Seq2[key, error] {
 	return func(yield func(key, error) bool) {
-		err := s.interrupted(ctx)
-		for name, listErr := range s.list() { // without enter: Close must not wait for the caller's loop
+		p := s.here()
+		err := s.within(ctx, func(in *place) error { p = in; return in.there() })
+		for name, listErr := range p.list() { // without enter: Close must not wait for the caller's loop
 			if listErr != nil { // maybe because the Store was closed
 				err = cmp.Or(s.interrupted(ctx), listErr)
 			}
 			if err != nil {
 				break
 			}
-			if k, ok := s.keyOf(name); ok && !yield(k, nil) {
+			if k, ok := p.keyOf(name); ok && !yield(k, nil) {
 				return
 			}
 			err = s.interrupted(ctx)
@@ -54,18 +57,28 @@ func (s *Store) keys(ctx context.Context, op string) iter.Seq2[key, error] {
 	}
 }
 
+// there is errGone where the directory was deleted, for those who list it: an error of theirs would not
+// tell.
+func (s *place) there() error {
+	if s.dir.gone() {
+		return errGone
+	}
+	return nil
+}
+
 // look is directory.stat for those who have not entered.
 func (s *Store) look(k key) (meta, error) {
-	if err := s.enter(context.Background()); err != nil {
+	p, err := s.enter(context.Background())
+	if err != nil {
 		return meta{}, err
 	}
-	defer s.ops.Done()
-	return s.dir.stat(k.name)
+	defer p.ops.Done()
+	return p.dir.stat(k.name)
 }
 
 // list yields the names in the directory, holding a batch of them at a time. It tells no types, for
 // which the os package looks at each file.
-func (s *Store) list() iter.Seq2[string, error] {
+func (s *place) list() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		dir, err := s.dir.root.Open(".") // of its own: a descriptor has one position
 		if err == nil {
@@ -80,7 +93,8 @@ func (s *Store) list() iter.Seq2[string, error] {
 				}
 			}
 		}
-		if err != io.EOF {
+		deleted := errors.Is(err, syscall.ENOENT) || errors.Is(err, fs.ErrClosed) && s.done.Err() == nil
+		if err != io.EOF && !deleted { // of which nothing is left
 			yield("", err)
 		}
 	}
@@ -104,11 +118,12 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 				yield(Entry{}, err)
 				return
 			}
-			if s.enter(ctx) != nil {
+			p, err := s.enter(ctx)
+			if err != nil {
 				continue // keys will say so
 			}
-			sess, err := s.load(k, false) // a scan must not empty the cache
-			s.ops.Done()
+			sess, err := p.load(k, false) // a scan must not empty the cache
+			p.ops.Done()
 			if !noSession(err) && !yield(Entry{k.id, sess}, wrap("all", k.id, err)) {
 				return
 			}
@@ -136,13 +151,17 @@ func (s *Store) Len(ctx context.Context) (n int, err error) {
 // Clear destroys all sessions, the expired ones too, and those larger than Options.MaxSize. Everything else in the directory stays, also
 // what is named like a session but holds none. A session that is made meanwhile may survive. Clear
 // goes on after an error and returns the first.
-func (s *Store) Clear(ctx context.Context) (err error) {
-	if err := s.enter(ctx); err != nil {
-		return wrap("clear", "", err)
-	}
-	defer s.ops.Done()
+func (s *Store) Clear(ctx context.Context) error {
+	return wrap("clear", "", s.within(ctx, func(p *place) error { return p.clear(ctx) }))
+}
+
+func (s *place) clear(ctx context.Context) error {
 	if s.opts.ReadOnly {
-		return wrap("clear", "", errReadOnly)
+		return errReadOnly
+	}
+	err := s.there()
+	if err != nil {
+		return err
 	}
 	own, cancel := s.untilClose(ctx)
 	defer cancel()
@@ -162,7 +181,7 @@ func (s *Store) Clear(ctx context.Context) (err error) {
 // removeIf removes a session, under its lock, if it has expired and its file does not tell of a later
 // end; with any also one that lives. The file need not be read again where it still is the one of d,
 // which may be nil.
-func (s *Store) removeIf(ctx context.Context, k key, d *document, any bool) (removed bool, err error) {
+func (s *place) removeIf(ctx context.Context, k key, d *document, any bool) (removed bool, err error) {
 	st, err := s.lock(ctx, k.id)
 	if err != nil {
 		return false, err

@@ -55,7 +55,7 @@ type stripe struct {
 }
 
 // stripe returns the one of the session id, by the 32-bit FNV-1a hash.
-func (s *Store) stripe(id string) *stripe {
+func (s *place) stripe(id string) *stripe {
 	if s.fold { // what is one file has one lock
 		id = strings.ToLower(id)
 	}
@@ -70,7 +70,7 @@ func (st *stripe) path() string { return lockDir + "/" + st.name }
 
 // openLocks makes the lock files that are missing and tries one, so that a file system without locks
 // is an error here and not unlocked work later.
-func (s *Store) openLocks() error {
+func (s *place) openLocks() error {
 	if fi, err := s.dir.root.Lstat(lockDir); err == nil && !fi.IsDir() {
 		return errLockFile
 	}
@@ -105,7 +105,7 @@ func newFlock(path string) *flock.Flock { return flock.New(path, flock.SetFlag(l
 
 // follow finds the stripe's file again where the directory's name has come to lead elsewhere and the
 // system has a path that holds. That is not the first choice: to open it takes twice as long.
-func (s *Store) follow(st *stripe) {
+func (s *place) follow(st *stripe) {
 	self := fmt.Sprintf("/proc/self/fd/%d", s.dir.fd)
 	fi, err := os.Stat(self)
 	dir, dirErr := s.dir.file.Stat()
@@ -115,7 +115,7 @@ func (s *Store) follow(st *stripe) {
 }
 
 // makeLock makes the stripe's lock file if it is missing.
-func (s *Store) makeLock(st *stripe) error {
+func (s *place) makeLock(st *stripe) error {
 	fi, err := s.dir.root.Lstat(st.path())
 	if err == nil && !fi.Mode().IsRegular() {
 		return errLockFile
@@ -148,7 +148,7 @@ func (s *Store) makeLock(st *stripe) error {
 
 // adopt gives what we made the mode, whatever the umask, and the directory's owner if we are root.
 // Never by name: the owner could have put root's own files there.
-func (s *Store) adopt(f *os.File, mode fs.FileMode) error {
+func (s *place) adopt(f *os.File, mode fs.FileMode) error {
 	if s.owner.given {
 		if err := f.Chown(s.owner.uid, s.owner.gid); err != nil {
 			return err
@@ -161,7 +161,7 @@ func (s *Store) adopt(f *os.File, mode fs.FileMode) error {
 }
 
 // lock waits for the lock of the session id, until ctx is done or Options.LockTimeout has passed.
-func (s *Store) lock(ctx context.Context, id string) (*stripe, error) {
+func (s *place) lock(ctx context.Context, id string) (*stripe, error) {
 	if s.opts.ReadOnly {
 		return nil, errReadOnly
 	}
@@ -202,7 +202,7 @@ func (s *Store) lock(ctx context.Context, id string) (*stripe, error) {
 }
 
 // tryLock is lock without waiting: false where somebody holds it.
-func (s *Store) tryLock(st *stripe) (bool, error) {
+func (s *place) tryLock(st *stripe) (bool, error) {
 	select {
 	case st.slot <- struct{}{}:
 	default:
@@ -216,7 +216,7 @@ func (s *Store) tryLock(st *stripe) (bool, error) {
 }
 
 // tryFile tries the stripe's file; its caller has the slot. No lock and no error: try again.
-func (s *Store) tryFile(st *stripe) (bool, error) {
+func (s *place) tryFile(st *stripe) (bool, error) {
 	ok, err := st.file.TryLock()
 	switch {
 	case errors.Is(err, syscall.EINTR): // gofrs/flock hands it to its caller
@@ -245,7 +245,7 @@ func (s *Store) tryFile(st *stripe) (bool, error) {
 		return true, nil
 	}
 	st.release()
-	if errors.Is(err, errLockLost) { // between its opening and its locking, or it is another directory's
+	if errors.Is(err, errLockLost) && !s.dir.gone() { // between its opening and its locking, or it is another directory's
 		s.follow(st)
 		return false, nil
 	}
@@ -259,7 +259,7 @@ var (
 
 // meet looks at a lock file that is locked for the first time. Its path alone does not tell that it is
 // in our directory.
-func (s *Store) meet(st *stripe, fi fs.FileInfo) error {
+func (s *place) meet(st *stripe, fi fs.FileInfo) error {
 	at, err := s.dir.root.Lstat(st.path())
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(at, fi) {
 		return errLockLost
@@ -277,7 +277,7 @@ func (s *Store) meet(st *stripe, fi fs.FileInfo) error {
 
 // stands fails where the locked file is no longer the one that others would lock. It is asked at the
 // last moment before a change takes effect.
-func (s *Store) stands(st *stripe) error {
+func (s *place) stands(st *stripe) error {
 	same, err := s.dir.same(st.path(), st.fi)
 	if err == nil && !same || errors.Is(err, fs.ErrNotExist) {
 		return errLockLost

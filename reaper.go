@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"math"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -35,11 +36,11 @@ func (s *Store) reapLoop() {
 		// After a step ahead everything may seem to have expired. If the clock stays there the next pass
 		// will remove it, if it is set right in time nobody is logged out.
 		if step := clockStep(last, time.Now()); step > clockSkew {
-			s.opts.Logger.Warn("filestore: reap left out, the clock was set ahead", "dir", s.path, "by", step)
+			s.opts.Logger.Warn("filestore: reap left out, the clock was set ahead", "dir", s.here().path, "by", step)
 			continue
 		}
-		if _, err := s.reap(s.done); err != nil && s.done.Err() == nil {
-			s.opts.Logger.Error("filestore: reap", "dir", s.path, "err", err)
+		if _, err := s.Reap(s.done); err != nil && s.done.Err() == nil {
+			s.opts.Logger.Error("filestore: reap", "dir", s.here().path, "err", err)
 		}
 	}
 }
@@ -61,14 +62,15 @@ func clockStep(from, to time.Time) time.Duration {
 // Node wrote. A file whose time lies ahead stays, so that a program with a short TTL, or with none set,
 // ends no session that another one's keeps alive. So does what was written before a TTL was shortened.
 func (s *Store) Reap(ctx context.Context) (n int, err error) {
-	if err := s.enter(ctx); err != nil {
-		return 0, wrap("reap", "", err)
-	}
-	defer s.ops.Done()
-	if s.opts.ReadOnly {
-		return 0, wrap("reap", "", errReadOnly)
-	}
-	return s.reap(ctx)
+	err = s.within(ctx, func(p *place) error {
+		if s.opts.ReadOnly {
+			return errReadOnly
+		}
+		removed, err := p.reap(ctx)
+		n += removed
+		return err
+	})
+	return n, wrap("reap", "", err)
 }
 
 // A pass is what one Reap has found. Its reapers share it.
@@ -80,7 +82,15 @@ type pass struct {
 	err        error            // the first
 }
 
-func (s *Store) reap(ctx context.Context) (n int, err error) {
+func (s *place) reap(ctx context.Context) (n int, err error) {
+	if err := s.there(); err != nil {
+		return 0, err
+	}
+	if _, err := os.Lstat(s.path); (err == nil || errors.Is(err, fs.ErrNotExist)) && !s.inPlace() {
+		s.moved.Do(func() {
+			s.opts.Logger.Warn("filestore: the session directory was moved; this program goes on in it", "dir", s.path)
+		})
+	}
 	ctx, cancel := s.untilClose(ctx)
 	defer cancel()
 	p := &pass{stuck: make(map[*stripe]bool)}
@@ -136,7 +146,7 @@ func (p *pass) fail(err error) {
 }
 
 // visit deals with one session that may have expired, and notes the outcome.
-func (s *Store) visit(ctx context.Context, p *pass, k key) {
+func (s *place) visit(ctx context.Context, p *pass, k key) {
 	st := s.stripe(k.id)
 	p.mu.Lock()
 	stuck := p.stuck[st]
@@ -164,7 +174,7 @@ func (s *Store) visit(ctx context.Context, p *pass, k key) {
 
 // reapOne removes a session if it has expired. It looks twice, the second time under the lock:
 // a session that is renewed in between must stay.
-func (s *Store) reapOne(ctx context.Context, k key) (removed bool, err error) {
+func (s *place) reapOne(ctx context.Context, k key) (removed bool, err error) {
 	d, err := s.document(k, false)
 	if err != nil {
 		return false, err
@@ -189,7 +199,7 @@ func (s *Store) reapOne(ctx context.Context, k key) (removed bool, err error) {
 // stamp returns the mtime for the file of sess: when it expires. Where neither sess nor the document
 // that it takes the place of has a life of its own, the later of the two ends counts: another program's
 // longer TTL may stand behind it.
-func (s *Store) stamp(sess *Session, old *document) time.Time {
+func (s *place) stamp(sess *Session, old *document) time.Time {
 	const latest = min(1<<33, math.MaxInt) // seconds, the year 2242; beyond 2262 the os package overflows, a 32-bit system in 2038
 	at := sess.ExpiresAt(s.opts.TTL)
 	if at.Unix() > latest {
@@ -217,7 +227,7 @@ func ahead(v version) bool {
 var ourTemp = regexp.MustCompile(`^\.([0-3][0-9a-f])-[A-Z2-7]{26}~$`) // see replace
 
 // sweep removes a temporary file whose writer is dead. A busy one's may live.
-func (s *Store) sweep(name string) (busy bool, err error) {
+func (s *place) sweep(name string) (busy bool, err error) {
 	if m := ourTemp.FindStringSubmatch(name); m != nil {
 		// Its writer holds the stripe's lock until it has renamed or removed it.
 		i, _ := strconv.ParseUint(m[1], 16, 8)
@@ -255,7 +265,7 @@ func nodeTemp(name, extension string) (id, hash string, ok bool) {
 // nodeLeftover reports whether name is a temporary file of Node's that nobody will miss. Numbers that
 // are short for a hash, which few are, or the time when the file was made, it leaves to those who
 // rotate or date their files.
-func (s *Store) nodeLeftover(name string) bool {
+func (s *place) nodeLeftover(name string) bool {
 	id, hash, ok := nodeTemp(name, s.opts.Extension)
 	n, err := strconv.ParseUint(hash, 10, 32)
 	if !ok || !ValidID(id) || err != nil || n < 1e8 || hash[0] == '0' {

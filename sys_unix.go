@@ -45,6 +45,12 @@ func retry(call func() error) error {
 	}
 }
 
+// gone reports that the directory was deleted.
+func (d *directory) gone() bool {
+	var st unix.Stat_t
+	return unix.Fstat(d.fd, &st) == nil && st.Nlink == 0
+}
+
 // stat describes name without following it.
 func (d *directory) stat(name string) (meta, error) {
 	var st unix.Stat_t

@@ -27,6 +27,9 @@ func newMeta(fi fs.FileInfo) meta {
 	}
 }
 
+// gone: an opened directory cannot be deleted here.
+func (d *directory) gone() bool { return false }
+
 func (d *directory) stat(name string) (meta, error) {
 	fi, err := d.root.Lstat(name)
 	if err != nil {

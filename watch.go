@@ -47,18 +47,25 @@ func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error 
 	if s.done.Err() != nil {
 		return ErrClosed
 	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	p := s.here()
+	if err := s.within(ctx, func(in *place) error { p = in; return in.there() }); err != nil {
+		return err
+	}
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	if err := w.Add(s.path); err != nil {
+	if err := w.Add(p.path); err != nil {
 		return err
 	}
 	// The watch is on the directory's inode and goes silent when another one takes its name.
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
-	for s.inPlace() {
+	for p.inPlace() {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -73,7 +80,7 @@ func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error 
 				return nil
 			}
 		case ev := <-w.Events:
-			if e, ok := s.event(ev); ok && !yield(e, nil) {
+			if e, ok := p.event(ev); ok && !yield(e, nil) {
 				return nil
 			}
 		}
@@ -82,7 +89,7 @@ func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error 
 }
 
 // event translates what concerns a session file.
-func (s *Store) event(ev fsnotify.Event) (Event, bool) {
+func (s *place) event(ev fsnotify.Event) (Event, bool) {
 	k, ok := s.keyOf(filepath.Base(ev.Name))
 	switch {
 	case ev.Has(fsnotify.Create), ev.Has(fsnotify.Write):
@@ -97,7 +104,7 @@ func (s *Store) event(ev fsnotify.Event) (Event, bool) {
 }
 
 // inPlace reports whether the directory's name still leads to the opened one.
-func (s *Store) inPlace() bool {
+func (s *place) inPlace() bool {
 	here, err := s.dir.file.Stat()
 	there, thereErr := os.Lstat(s.path)
 	return err == nil && thereErr == nil && os.SameFile(here, there)
