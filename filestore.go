@@ -162,7 +162,8 @@ type directory struct {
 // lock files in dir/.locks, and starts the background reaper: a Store must be closed. A dir that is
 // a symbolic link is resolved once; from then on the Store stays in the directory that it opened, also
 // where it was moved. Where it was deleted the next operation opens the one that has its path by then,
-// and if there is none makes it, as Open does; a link or another user's directory it refuses.
+// and if there is none makes it, as Open does; a link or another user's directory it refuses. Open fails
+// where the directory cannot be written, unless ReadOnly is set; where there is no room it only warns.
 func Open(dir string, opts *Options) (_ *Store, err error) {
 	s := new(Store)
 	defer func() {

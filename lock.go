@@ -69,7 +69,7 @@ func (s *place) stripe(id string) *stripe {
 func (st *stripe) path() string { return lockDir + "/" + st.name }
 
 // openLocks makes the lock files that are missing and tries one, so that a file system without locks
-// is an error here and not unlocked work later.
+// is an error here and not unlocked work later, as is a directory that cannot be written.
 func (s *place) openLocks() error {
 	if fi, err := s.dir.root.Lstat(lockDir); err == nil && !fi.IsDir() {
 		return errLockFile
@@ -90,10 +90,18 @@ func (s *place) openLocks() error {
 			s.stripes[0].unlock()
 		}
 	}
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		// A writer will get the error again, unless by then there is room.
 		s.opts.Logger.Warn("filestore: sessions can only be read here", "dir", s.path, "err", err)
 		err = nil
+	}
+	for _, name := range []string{".", lockDir} { // the lock files may all be there
+		if err == nil {
+			err = s.dir.writable(name)
+		}
+	}
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		err = fmt.Errorf("the directory cannot be written: %w", err)
 	}
 	upper, upperErr := s.dir.root.Lstat(".LOCKS")
 	lower, lowerErr := s.dir.root.Lstat(lockDir)

@@ -364,6 +364,7 @@ func TestOtherUsers(t *testing.T) {
 	os.Chown(filepath.Join(dir, "given.json"), 4321, 4321)
 	os.Chmod(filepath.Join(dir, "given.json"), 0o644)
 	run("roots: ok third: unsafe given: ok set: denied", "read only")
+	run("open: denied") // its lock files are there, and may be locked
 }
 
 func init() {
@@ -398,7 +399,8 @@ func init() {
 	}
 }
 
-// A directory that can only be read serves reads; writes fail clearly.
+// A directory that can only be read is refused by Open, whether its lock files are there or not, unless
+// ReadOnly says that nobody wants to write; then it serves reads.
 func TestReadOnlyDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		interop.Skip(t, "mounting needs root")
@@ -417,18 +419,38 @@ func TestReadOnlyDirectory(t *testing.T) {
 	if err := syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	s := open(t, dir, quick())
+	refused := func() {
+		t.Helper()
+		s, err := filestore.Open(dir, quick())
+		if err == nil {
+			s.Close()
+		}
+		wantErr(t, "Open", err, syscall.EROFS)
+	}
+	refused()
+	o := quick()
+	o.ReadOnly = true
+	s := open(t, dir, o)
 	if got := value(t, get(t, s, "id"), "n"); got != "1" {
 		t.Errorf("n = %s", got)
 	}
 	for name, op := range ops(s) {
 		if name != "Get" && name != "Create" && name != "Touch" {
-			wantErr(t, name, op("id"), syscall.EROFS)
+			wantErr(t, name, op("id"), fs.ErrPermission)
 		}
 	}
 	if n, err := s.Len(ctx); n != 1 || err != nil {
 		t.Errorf("Len = %d, %v", n, err)
 	}
+	const writable = syscall.MS_BIND | syscall.MS_REMOUNT
+	if err := syscall.Mount("", dir, "", writable, ""); err != nil {
+		t.Fatal(err)
+	}
+	set(t, open(t, dir, quick()), "locks")
+	if err := syscall.Mount("", dir, "", writable|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	refused()
 }
 
 // B12: an immutable file is kept, and no temporary file is left.

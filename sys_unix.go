@@ -45,6 +45,15 @@ func retry(call func() error) error {
 	}
 }
 
+// writable says why files cannot be made in the directory name.
+func (d *directory) writable(name string) error {
+	err := retry(func() error { return unix.Faccessat(d.fd, name, unix.W_OK|unix.X_OK, unix.AT_EACCESS) })
+	if errors.Is(err, fs.ErrNotExist) { // no room for it
+		return nil
+	}
+	return err
+}
+
 // gone reports that the directory was deleted.
 func (d *directory) gone() bool {
 	var st unix.Stat_t

@@ -27,6 +27,8 @@ func newMeta(fi fs.FileInfo) meta {
 	}
 }
 
+func (d *directory) writable(string) error { return nil }
+
 // gone: an opened directory cannot be deleted here.
 func (d *directory) gone() bool { return false }
 

@@ -155,7 +155,7 @@ func (c *caller) prepare() string {
 		}
 		return dir
 	}
-	s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1})
+	s, err := filestore.Open(dir, &filestore.Options{TTL: c.options.TTL, NoSync: true, ReapInterval: -1})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -239,8 +239,8 @@ func parse(log string) (seen []seenCall) {
 		thread, name, rest := m[1], m[2], m[4]
 		main = cmp.Or(main, thread)
 		if strings.HasPrefix(name, "faccessat") {
-			if thread == main {
-				inside = strings.Contains(rest, `"/begin"`)
+			if thread == main { // Open has one of its own
+				inside = strings.Contains(rest, `"/begin"`) || inside && !strings.Contains(rest, `"/end"`)
 			}
 			continue
 		}
@@ -388,7 +388,7 @@ var errnos = map[string]syscall.Errno{
 }
 
 // forReading are the errors with which Open warns, and opens to read.
-var forReading = map[string]bool{"EACCES": true, "EROFS": true, "ENOSPC": true, "EDQUOT": true,
+var forReading = map[string]bool{"ENOSPC": true, "EDQUOT": true,
 	"EEXIST": true} // somebody else has just made it
 
 // An outcome is what a worker found: the operation's error, the session after it, what failed when

@@ -71,7 +71,7 @@ func (a *app) open(write bool) (*filestore.Store, error) {
 		TTL: a.ttl, Extension: a.ext, ReadOnly: !write, ReapInterval: -1, CacheSize: -1,
 		MaxSize: maxSize, Codec: codec, Logger: slog.New(slog.DiscardHandler),
 	})
-	return s, bare(err)
+	return s, readOnlyHere(err)
 }
 
 // noDir says what is wrong with --dir.

@@ -42,7 +42,7 @@ the moment.`,
 func (a *app) reap(ctx context.Context) error {
 	s, err := a.open(true)
 	if err != nil {
-		return readOnlyHere(err)
+		return err
 	}
 	defer s.Close()
 	stop := a.spin("reaping")

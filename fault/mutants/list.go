@@ -32,6 +32,7 @@ var mutants = []mutant{
 	}, core, "TestRacingReplacement"},
 	{"reads files with other names", []edit{{"cache.go", "case m.links > 1:", "case m.links > 1000:"}}, core, "TestPlantedObjects"},
 	{"reads other users' files", []edit{{"cache.go", "case m.uid != 0 && m.uid != os.Geteuid() && m.uid != trusted && os.Geteuid() != 0:", "case m.uid == -5 && m.uid != trusted && os.Geteuid() != 0:"}}, core, "TestOtherUsers"},
+	{"opens what it cannot write", []edit{{"sys_unix.go", "unix.W_OK|unix.X_OK", "unix.X_OK"}}, core, "TestReadOnlyDirectory|TestOtherUsers"},
 	{"stays in a deleted directory", []edit{{"filestore.go", "	return err != nil && s.dir.gone(), err\n", "	return s == nil, err\n"}}, core, "TestDirectoryDeleted$"},
 	{"lists a deleted directory", []edit{{"list.go", "	if s.dir.gone() {\n		return errGone", "	if s == nil {\n		return errGone"}}, core, "TestDirectoryDeleted$"},
 	{"opens whatever has a deleted directory's path", []edit{{"filestore.go", "uid := owner(fi).uid; !fi.IsDir() || uid != os.Geteuid() &&", "uid := owner(fi).uid; fi == nil && uid != os.Geteuid() &&"}}, core, "TestDirectoryDeletedForAnother"},
