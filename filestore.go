@@ -43,7 +43,7 @@ type Options struct {
 	ReapInterval time.Duration // between passes of the background reaper, of which the first comes after a tenth; 0 = 1 h, negative = none
 	LockTimeout  time.Duration // longest wait for a session's lock, then ErrLockTimeout; 0 = 5 s
 	MaxSize      int64         // bytes of one session file, written or read, then ErrTooLarge; 0 = 1 MiB, at most 1 GiB. Up to 16 MiB a larger one is read to see whether it has expired
-	Extension    string        // of session files: a dot and 1 to 16 of A-Z a-z 0-9 - _, once or twice; "" = ".json"
+	Extension    string        // of session files: a dot and 1 to 16 of A-Z a-z 0-9 - _, once or twice; "" = ".json". Beside a store with ".admin.json" one with ".json" has no ids that end in ".admin"
 	Mode         fs.FileMode   // of the files written, whatever the umask; the owner must read and write; 0 = 0600
 	ReadOnly     bool          // true: the directory must exist, Open makes nothing in it and starts no reaper, what would write fails with an fs.ErrPermission, and the files may also be the directory owner's
 	NoSync       bool          // true: no flush to the disk; a finished write survives kill -9, but maybe not a power cut
@@ -385,7 +385,7 @@ func (s *Store) TTL() time.Duration { return s.opts.TTL }
 // ValidID reports whether id can name a session: 1 to 200 of A-Z a-z 0-9 - _ and, but for the first
 // and the last, also . , and ~. The names that Windows reserves are refused everywhere, so that a
 // directory can move. A Store also refuses ids that end in its extension, or as the temporary files
-// of Node's write-file-atomic do.
+// of Node's write-file-atomic do, or whose file another store's longer extension claims.
 func ValidID(id string) bool {
 	for i := range len(id) {
 		switch c := id[i]; {
@@ -425,7 +425,7 @@ func (s *Store) validID(id string) bool {
 // keyOf returns the session that the file name belongs to; false for other names.
 func (s *place) keyOf(name string) (key, bool) {
 	id, ok := strings.CutSuffix(name, s.opts.Extension)
-	return key{id: id, name: name}, ok && s.validID(id)
+	return key{id: id, name: name}, ok && s.validID(id) && !s.others(id)
 }
 
 // enter admits an operation, unless the Store is closed or ctx is done; ops.Done of the place must
@@ -476,7 +476,12 @@ func (s *place) attempt(fn func(p *place) error) (gone bool, err error) {
 func (s *Store) do(ctx context.Context, op, id string, fn func(p *place, k key) error) error {
 	err := ErrInvalidID
 	if s.validID(id) {
-		err = s.within(ctx, func(p *place) error { return fn(p, p.key(id)) })
+		err = s.within(ctx, func(p *place) error {
+			if p.others(id) {
+				return ErrInvalidID
+			}
+			return fn(p, p.key(id))
+		})
 	}
 	return wrap(op, id, err)
 }

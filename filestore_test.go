@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -138,6 +139,7 @@ func checkDir(t testing.TB, dir string) {
 		}
 	}
 	locks, err := os.ReadDir(filepath.Join(dir, ".locks"))
+	locks = slices.DeleteFunc(locks, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "ext.") }) // of a store with another extension
 	if err == nil && len(locks) != 64 {
 		t.Errorf("%d lock files, want 64", len(locks))
 	}
@@ -602,6 +604,106 @@ func TestExtension(t *testing.T) {
 	if n, err := a.Len(ctx); n != 0 || err != nil {
 		t.Errorf("Len = %d, %v", n, err)
 	}
+}
+
+// What the store with the extension ".admin.json" has is no session of one with ".json", which would have
+// it under another id and another lock; whichever was opened first.
+func TestExtensionOfTwoParts(t *testing.T) {
+	for _, first := range []string{".json", ".admin.json"} {
+		t.Run(first+" first", func(t *testing.T) {
+			dir := t.TempDir()
+			o := quick()
+			o.Extension = first
+			stores := map[string]*filestore.Store{first: open(t, dir, o)}
+			if first == ".json" { // it may have it for its own until then
+				set(t, stores[first], "x.admin", "n", 0)
+				time.Sleep(30 * time.Millisecond)
+				get(t, stores[first], "x.admin")
+			}
+			o.Extension = map[string]string{".json": ".admin.json", ".admin.json": ".json"}[first]
+			stores[o.Extension] = open(t, dir, o)
+			plain, admin := stores[".json"], stores[".admin.json"]
+			set(t, admin, "x", "n", 1)
+			set(t, admin, "a.b", "n", 1)
+			for _, id := range []string{"x", "a.b", "x.admins", "x.admin.b", "admin"} {
+				set(t, plain, id, "n", 2)
+			}
+			before := readFile(t, dir, "x.admin.json")
+			for name, op := range ops(plain) {
+				wantErr(t, name, op("x.admin"), filestore.ErrInvalidID)
+				wantErr(t, name, op("a.b.admin"), filestore.ErrInvalidID)
+			}
+			if readFile(t, dir, "x.admin.json") != before || value(t, get(t, admin, "x"), "n") != "1" {
+				t.Error("the other store's session has changed")
+			}
+			var ids []string
+			for e, err := range plain.All(ctx) {
+				if ids = append(ids, e.ID); err != nil || value(t, e.Session, "n") != "2" {
+					t.Errorf("%s: %v, %v", e.ID, e.Session, err)
+				}
+			}
+			if n := len(slices.Collect(maps.Keys(maps.Collect(plain.IDs(ctx))))); len(ids) != 5 || n != 5 {
+				t.Errorf("All = %q, %d IDs, want 5", ids, n)
+			}
+			// Neither the reaper nor Clear takes what is the other's.
+			write(t, dir, "old.admin.json", doc(1, ""))
+			left := "x.admin.json.1374059317"
+			write(t, dir, left, "x")
+			past := time.Now().Add(-2 * time.Hour)
+			os.Chtimes(filepath.Join(dir, left), past, past)
+			if n, err := plain.Reap(ctx); n != 0 || err != nil {
+				t.Errorf("Reap = %d, %v", n, err)
+			}
+			readFile(t, dir, left)
+			if err := plain.Clear(ctx); err != nil {
+				t.Error(err)
+			}
+			if n, err := admin.Reap(ctx); n != 1 || err != nil {
+				t.Errorf("Reap of its own store = %d, %v", n, err)
+			}
+			if n, err := admin.Len(ctx); n != 2 || err != nil {
+				t.Errorf("Len = %d, %v, want 2", n, err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, left)); err == nil {
+				t.Error("its own store left the temporary file")
+			}
+		})
+	}
+}
+
+// Watch yields nothing of the other store's.
+func TestWatchBesideAnotherExtension(t *testing.T) {
+	dir := t.TempDir()
+	o := quick()
+	plain := open(t, dir, o)
+	o.Extension = ".admin.json"
+	admin := open(t, dir, o)
+	c, cancel := context.WithCancel(ctx)
+	seen := make(chan string, 1000)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ev, err := range plain.Watch(c) {
+			if err != nil {
+				t.Error(err)
+			}
+			seen <- ev.ID
+		}
+	})
+	defer wg.Wait()
+	defer cancel()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		set(t, admin, "x")
+		set(t, plain, "last")
+		select {
+		case id := <-seen:
+			if id != "last" {
+				t.Errorf("Watch yields %q", id)
+			}
+			return
+		default:
+		}
+	}
+	t.Error("Watch yields nothing")
 }
 
 // H7: the modes hold whatever the umask is.

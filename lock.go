@@ -85,6 +85,9 @@ func (s *place) openLocks() error {
 		}
 	}
 	if err == nil {
+		err = s.markExtension()
+	}
+	if err == nil {
 		var ok bool
 		if ok, err = s.tryLock(&s.stripes[0]); ok {
 			s.stripes[0].unlock()
@@ -122,6 +125,28 @@ func (s *place) follow(st *stripe) {
 	}
 }
 
+// A store whose extension has two parts, as ".admin.json", leaves a file in .locks that tells one with
+// ".json" that "x.admin.json" is the session x of another store, and not x.admin of its own, under
+// another lock.
+func extensionMark(first, last string) string { return lockDir + "/ext" + first + last }
+
+func (s *place) markExtension() error {
+	if strings.Count(s.opts.Extension, ".") < 2 {
+		return nil
+	}
+	return s.makeEmpty(extensionMark("", s.opts.Extension))
+}
+
+// others reports that the name of the session id belongs to a store with a longer extension.
+func (s *place) others(id string) bool {
+	i := strings.LastIndexByte(id, '.')
+	if i < 0 {
+		return false
+	}
+	_, err := s.dir.root.Lstat(extensionMark(id[i:], s.opts.Extension))
+	return err == nil
+}
+
 // makeLock makes the stripe's lock file if it is missing.
 func (s *place) makeLock(st *stripe) error {
 	fi, err := s.dir.root.Lstat(st.path())
@@ -139,11 +164,19 @@ func (s *place) makeLock(st *stripe) error {
 			}
 			dir.Close()
 		}
+		if err == nil {
+			err = s.markExtension()
+		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	f, err := s.dir.root.OpenFile(st.path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return s.makeEmpty(st.path())
+}
+
+// makeEmpty makes a file in .locks, unless there is one.
+func (s *place) makeEmpty(name string) error {
+	f, err := s.dir.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // somebody else just made it
 	}

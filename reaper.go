@@ -268,7 +268,7 @@ func nodeTemp(name, extension string) (id, hash string, ok bool) {
 func (s *place) nodeLeftover(name string) bool {
 	id, hash, ok := nodeTemp(name, s.opts.Extension)
 	n, err := strconv.ParseUint(hash, 10, 32)
-	if !ok || !ValidID(id) || err != nil || n < 1e8 || hash[0] == '0' {
+	if !ok || !ValidID(id) || s.others(id) || err != nil || n < 1e8 || hash[0] == '0' {
 		return false
 	}
 	m, err := s.dir.stat(name)

@@ -32,6 +32,7 @@ const (
 // app is what all commands share: the common flags, and where to read and write.
 type app struct {
 	dir, ext                  string
+	longer                    []string // extensions of other stores, that end in ext
 	json, full, noColor       bool
 	secretFile, sealedKeyFile string
 	ttl                       time.Duration

@@ -203,6 +203,8 @@ func (c *checker) files(ctx context.Context) error {
 		case isNodeTemp && filestore.ValidID(nodeID):
 			c.others++
 			c.nodeTemporary(name)
+		case c.a.others(name):
+			c.others++ // check --ext looks at them
 		case strings.HasSuffix(name, c.a.ext):
 			c.others++
 			c.warn("name", name, "If it is a session of Node's, its id is one that Go refuses: let its user log in again; else move it elsewhere, as Node's reaper removes such files",

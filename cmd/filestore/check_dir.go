@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/gofrs/flock"
 )
@@ -167,6 +168,8 @@ func (c *checker) lockFile(root *os.Root, name string) {
 	case err != nil:
 		c.errorf("locks", shown, "Run check as the directory's owner", "%v", cause(err))
 		return
+	case strings.HasPrefix(name, "ext") && extension.MatchString(name[3:]) && fi.Mode().IsRegular():
+		return // see longerExtensions
 	case !lockName.MatchString(name):
 		c.note("locks", shown, "If it is not needed, remove it", "it is no lock file")
 		return

@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,29 @@ func (a *app) openRoot() (*os.Root, error) {
 	if err != nil {
 		return nil, a.noDir(err)
 	}
+	a.longer = a.longerExtensions(root)
 	return root, nil
+}
+
+// longerExtensions returns those that end in ours and are another store's: what a file in .locks says.
+func (a *app) longerExtensions(root *os.Root) (all []string) {
+	dir, err := root.OpenFile(lockDir, os.O_RDONLY|openFlags, 0)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(10_000)
+	for _, name := range names {
+		if ext, ok := strings.CutPrefix(name, "ext"); ok && ext != a.ext && extension.MatchString(ext) && strings.HasSuffix(ext, a.ext) {
+			all = append(all, ext)
+		}
+	}
+	return all
+}
+
+// others reports that the file name is of a store with a longer extension.
+func (a *app) others(name string) bool {
+	return slices.ContainsFunc(a.longer, func(ext string) bool { return strings.HasSuffix(name, ext) })
 }
 
 // As the store's.
@@ -59,17 +82,18 @@ type entry struct {
 func (a *app) idOf(name string) (string, bool) {
 	id, ok := strings.CutSuffix(name, a.ext)
 	_, _, temp := a.nodeTemp(id)
-	return id, ok && filestore.ValidID(id) && !strings.HasSuffix(id, a.ext) && !temp
+	return id, ok && filestore.ValidID(id) && !strings.HasSuffix(id, a.ext) && !temp && !a.others(name)
 }
 
-// nodeTemp takes apart the name of a temporary file of Node's: <id><extension>.<a number>.
+// nodeTemp takes apart the name of a temporary file of Node's: <id><extension>.<a number>. One of another
+// store's is none.
 func (a *app) nodeTemp(name string) (id, number string, ok bool) {
 	i := strings.LastIndexByte(name, '.')
 	if i < 0 || i == len(name)-1 || strings.Trim(name[i+1:], "0123456789") != "" {
 		return "", "", false
 	}
 	id, ok = strings.CutSuffix(name[:i], a.ext)
-	return id, name[i+1:], ok
+	return id, name[i+1:], ok && !a.others(name[:i])
 }
 
 // names yields the names in the directory, in its own order, holding a batch of them at a time. It
