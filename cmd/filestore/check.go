@@ -85,6 +85,8 @@ type checker struct {
 	err    error          // of the output
 
 	sessions, live, unusable, others int
+	linked, linkedLocks              int       // sessions and lock files that have more than one hard link
+	linkedName                       string    // the last of them
 	expired, due                     int       // due: those of the expired that a reaper would remove
 	waiting                          time.Time // since when the first of them could have been removed
 	plain                            int       // that could be looked into
@@ -264,7 +266,8 @@ func (c *checker) session(name string) {
 		}
 		c.errorf("unsafe", name, advice, "%s, which no program takes for a session", kindOf(fi))
 	case links(fi) > 1:
-		c.errorf("unsafe", name, "Find the other name (find / -xdev -samefile FILE), and remove one of the two", "it has %d hard links, so that somebody else may write to it; no program reads it", links(fi))
+		c.linked++
+		c.linkedName = name
 	case c.strangers(name, fi):
 	case hasModes && fi.Mode()&0o400 == 0:
 		c.errorf("unreadable", name, "chmod 600", "its owner may not read it (%04o)", fi.Mode().Perm())
@@ -537,6 +540,7 @@ func (c *checker) cases(ctx context.Context) error {
 
 // totals says what concerns many files, in one line each.
 func (c *checker) totals() {
+	c.links()
 	if c.encrypted > 0 {
 		detail := plural(c.encrypted, "file") + " could not be looked into: they are encrypted"
 		if c.plain > 0 {
@@ -558,6 +562,23 @@ func (c *checker) totals() {
 		} else {
 			c.note("expired", c.a.dir, "A reaper removes them", "%s", detail)
 		}
+	}
+}
+
+// links says what has more than one hard link: a single file is somebody's doing, of many there is a copy.
+func (c *checker) links() {
+	switch {
+	case c.linked+c.linkedLocks > 1:
+		detail := plural(c.linked, "session")
+		if c.linkedLocks > 0 {
+			detail += " and " + plural(c.linkedLocks, "lock file")
+		}
+		c.errorf("unsafe", c.a.dir, "Remove that copy, or with the programs stopped give each its own file (cp -p FILE FILE.new; mv FILE.new FILE); back up with cp -a, tar or rsync without --link-dest",
+			"more than one hard link have %s, as a copy by cp -al or rsnapshot leaves them: who has the copy can write to them, so no program reads a session", detail)
+	case c.linked == 1:
+		c.errorf("unsafe", c.linkedName, "Find the other name (find / -xdev -samefile FILE), and remove one of the two", "it has more than one hard link, so that somebody else may write to it; no program reads it")
+	case c.linkedLocks == 1:
+		c.errorf("locks", c.linkedName, "Stop the programs, remove it, and start them: it is made anew", "it has more than one hard link: who has the other name can hold the lock")
 	}
 }
 

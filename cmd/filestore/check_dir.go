@@ -177,7 +177,8 @@ func (c *checker) lockFile(root *os.Root, name string) {
 		c.errorf("locks", shown, "Remove it: it is made anew", "it is %s: a 64th of the sessions cannot be written", kindOf(fi))
 		return
 	case links(fi) > 1:
-		c.errorf("locks", shown, "Stop the programs, remove it, and start them: it is made anew", "it has %d hard links: who has the other name can hold the lock", links(fi))
+		c.linkedLocks++
+		c.linkedName = shown
 	case fi.Size() > 0:
 		c.note("locks", shown, "Nothing to do; programs do not read it", "it holds %s, and a lock file holds nothing", size(fi.Size()))
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
+	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/interop"
 )
 
@@ -473,5 +474,42 @@ func TestShowDeep(t *testing.T) {
 	r := command(t, "", "show", "deep", "--dir", dir)
 	if r.code != 0 || len(r.out) > 30_000 {
 		t.Errorf("show = %d, %d bytes, %s", r.code, len(r.out), r.stderr)
+	}
+}
+
+// A copy by hard links is one finding, which says what it is, and not one for each file.
+func TestCheckLinkedCopy(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sessions")
+	s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := range 20 {
+		if err := s.Set(t.Context(), fmt.Sprint("session-number-", i), new(filestore.Session)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("cp", "-al", dir, dir+".copy").CombinedOutput(); err != nil {
+		interop.Skip(t, fmt.Sprintf("cp -al: %v %s", err, out))
+	}
+	findings, code := checked(t, dir)
+	n := 0
+	for _, f := range findings {
+		if f.Severity == severityError {
+			n++
+			if !strings.Contains(f.Detail, "20 sessions and 64 lock files") || !strings.Contains(f.Detail, "cp -al") || !strings.Contains(f.Advice, "cp -a,") {
+				t.Errorf("%+v", f)
+			}
+		}
+	}
+	if n != 1 || code != exitWrong {
+		t.Errorf("%d errors, exit code %d", n, code)
+	}
+	if err := os.RemoveAll(dir + ".copy"); err != nil {
+		t.Fatal(err)
+	}
+	if findings, code := checked(t, dir); code != exitDone {
+		t.Errorf("once the copy is removed: %+v", findings)
 	}
 }
