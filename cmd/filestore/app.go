@@ -60,7 +60,10 @@ func wrong(format string, args ...any) error {
 }
 
 // open opens the store: to read it unless write, so that nothing in the directory changes.
-func (a *app) open(write bool) (*filestore.Store, error) {
+func (a *app) open(write bool) (*filestore.Store, error) { return a.openMode(write, 0) }
+
+// openMode is open, with the mode of the files written.
+func (a *app) openMode(write bool, mode fs.FileMode) (*filestore.Store, error) {
 	codec, err := a.codec()
 	if err != nil {
 		return nil, err
@@ -70,7 +73,7 @@ func (a *app) open(write bool) (*filestore.Store, error) {
 	}
 	s, err := filestore.Open(a.dir, &filestore.Options{
 		TTL: a.ttl, Extension: a.ext, ReadOnly: !write, ReapInterval: -1, CacheSize: -1,
-		MaxSize: maxSize, Codec: codec, Logger: slog.New(slog.DiscardHandler),
+		MaxSize: maxSize, Codec: codec, Mode: mode, Logger: slog.New(slog.DiscardHandler),
 	})
 	return s, readOnlyHere(err)
 }

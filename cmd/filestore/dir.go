@@ -283,6 +283,15 @@ func (r *reader) safe(fi fs.FileInfo) error {
 	return nil
 }
 
+// mode returns the mode of a session's file, which what replaces it is to have, so far as the store
+// writes such; 0, the store's own, if there is none.
+func mode(root *os.Root, name string) fs.FileMode {
+	if fi, err := root.Lstat(name); err == nil && fi.Mode().IsRegular() && hasModes {
+		return fi.Mode().Perm() | 0o600
+	}
+	return 0
+}
+
 // decode makes the session of a file's bytes, and dates it as the store does.
 func (r *reader) decode(e *entry, data []byte) (err error) {
 	if r.codec != nil {

@@ -110,7 +110,8 @@ A session keeps its members byte for byte, and its last access, so that it ends 
 ended. One whose __lastAccess is missing or no time counts as accessed now. Expired sessions are
 skipped, by --ttl where they have no maxAge of their own: give it as the programs have it. Where the
 id is taken by a live session, or by a file that cannot be read, that stays, unless --overwrite is
-given. A bad line is named by its number and passed over; the exit code is then 1.
+given. A file that is replaced keeps its mode, others get 0600. A bad line is named by its number and
+passed over; the exit code is then 1.
 
 Lines may have up to 16 MiB. The last lines of an import that was interrupted are missing; do it again.`
 
@@ -144,8 +145,9 @@ func (a *app) importCommand() *cobra.Command {
 // and its flushes, which would date them anew: but a Codec has the last word on what a file holds.
 type importer struct {
 	a         *app
-	store     *filestore.Store
-	codec     filestore.Codec // nil: plain
+	root      *os.Root
+	stores    map[fs.FileMode]*filestore.Store // by the mode that they give to files
+	codec     filestore.Codec                  // nil: plain
 	overwrite bool
 
 	doc []byte // what Encode is to write; nil: what the store says
@@ -182,15 +184,19 @@ func (a *app) importFrom(ctx context.Context, in io.Reader, overwrite bool) erro
 	if fi, err := os.Stat(a.dir); err != nil || !fi.IsDir() { // as for open
 		return a.noDir(err)
 	}
-	m := &importer{a: a, codec: codec, overwrite: overwrite}
-	m.store, err = filestore.Open(a.dir, &filestore.Options{
-		TTL: a.ttl, Extension: a.ext, ReapInterval: -1, CacheSize: -1,
-		MaxSize: maxSize, Codec: m, Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
+	m := &importer{a: a, codec: codec, overwrite: overwrite, stores: make(map[fs.FileMode]*filestore.Store)}
+	if m.root, err = os.OpenRoot(a.dir); err != nil {
+		return a.noDir(err)
+	}
+	defer m.root.Close()
+	defer func() {
+		for _, s := range m.stores {
+			s.Close()
+		}
+	}()
+	if _, err := m.store(0); err != nil { // before the first line is read
 		return readOnlyHere(err)
 	}
-	defer m.store.Close()
 	err = m.lines(ctx, in)
 	if printErr := m.report(); err == nil {
 		err = printErr
@@ -199,6 +205,20 @@ func (a *app) importFrom(ctx context.Context, in io.Reader, overwrite bool) erro
 		err = wrong("%s bad", plural(m.Bad, "line"))
 	}
 	return err
+}
+
+// store returns the store whose files have the mode.
+func (m *importer) store(mode fs.FileMode) (s *filestore.Store, err error) {
+	if s = m.stores[mode]; s == nil {
+		s, err = filestore.Open(m.a.dir, &filestore.Options{
+			TTL: m.a.ttl, Extension: m.a.ext, ReapInterval: -1, CacheSize: -1,
+			MaxSize: maxSize, Codec: m, Logger: slog.New(slog.DiscardHandler), Mode: mode,
+		})
+		if err == nil {
+			m.stores[mode] = s
+		}
+	}
+	return s, err
 }
 
 // A textLine is one line of the input, or why it is none.
@@ -334,10 +354,14 @@ func (m *importer) put(ctx context.Context, id string, doc []byte, sess *filesto
 		m.doc = doc
 		defer func() { m.doc = nil }()
 	}
-	if m.overwrite {
-		return m.store.Set(ctx, id, sess)
+	s, err := m.store(mode(m.root, id+m.a.ext)) // what it replaces may be a session that has expired
+	if err != nil {
+		return err
 	}
-	return m.store.Create(ctx, id, sess)
+	if m.overwrite {
+		return s.Set(ctx, id, sess)
+	}
+	return s.Create(ctx, id, sess)
 }
 
 func (m *importer) report() error {

@@ -98,7 +98,8 @@ func (a *app) setCommand() *cobra.Command {
 		Use:   "set ID KEY JSON",
 		Short: "Change one member of a session",
 		Long: `set gives the member KEY of a session the value JSON, whether or not it has one, under the session's
-lock. KEY is a name, not a path. "cookie" and "__lastAccess" are the store's own and are refused.
+lock. KEY is a name, not a path. "cookie" and "__lastAccess" are the store's own and are refused. The file
+keeps its mode.
 
 ` + accessHelp,
 		Example: `  filestore set 2o7sOpgM role '"guest"'
@@ -155,7 +156,7 @@ func (a *app) change(ctx context.Context, arg, key string, fn func(*filestore.Se
 	if err != nil {
 		return err
 	}
-	s, err := a.open(true)
+	s, err := a.openMode(true, mode(r.root, id+a.ext))
 	if err != nil {
 		return err
 	}
