@@ -44,6 +44,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/sessionfilestore/filestore"
@@ -67,6 +68,14 @@ type Codec struct {
 	// change the session in one, and make one of any session whose old one he knows.
 	Legacy bool
 
+	*hidden
+}
+
+// What is hidden stands behind two pointers: as an unexported field of something else fmt prints a Codec
+// without its Format method, and follows one pointer, with a verb that is wrong for pointers.
+type hidden struct{ *inner }
+
+type inner struct {
 	secrets []string
 	keys    *keyring
 }
@@ -75,11 +84,11 @@ type Codec struct {
 // secret, put the new one first, and keep the old one until its sessions have ended. Without a
 // secret, or with an empty one, Encode and Decode fail.
 func New(secrets ...string) *Codec {
-	return &Codec{secrets: append([]string(nil), secrets...), keys: newKeyring()}
+	return &Codec{hidden: &hidden{&inner{slices.Clone(secrets), newKeyring()}}}
 }
 
 // Format prints no secrets, whatever the verb.
-func (c *Codec) Format(f fmt.State, _ rune) { io.WriteString(f, "kruptein.Codec") }
+func (c Codec) Format(f fmt.State, _ rune) { io.WriteString(f, "kruptein.Codec") }
 
 // hashes are those whose name may stand in hashing, best guess first.
 var hashes = []struct {
@@ -122,6 +131,9 @@ var algorithms = map[string]cipherOf{
 
 // check returns what the fields say.
 func (c *Codec) check() (algo cipherOf, hashing int, enc encoding, err error) {
+	if c.hidden == nil || len(c.secrets) == 0 {
+		return algo, 0, nil, errors.New("kruptein: no secret")
+	}
 	for _, s := range c.secrets {
 		if s == "" {
 			err = errors.New("kruptein: an empty secret")
@@ -146,9 +158,6 @@ func (c *Codec) check() (algo cipherOf, hashing int, enc encoding, err error) {
 // Encode encrypts doc. It fails where the Codec has no secret or a field has an unknown value.
 func (c *Codec) Encode(id string, doc []byte) ([]byte, error) {
 	algo, hashing, enc, err := c.check()
-	if err == nil && len(c.secrets) == 0 {
-		err = errors.New("kruptein: no secret")
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -206,9 +215,6 @@ func sum(h func() hash.Hash, key []byte, text string) []byte {
 // vector shows only where no session comes out.) It derives at most four keys per secret, one of them
 // with scrypt, and none again for the same bad file, of which it remembers 10,000.
 func (c *Codec) Decode(id string, file []byte) ([]byte, error) {
-	if len(c.secrets) == 0 {
-		return nil, errors.New("kruptein: no secret")
-	}
 	if _, _, _, err := c.check(); err != nil {
 		return nil, err
 	}

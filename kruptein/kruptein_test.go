@@ -388,6 +388,41 @@ func TestNonces(t *testing.T) {
 // Nothing that a Codec holds is printed.
 func TestPrint(t *testing.T) {
 	c := kruptein.New(secret)
+	if _, err := c.Encode("id", []byte("{}")); err != nil { // so that it holds a key too
+		t.Fatal(err)
+	}
+	copied := *c
+	copied.PBKDF2 = true
+	held := struct {
+		Value   kruptein.Codec
+		Pointer *kruptein.Codec
+		value   kruptein.Codec
+		pointer *kruptein.Codec
+		codec   filestore.Codec
+		options filestore.Options
+	}{*c, c, *c, c, c, filestore.Options{Codec: c}}
+	store, err := filestore.Open(t.TempDir(), &filestore.Options{Codec: c, ReapInterval: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for what, v := range map[string]any{"value": *c, "copy": copied, "slice": []kruptein.Codec{*c}, "map": map[string]kruptein.Codec{"c": *c}, "struct": held, "pointer to one": &held,
+		"Options": filestore.Options{Codec: c}, "Store": store, "pointers": []*kruptein.Codec{c}, "zero": kruptein.Codec{}, "nil": (*kruptein.Codec)(nil)} {
+		var out strings.Builder
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
+		slog.New(slog.NewTextHandler(&out, nil)).Info("codec", "v", v)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("codec", "v", v)
+		for _, hidden := range []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), fmt.Sprint([]byte(secret))} {
+			if strings.Contains(out.String(), hidden) {
+				t.Errorf("a %s prints the secret: %s", what, out.String())
+			}
+		}
+	}
+	if file, err := copied.Encode("id", []byte(`{"cookie":{}}`)); err != nil || decode(t, c, "id", file) != `{"cookie":{}}` {
+		t.Errorf("a copy encodes as %q, %v", file, err)
+	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
 		if s := fmt.Sprintf(verb, c); s != "kruptein.Codec" {
 			t.Errorf("%s prints %q", verb, s)

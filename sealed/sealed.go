@@ -61,7 +61,12 @@ const KeySize = 32
 
 // A Codec is a [filestore.Codec]. Make one with New. It is safe for concurrent use. A random nonce
 // of 24 bytes is new for any number of files.
-type Codec struct {
+type Codec struct{ *hidden }
+
+// What is hidden stands behind two pointers, of which aead's is one: as an unexported field of something
+// else fmt prints a Codec without its Format method, and follows one pointer, with a verb that is wrong
+// for pointers.
+type hidden struct {
 	keys []key // the first encrypts
 }
 
@@ -80,7 +85,7 @@ func New(keys ...[]byte) (*Codec, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("sealed: no key")
 	}
-	c := new(Codec)
+	c := &Codec{new(hidden)}
 	for _, secret := range keys {
 		if len(secret) != KeySize {
 			return nil, fmt.Errorf("sealed: a key of %d bytes, want %d", len(secret), KeySize)
@@ -118,11 +123,11 @@ func KeyFromPassphrase(passphrase, salt string) ([]byte, error) {
 }
 
 // Format prints no keys, whatever the verb.
-func (c *Codec) Format(f fmt.State, _ rune) { io.WriteString(f, "sealed.Codec") }
+func (c Codec) Format(f fmt.State, _ rune) { io.WriteString(f, "sealed.Codec") }
 
 // Encode encrypts doc for the session id.
 func (c *Codec) Encode(id string, doc []byte) ([]byte, error) {
-	if len(c.keys) == 0 {
+	if c.hidden == nil {
 		return nil, errors.New("sealed: no key") // not made with New
 	}
 	k := c.keys[0]
@@ -142,6 +147,9 @@ var (
 
 // Decode decrypts the file of the session id. Every failure is a [filestore.ErrDecrypt].
 func (c *Codec) Decode(id string, file []byte) ([]byte, error) {
+	if c.hidden == nil {
+		return nil, errNotSealed
+	}
 	for _, k := range c.keys {
 		text, ok := bytes.CutPrefix(file, k.prefix)
 		if !ok {

@@ -3,7 +3,9 @@ package sealed_test
 import (
 	"bytes"
 	"context"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -156,6 +158,39 @@ func TestNew(t *testing.T) {
 	refused(t, new(sealed.Codec), "id", []byte(doc), "no key")
 	key := []byte("a key that must never be printed")
 	c := newCodec(t, key)
+	held := struct {
+		Value   sealed.Codec
+		value   sealed.Codec
+		pointer *sealed.Codec
+		codec   filestore.Codec
+		options filestore.Options
+	}{*c, *c, c, c, filestore.Options{Codec: c}}
+	for what, v := range map[string]any{"value": *c, "slice": []sealed.Codec{*c}, "struct": held, "pointer to one": &held,
+		"Options": filestore.Options{Codec: c}, "zero": sealed.Codec{}, "nil": (*sealed.Codec)(nil)} {
+		var out strings.Builder
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
+		slog.New(slog.NewTextHandler(&out, nil)).Info("codec", "v", v)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("codec", "v", v)
+		own, err := hkdf.Expand(sha256.New, key, "filestore sealed 1 cipher", sealed.KeySize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, hidden := range [][]byte{key, own} {
+			for _, text := range []string{string(hidden), fmt.Sprintf("%x", hidden), fmt.Sprintf("%X", hidden), strings.Trim(fmt.Sprint(hidden), "[]")} {
+				if strings.Contains(out.String(), text) {
+					t.Errorf("a %s prints the key: %s", what, out.String())
+				}
+			}
+		}
+	}
+	copied := *c
+	if file, err := copied.Encode("id", []byte("x")); err != nil {
+		t.Errorf("Encode of a copy = %v", err)
+	} else if doc, err := c.Decode("id", file); string(doc) != "x" {
+		t.Errorf("Decode = %q, %v", doc, err)
+	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
 		if s := fmt.Sprintf(verb, c); s != "sealed.Codec" {
 			t.Errorf("%s prints %q", verb, s)
