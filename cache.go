@@ -96,7 +96,7 @@ func (s *place) forget(ctx context.Context) {
 // document returns the decoded file of a session, also of one that has expired or is larger than
 // Options.MaxSize: see judge. It needs no lock. A cached one is served only
 // after a look at the file; keep says whether to cache one that is read.
-func (s *place) document(k key, keep bool) (*document, error) {
+func (s *place) document(ctx context.Context, k key, keep bool) (*document, error) {
 	// A name that is replaced between two looks is looked at again. To lose a hundred times in a row
 	// takes no busy session but an attack.
 	for i := range 100 {
@@ -116,7 +116,7 @@ func (s *place) document(k key, keep bool) (*document, error) {
 		if !m.regular { // not even opened: that may act on a device
 			return nil, errNotRegular
 		}
-		d, saving, err := s.read(k, time.Now())
+		d, saving, err := s.read(ctx, k, time.Now())
 		if err == errReplaced {
 			continue
 		}
@@ -133,7 +133,7 @@ func (s *place) document(k key, keep bool) (*document, error) {
 }
 
 // read reads and decodes a session's file.
-func (s *place) read(k key, now time.Time) (d *document, saving bool, err error) {
+func (s *place) read(ctx context.Context, k key, now time.Time) (d *document, saving bool, err error) {
 	limit := max(s.opts.MaxSize, maxRead)
 	data, m, err := s.dir.read(k.name, limit)
 	if err != nil {
@@ -147,10 +147,7 @@ func (s *place) read(k key, now time.Time) (d *document, saving bool, err error)
 			return nil, true, errReplaced
 		}
 	}
-	if s.opts.Codec != nil {
-		data, err = s.opts.Codec.Decode(k.id, data)
-	}
-	if err == nil {
+	if data, err = s.decoded(ctx, k.id, data); err == nil {
 		d, err = decode(data)
 	}
 	if err != nil {

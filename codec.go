@@ -3,6 +3,7 @@ package filestore
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -58,10 +59,57 @@ type Cookie struct {
 // A Codec stands between the JSON of a session and the bytes of its file. Packages kruptein and
 // sealed have some that encrypt. Decode must refuse, with an ErrDecrypt, what Encode did not make;
 // other errors are taken for a failure that may pass. Both may be called concurrently, must not keep
-// their arguments, and must put neither the id nor session data in errors.
+// their arguments, and must put neither the id nor session data in errors. If they can wait, see
+// ContextCodec.
 type Codec interface {
 	Encode(id string, doc []byte) ([]byte, error)
 	Decode(id string, file []byte) ([]byte, error)
+}
+
+// A ContextCodec is a Codec whose work can wait, as package kruptein's does for the keys of others. A
+// Store calls these methods where its Codec has them. ctx is the operation's, and ends at the latest
+// with the Store; what ends for it must return its error, and no ErrDecrypt: the file may be sound.
+type ContextCodec interface {
+	Codec
+	EncodeContext(ctx context.Context, id string, doc []byte) ([]byte, error)
+	DecodeContext(ctx context.Context, id string, file []byte) ([]byte, error)
+}
+
+// encoded and decoded are what the Codec makes of a session's JSON and of its file.
+func (s *Store) encoded(ctx context.Context, id string, doc []byte) ([]byte, error) {
+	switch c := s.opts.Codec.(type) {
+	case nil:
+		return doc, nil
+	case ContextCodec:
+		ctx, cancel := s.untilClose(ctx)
+		defer cancel()
+		file, err := c.EncodeContext(ctx, id, doc)
+		return file, s.closedOr(err)
+	default:
+		return c.Encode(id, doc)
+	}
+}
+
+func (s *Store) decoded(ctx context.Context, id string, file []byte) ([]byte, error) {
+	switch c := s.opts.Codec.(type) {
+	case nil:
+		return file, nil
+	case ContextCodec:
+		ctx, cancel := s.untilClose(ctx)
+		defer cancel()
+		doc, err := c.DecodeContext(ctx, id, file)
+		return doc, s.closedOr(err)
+	default:
+		return c.Decode(id, file)
+	}
+}
+
+// closedOr is err, unless it is that Close has ended a wait.
+func (s *Store) closedOr(err error) error {
+	if errors.Is(err, context.Canceled) && s.done.Err() != nil {
+		return ErrClosed
+	}
+	return err
 }
 
 const (

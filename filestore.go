@@ -492,7 +492,7 @@ func (s *Store) do(ctx context.Context, op, id string, fn func(p *place, k key) 
 // stays in each case.
 func (s *Store) Get(ctx context.Context, id string) (sess *Session, err error) {
 	err = s.do(ctx, "get", id, func(p *place, k key) error {
-		sess, err = p.load(k, true)
+		sess, err = p.load(ctx, k, true)
 		return err
 	})
 	return sess, err
@@ -516,7 +516,7 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 		if sess != nil && sess.from != nil && sess.from.file == k.name { // as Get returned it
 			old = sess.from
 		}
-		data, stamp, err := p.encode(k.id, sess, old) // what has no JSON form fails before anything is touched
+		data, stamp, err := p.encode(ctx, k.id, sess, old) // what has no JSON form fails before anything is touched
 		if err != nil {
 			return err
 		}
@@ -526,7 +526,7 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 		}
 		defer st.unlock()
 		if op == "create" {
-			_, err := p.load(k, true)
+			_, err := p.load(ctx, k, true)
 			if err == nil || noSession(err) && !errors.Is(err, ErrNotFound) {
 				return fs.ErrExist
 			}
@@ -544,7 +544,7 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
 // ErrNotFound if the session is gone or has expired: Touch never brings one back.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 	return s.do(ctx, "touch", id, func(p *place, k key) error {
-		d, err := p.document(k, true)
+		d, err := p.document(ctx, k, true)
 		if err != nil {
 			return err
 		}
@@ -605,7 +605,7 @@ func (s *place) update(ctx context.Context, k key, fn func(*Session) error) erro
 		return err
 	}
 	defer st.unlock()
-	sess, err := s.load(k, true)
+	sess, err := s.load(ctx, k, true)
 	if err != nil {
 		return err
 	}
@@ -613,7 +613,7 @@ func (s *place) update(ctx context.Context, k key, fn func(*Session) error) erro
 	if err := fn(sess); err != nil {
 		return err
 	}
-	data, stamp, err := s.encode(k.id, sess, old)
+	data, stamp, err := s.encode(ctx, k.id, sess, old)
 	if err != nil {
 		return err
 	}
@@ -637,14 +637,14 @@ func (s *Store) Destroy(ctx context.Context, id string) error {
 }
 
 // encode returns the bytes of the file for sess, accessed now, and its mtime; old may be nil.
-func (s *place) encode(id string, sess *Session, old *document) (data []byte, stamp time.Time, err error) {
+func (s *place) encode(ctx context.Context, id string, sess *Session, old *document) (data []byte, stamp time.Time, err error) {
 	if sess == nil {
 		return nil, stamp, errors.New("nil session")
 	}
 	now := *sess
 	now.LastAccess = time.Now().Truncate(time.Millisecond)
-	if data, err = now.MarshalJSON(); err == nil && s.opts.Codec != nil {
-		data, err = s.opts.Codec.Encode(id, data)
+	if data, err = now.MarshalJSON(); err == nil {
+		data, err = s.encoded(ctx, id, data)
 	}
 	if err == nil && int64(len(data)) > s.opts.MaxSize {
 		err = fmt.Errorf("%w: %d bytes", ErrTooLarge, len(data))
@@ -779,8 +779,8 @@ func (s *place) stat(name string) (meta, error) {
 var errFolded error = &sentinel{"differs from another session's id by case only", ErrInvalidID}
 
 // load returns a session of the caller's own; keep as for document. It needs no lock.
-func (s *place) load(k key, keep bool) (*Session, error) {
-	d, err := s.document(k, keep)
+func (s *place) load(ctx context.Context, k key, keep bool) (*Session, error) {
+	d, err := s.document(ctx, k, keep)
 	if err != nil {
 		return nil, err
 	}

@@ -122,7 +122,7 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 			if err != nil {
 				continue // keys will say so
 			}
-			sess, err := p.load(k, false) // a scan must not empty the cache
+			sess, err := p.load(ctx, k, false) // a scan must not empty the cache
 			p.ops.Done()
 			if !noSession(err) && !yield(Entry{k.id, sess}, wrap("all", k.id, err)) {
 				return
@@ -171,7 +171,7 @@ func (s *place) clear(ctx context.Context) error {
 		if oneErr == nil && !stuck[st] {
 			_, oneErr = s.removeIf(own, k, nil, true)
 			stuck[st] = errors.Is(oneErr, ErrLockTimeout)
-			oneErr = wrap("clear", k.id, oneErr)
+			oneErr = wrap("clear", k.id, s.closedOr(oneErr))
 		}
 		err = cmp.Or(err, oneErr)
 	}
@@ -189,7 +189,7 @@ func (s *place) removeIf(ctx context.Context, k key, d *document, any bool) (rem
 	defer st.unlock()
 	m, err := s.stat(k.name)
 	if d == nil || !d.settled || err != nil || m.version != d.version {
-		d, err = s.document(k, false)
+		d, err = s.document(ctx, k, false)
 	}
 	if err == nil && (any || errors.Is(s.judge(d, new(Session)), ErrExpired) && !ahead(d.version)) {
 		err = s.remove(st, k)

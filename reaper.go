@@ -175,7 +175,7 @@ func (s *place) visit(ctx context.Context, p *pass, k key) {
 // reapOne removes a session if it has expired. It looks twice, the second time under the lock:
 // a session that is renewed in between must stay.
 func (s *place) reapOne(ctx context.Context, k key) (removed bool, err error) {
-	d, err := s.document(k, false)
+	d, err := s.document(ctx, k, false)
 	if err != nil {
 		return false, err
 	}

@@ -1,17 +1,21 @@
 package kruptein
 
 import (
+	"context"
 	"crypto/sha512"
 	"encoding/asn1"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sessionfilestore/filestore"
 )
@@ -148,7 +152,10 @@ func TestDerivesOnce(t *testing.T) {
 	yes := func(*[maxKey]byte) bool { return true }
 	no := func(*[maxKey]byte) bool { return false }
 	read := func(salt byte, file string, fits func(*[maxKey]byte) bool, secrets ...string) bool {
-		_, ok := k.reading([saltSize]byte{salt}, []byte(file), secrets, tries, fits)
+		_, ok, err := k.reading(context.Background(), [saltSize]byte{salt}, []byte(file), secrets, tries, fits)
+		if err != nil {
+			t.Error(err)
+		}
 		return ok
 	}
 	herd := func(salt byte, fits func(*[maxKey]byte) bool) {
@@ -177,10 +184,134 @@ func TestDerivesOnce(t *testing.T) {
 		t.Error("a bad file with a known salt had keys derived")
 	}
 	// Nobody waits for a turn who needs no key.
-	k.deriving[1%len(k.deriving)].Lock()
-	k.deriving[0].TryLock()
+	busy(k)
 	if !read(1, "third", yes, "secret") || read(2, "\x02", no, "another", "secret") {
 		t.Error("known files are not known")
+	}
+}
+
+// busy lets others derive all the time.
+func busy(k *keyring) (end func()) {
+	for _, turn := range k.deriving {
+		turn <- struct{}{}
+	}
+	k.renewing <- struct{}{}
+	return func() {
+		for _, turn := range k.deriving {
+			turn.leave()
+		}
+		k.renewing.leave()
+	}
+}
+
+// Who waits for a turn waits no longer than his caller; that says nothing of the file.
+func TestWaitEndsWithContext(t *testing.T) {
+	const doc = `{"cookie":{},"n":1}`
+	file, err := New("secret").Encode("id", []byte(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := New("secret")
+	end := busy(c.keys)
+	start := time.Now()
+	for name, call := range map[string]func(ctx context.Context) error{
+		"Encode": func(ctx context.Context) error { _, err := c.EncodeContext(ctx, "id", []byte(doc)); return err },
+		"Decode": func(ctx context.Context) error { _, err := c.DecodeContext(ctx, "id", file); return err },
+	} {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, filestore.ErrDecrypt) {
+			t.Errorf("%s past its deadline = %v", name, err)
+		}
+		cancel()
+	}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("waited %v", d)
+	}
+	end()
+	if got, err := c.Decode("id", file); err != nil || string(got) != doc {
+		t.Errorf("Decode later = %q, %v", got, err)
+	}
+}
+
+// Nothing more is derived for who has gone, and his file is not taken for a bad one.
+func TestDerivesForSomebody(t *testing.T) {
+	k := newKeyring()
+	ctx, cancel := context.WithCancel(context.Background())
+	tries := func(secret string) []try { return []try{{secret, true, 0}, {secret, true, 1}} }
+	tried := 0
+	_, ok, err := k.reading(ctx, [saltSize]byte{1}, []byte("file"), []string{"a", "b"}, tries, func(*[maxKey]byte) bool {
+		tried++
+		cancel()
+		return false
+	})
+	if ok || err != context.Canceled || tried != 1 {
+		t.Errorf("%v, %v after %d derivations, want 1", ok, err, tried)
+	}
+	if _, ok, err := k.reading(context.Background(), [saltSize]byte{1}, []byte("file"), []string{"a"}, tries, func(*[maxKey]byte) bool { return true }); !ok || err != nil {
+		t.Errorf("later %v, %v", ok, err)
+	}
+}
+
+// A Store's operations hand their contexts on, and its Close ends the waits.
+func TestWaitEndsWithClose(t *testing.T) {
+	dir := t.TempDir()
+	file, err := New("secret").Encode("id", []byte(fmt.Sprintf(`{"cookie":{},"__lastAccess":%d}`, time.Now().UnixMilli())))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "id.json"), file, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := New("secret")
+	s, err := filestore.Open(dir, &filestore.Options{Codec: c, ReapInterval: -1, NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := busy(c.keys)
+	calls := map[string]func(ctx context.Context) error{
+		"Get":   func(ctx context.Context) error { _, err := s.Get(ctx, "id"); return err },
+		"Touch": func(ctx context.Context) error { return s.Touch(ctx, "id", nil) },
+		"Update": func(ctx context.Context) error {
+			return s.Update(ctx, "id", func(*filestore.Session) error { return nil })
+		},
+		"Set":    func(ctx context.Context) error { return s.Set(ctx, "new", new(filestore.Session)) },
+		"Create": func(ctx context.Context) error { return s.Create(ctx, "new", new(filestore.Session)) },
+		"Len":    func(ctx context.Context) error { _, err := s.Len(ctx); return err },
+		"Reap":   func(ctx context.Context) error { _, err := s.Reap(ctx); return err },
+		"Clear":  func(ctx context.Context) error { return s.Clear(ctx) },
+	}
+	for name, call := range calls {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, filestore.ErrDecrypt) {
+			t.Errorf("%s past its deadline = %v", name, err)
+		}
+		cancel()
+	}
+	results := make(chan error, len(calls))
+	for name, call := range calls {
+		go func() {
+			err := call(context.Background())
+			if !errors.Is(err, filestore.ErrClosed) {
+				err = fmt.Errorf("%s ended by Close = %w", name, err)
+			} else {
+				err = nil
+			}
+			results <- err
+		}()
+	}
+	time.Sleep(50 * time.Millisecond)
+	start := time.Now()
+	if err := s.Close(); err != nil || time.Since(start) > 2*time.Second {
+		t.Errorf("Close = %v after %v", err, time.Since(start))
+	}
+	for range calls {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	end()
+	if got, err := os.ReadFile(filepath.Join(dir, "id.json")); err != nil || string(got) != string(file) {
+		t.Errorf("the file is now %q, %v", got, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package kruptein
 
 import (
+	"context"
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
@@ -42,9 +43,9 @@ type keyring struct {
 
 	// A derivation holds the one that its salt falls to: those of one salt wait for the first, as after
 	// a restart many files have one, and there are not many at once.
-	deriving []sync.Mutex
+	deriving []turn
 
-	renewing sync.Mutex // held while the salt for new files is renewed
+	renewing turn // held while the salt for new files is renewed
 	salt     [saltSize]byte
 	key      [maxKey]byte
 	made     try
@@ -58,8 +59,27 @@ type slot struct {
 	secret string
 }
 
+// A turn is a lock that can be waited for with a context.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) leave() { <-t }
+
 func newKeyring() *keyring {
-	k := &keyring{deriving: make([]sync.Mutex, runtime.GOMAXPROCS(0)), refused: make(map[[sha256.Size]byte]struct{})}
+	k := &keyring{renewing: newTurn(), refused: make(map[[sha256.Size]byte]struct{})}
+	for range runtime.GOMAXPROCS(0) {
+		k.deriving = append(k.deriving, newTurn())
+	}
 	// The one error is of a size below 1.
 	k.keys, _ = simplelru.NewLRU(maxKeys, func(_ slot, key *[maxKey]byte) { clear(key[:]) })
 	return k
@@ -95,25 +115,30 @@ func (k *keyring) remember(s slot, key [maxKey]byte) {
 // reading returns the key for salt that fits, from memory or out of the tries with each secret. Only
 // keys that have fitted are remembered: hostile files drive none out, and with a secret whose key is
 // known no other is derived. A file that none fits is remembered too, lest each look at it cost as
-// much as the first.
-func (k *keyring) reading(salt [saltSize]byte, file []byte, secrets []string, tries func(secret string) []try, fits func(*[maxKey]byte) bool) (key [maxKey]byte, ok bool) {
+// much as the first. Its error is ctx's, which ends the wait, and stops before the next derivation.
+func (k *keyring) reading(ctx context.Context, salt [saltSize]byte, file []byte, secrets []string, tries func(secret string) []try, fits func(*[maxKey]byte) bool) (key [maxKey]byte, ok bool, err error) {
 	key, untried, ok := k.recall(salt, secrets, fits)
 	if ok || len(untried) == 0 {
-		return key, ok
+		return key, ok, nil
 	}
 	digest := sha256.Sum256(file)
 	if k.isRefused(digest) {
-		return key, false
+		return key, false, nil
 	}
-	turn := &k.deriving[int(salt[0])%len(k.deriving)]
-	turn.Lock()
-	defer turn.Unlock()
+	turn := k.deriving[int(salt[0])%len(k.deriving)]
+	if err := turn.take(ctx); err != nil {
+		return key, false, err
+	}
+	defer turn.leave()
 	key, untried, ok = k.recall(salt, secrets, fits) // whoever had the turn may have found it
 	if ok || k.isRefused(digest) {
-		return key, ok
+		return key, ok, nil
 	}
 	for _, secret := range untried {
 		for _, t := range tries(secret) {
+			if err := ctx.Err(); err != nil {
+				return key, false, err
+			}
 			derived, err := t.derive(salt[:])
 			if err != nil {
 				continue
@@ -122,12 +147,12 @@ func (k *keyring) reading(salt [saltSize]byte, file []byte, secrets []string, tr
 			clear(derived)
 			if fits(&key) {
 				k.remember(slot{salt, secret}, key)
-				return key, true
+				return key, true, nil
 			}
 		}
 	}
 	k.refuse(digest)
-	return key, false
+	return key, false, nil
 }
 
 func (k *keyring) isRefused(digest [sha256.Size]byte) bool {
@@ -150,9 +175,11 @@ func (k *keyring) refuse(digest [sha256.Size]byte) {
 }
 
 // writing returns a salt and its key for one new file.
-func (k *keyring) writing(t try) (salt [saltSize]byte, key [maxKey]byte, err error) {
-	k.renewing.Lock()
-	defer k.renewing.Unlock()
+func (k *keyring) writing(ctx context.Context, t try) (salt [saltSize]byte, key [maxKey]byte, err error) {
+	if err := k.renewing.take(ctx); err != nil {
+		return salt, key, err
+	}
+	defer k.renewing.leave()
 	if k.left == 0 || k.made != t {
 		rand.Read(k.salt[:]) // never fails
 		derived, err := t.derive(k.salt[:])

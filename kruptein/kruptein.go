@@ -25,13 +25,14 @@
 // 16 MiB with scrypt. Node does so in every get and every set, as each file has a salt of its own. A
 // Codec takes one salt for 100,000 files, and remembers the keys of the 10,000 salts last used, some
 // 5 MB. To read it derives at most as many keys at once as there are processors, and a read whose key is
-// new waits for its turn, which no context ends: after a start on many files of Node's the first of
+// new waits for its turn, or until its context ends: after a start on many files of Node's the first of
 // them take seconds. A key that it forgets is overwritten, as far as Go lets it be; whoever can read
 // the memory of the process finds the secrets there in any case.
 package kruptein
 
 import (
 	"bytes"
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
@@ -157,12 +158,17 @@ func (c *Codec) check() (algo cipherOf, hashing int, enc encoding, err error) {
 
 // Encode encrypts doc. It fails where the Codec has no secret or a field has an unknown value.
 func (c *Codec) Encode(id string, doc []byte) ([]byte, error) {
+	return c.EncodeContext(context.Background(), id, doc)
+}
+
+// EncodeContext is Encode; ctx ends its wait for a key that somebody else derives.
+func (c *Codec) EncodeContext(ctx context.Context, id string, doc []byte) ([]byte, error) {
 	algo, hashing, enc, err := c.check()
 	if err != nil {
 		return nil, err
 	}
 	h := hashes[hashing]
-	salt, key, err := c.keys.writing(try{c.secrets[0], c.PBKDF2, hashing})
+	salt, key, err := c.keys.writing(ctx, try{c.secrets[0], c.PBKDF2, hashing})
 	if err != nil {
 		return nil, err
 	}
@@ -215,6 +221,13 @@ func sum(h func() hash.Hash, key []byte, text string) []byte {
 // vector shows only where no session comes out.) It derives at most four keys per secret, one of them
 // with scrypt, and none again for the same bad file, of which it remembers 10,000.
 func (c *Codec) Decode(id string, file []byte) ([]byte, error) {
+	return c.DecodeContext(context.Background(), id, file)
+}
+
+// DecodeContext is Decode, but for an error of ctx, which ends its wait for a turn to derive the key and is
+// no ErrDecrypt: nothing is known of the file. A derivation that has begun goes on to its end, for whoever
+// comes next.
+func (c *Codec) DecodeContext(ctx context.Context, id string, file []byte) ([]byte, error) {
 	if _, _, _, err := c.check(); err != nil {
 		return nil, err
 	}
@@ -225,7 +238,7 @@ func (c *Codec) Decode(id string, file []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, v, err := c.open(e, file)
+	key, v, err := c.open(ctx, e, file)
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +274,7 @@ type variant struct {
 }
 
 // open finds the key of e, and the variant, of which the length of the HMAC leaves few.
-func (c *Codec) open(e *envelope, file []byte) (key [maxKey]byte, v variant, err error) {
+func (c *Codec) open(ctx context.Context, e *envelope, file []byte) (key [maxKey]byte, v variant, err error) {
 	variants := e.variants()
 	if len(variants) == 0 {
 		return key, v, errNoEnvelope
@@ -277,9 +290,12 @@ func (c *Codec) open(e *envelope, file []byte) (key [maxKey]byte, v variant, err
 		}
 		return false
 	}
-	key, ok := c.keys.reading(e.salt, file, c.secrets, func(secret string) []try { return c.tries(secret, variants) }, fits)
-	if !ok {
-		return key, v, errNoSecret
+	key, ok, err := c.keys.reading(ctx, e.salt, file, c.secrets, func(secret string) []try { return c.tries(secret, variants) }, fits)
+	if err == nil && !ok {
+		err = errNoSecret
+	}
+	if err != nil {
+		return key, v, err
 	}
 	return key, v, nil
 }
