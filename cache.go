@@ -93,9 +93,9 @@ func (s *place) forget(ctx context.Context) {
 	}
 }
 
-// document returns the decoded file of a session, also of one that has expired or is larger than
-// Options.MaxSize: see judge. It needs no lock. A cached one is served only
-// after a look at the file; keep says whether to cache one that is read.
+// document returns the decoded file of a session, also of one that has expired or is too large, of which
+// judge tells. It needs no lock. A cached one is served only after a look at the file; keep says whether
+// to cache one that is read.
 func (s *place) document(ctx context.Context, k key, keep bool) (*document, error) {
 	// A name that is replaced between two looks is looked at again. To lose a hundred times in a row
 	// takes no busy session but an attack.
@@ -147,7 +147,7 @@ func (s *place) read(ctx context.Context, k key, now time.Time) (d *document, sa
 			return nil, true, errReplaced
 		}
 	}
-	if data, err = s.decoded(ctx, k.id, data); err == nil {
+	if data, err = s.code(ctx, k.id, data, Codec.Decode, ContextCodec.DecodeContext); err == nil {
 		d, err = decode(data)
 	}
 	if err != nil {

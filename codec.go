@@ -75,33 +75,20 @@ type ContextCodec interface {
 	DecodeContext(ctx context.Context, id string, file []byte) ([]byte, error)
 }
 
-// encoded and decoded are what the Codec makes of a session's JSON and of its file.
-func (s *Store) encoded(ctx context.Context, id string, doc []byte) ([]byte, error) {
-	switch c := s.opts.Codec.(type) {
-	case nil:
-		return doc, nil
-	case ContextCodec:
-		ctx, cancel := s.untilClose(ctx)
-		defer cancel()
-		file, err := c.EncodeContext(ctx, id, doc)
-		return file, s.closedOr(err)
-	default:
-		return c.Encode(id, doc)
+// code has the Codec make something else of data, by the method that it has.
+func (s *Store) code(ctx context.Context, id string, data []byte, plain func(c Codec, id string, data []byte) ([]byte, error),
+	waits func(c ContextCodec, ctx context.Context, id string, data []byte) ([]byte, error)) ([]byte, error) {
+	if s.opts.Codec == nil {
+		return data, nil
 	}
-}
-
-func (s *Store) decoded(ctx context.Context, id string, file []byte) ([]byte, error) {
-	switch c := s.opts.Codec.(type) {
-	case nil:
-		return file, nil
-	case ContextCodec:
-		ctx, cancel := s.untilClose(ctx)
-		defer cancel()
-		doc, err := c.DecodeContext(ctx, id, file)
-		return doc, s.closedOr(err)
-	default:
-		return c.Decode(id, file)
+	c, ok := s.opts.Codec.(ContextCodec)
+	if !ok {
+		return plain(s.opts.Codec, id, data)
 	}
+	ctx, cancel := s.untilClose(ctx)
+	defer cancel()
+	data, err := waits(c, ctx, id, data)
+	return data, s.closedOr(err)
 }
 
 // closedOr is err, unless it is that Close has ended a wait.

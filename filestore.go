@@ -29,7 +29,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -261,12 +260,16 @@ func (s *Store) reopen(old *place) error {
 	if err != nil {
 		return err
 	}
+	was, err := old.dir.file.Stat()
+	if err != nil {
+		return err
+	}
 	// Who could delete the directory could put one of his own there.
-	if uid := owner(fi).uid; !fi.IsDir() || uid != os.Geteuid() && uid != 0 && uid != old.owner.uid && uid != old.dir.trusted {
-		return fmt.Errorf("%w, and at its path is something else: %w", errGone, ErrUnsafeFile)
+	if uid := owner(fi).uid; !fi.IsDir() || uid != os.Geteuid() && uid != 0 && uid != owner(was).uid {
+		return fmt.Errorf("the session directory was deleted: %w: at its path is another's or none", ErrUnsafeFile)
 	}
 	p, err := s.open(old.path, give)
-	if errors.Is(err, syscall.ENOENT) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return errGone // again
 	}
 	if err != nil {
@@ -469,7 +472,7 @@ func (s *Store) within(ctx context.Context, fn func(p *place) error) (err error)
 func (s *place) attempt(fn func(p *place) error) (gone bool, err error) {
 	defer s.ops.Done()
 	err = fn(s)
-	return err != nil && s.dir.gone(), err
+	return err != nil && (s.dir.gone() || errors.Is(err, errGone)), err
 }
 
 // do is the frame of an operation on one session; the id is checked before any system call.
@@ -644,7 +647,7 @@ func (s *place) encode(ctx context.Context, id string, sess *Session, old *docum
 	now := *sess
 	now.LastAccess = time.Now().Truncate(time.Millisecond)
 	if data, err = now.MarshalJSON(); err == nil {
-		data, err = s.encoded(ctx, id, data)
+		data, err = s.code(ctx, id, data, Codec.Encode, ContextCodec.EncodeContext)
 	}
 	if err == nil && int64(len(data)) > s.opts.MaxSize {
 		err = fmt.Errorf("%w: %d bytes", ErrTooLarge, len(data))

@@ -57,10 +57,9 @@ func (s *Store) keys(ctx context.Context, op string) iter.Seq2[key, error] {
 	}
 }
 
-// there is errGone where the directory was deleted, for those who list it: an error of theirs would not
-// tell.
+// there is errGone where the directory was deleted, for those who list it and would find it empty.
 func (s *place) there() error {
-	if s.dir.gone() {
+	if s.dir.gone() || !s.opts.ReadOnly && !s.inPlace() && s.makeLock(&s.stripes[0]) == errGone {
 		return errGone
 	}
 	return nil

@@ -156,7 +156,10 @@ func (s *place) makeLock(st *stripe) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err = s.dir.root.Mkdir(lockDir, 0o700); err == nil {
+	if err = s.dir.root.Mkdir(lockDir, 0o700); errors.Is(err, syscall.ENOENT) {
+		return errGone // not each file system shows that by the number of links
+	}
+	if err == nil {
 		var dir *os.File
 		if dir, err = s.dir.root.Open(lockDir); err == nil {
 			if _, full := dir.ReadDir(1); full == io.EOF { // else it is not what we made

@@ -630,6 +630,42 @@ func TestDirectoryDeleted(t *testing.T) {
 	}
 }
 
+// On an overlay, as in a container, a deleted directory of the image shows its links as before, and an
+// empty list.
+func TestDirectoryDeletedOnOverlay(t *testing.T) {
+	if os.Geteuid() != 0 {
+		interop.Skip(t, "mounting needs root")
+	}
+	for name, op := range map[string]func(s *filestore.Store) error{
+		"Set":  func(s *filestore.Store) error { return s.Set(ctx, "id", new(filestore.Session)) },
+		"Reap": func(s *filestore.Store) error { _, err := s.Reap(ctx); return err },
+		"Len":  func(s *filestore.Store) error { _, err := s.Len(ctx); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			parent := t.TempDir()
+			for _, name := range []string{"lower/sessions", "upper", "work", "merged"} {
+				os.MkdirAll(filepath.Join(parent, name), 0o700)
+			}
+			merged := filepath.Join(parent, "merged")
+			options := fmt.Sprintf("lowerdir=%s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", parent)
+			if err := syscall.Mount("overlay", merged, "overlay", 0, options); err != nil {
+				interop.Skip(t, "no overlays here: "+err.Error())
+			}
+			t.Cleanup(func() { syscall.Unmount(merged, syscall.MNT_DETACH) })
+			dir := filepath.Join(merged, "sessions")
+			s := open(t, dir, quick())
+			if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
+				t.Fatal(err)
+			}
+			if err := op(s); err != nil {
+				t.Errorf("%s = %v", name, err)
+			}
+			set(t, open(t, dir, quick()), "other")
+			get(t, s, "other")
+		})
+	}
+}
+
 // The descriptors of deleted directories are not kept, and who may only look on makes nothing.
 func TestDirectoryDeletedOften(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sessions")
