@@ -116,6 +116,9 @@ func (s *place) document(ctx context.Context, k key, keep bool) (*document, erro
 		if !m.regular { // not even opened: that may act on a device
 			return nil, errNotRegular
 		}
+		if err := m.check(max(s.opts.MaxSize, maxRead), s.dir.trusted); err != nil && err != errReplaced { // an error of the opening would say less
+			return nil, err
+		}
 		d, saving, err := s.read(ctx, k, time.Now())
 		if err == errReplaced {
 			continue

@@ -294,11 +294,11 @@ func TestReapOfCopies(t *testing.T) {
 func TestDateAheadWithoutReaper(t *testing.T) {
 	dir := t.TempDir()
 	o := quick()
-	o.TTL = 100 * time.Millisecond
+	o.TTL = time.Second
 	s := open(t, dir, o)
 	write(t, dir, "id.json", doc(nowMs()+1_000*365*86_400_000, ""))
 	get(t, s, "id")
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(1100 * time.Millisecond)
 	_, err := s.Get(ctx, "id")
 	wantErr(t, "Get", err, filestore.ErrExpired)
 }

@@ -37,7 +37,7 @@ import (
 // Options are a Store's settings. The zero value of each field, and a nil *Options, stand for the
 // default, which is session-file-store's where it has the option.
 type Options struct {
-	TTL          time.Duration // life after the last access where the cookie has no maxAge; 0 = 1 h, negative = such a session has expired at once. The same in all programs on the directory: each Get goes by its own, and the reapers by the longest, see Reap
+	TTL          time.Duration // life after the last access if the cookie has no maxAge, at least a second; 0 = 1 h, negative = such a session has expired at once. The same in all programs on the directory: each Get goes by its own, and the reapers by the longest, see Reap
 	TouchAfter   time.Duration // Touch rewrites a file only if its last access is at least this old, but at the latest after half of the session's life; 0 = 1 % of that, negative = always
 	ReapInterval time.Duration // between passes of the background reaper, of which the first comes after a tenth; 0 = 1 h, negative = none
 	LockTimeout  time.Duration // longest wait for a session's lock, then ErrLockTimeout; 0 = 5 s
@@ -314,6 +314,11 @@ func (o *Options) complete() error {
 	o.Mode = cmp.Or(o.Mode, 0o600)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
 	switch {
+	// What was meant in seconds is nanoseconds: 604800 is 0.6 ms.
+	case 0 < o.TTL && o.TTL < time.Second:
+		return fmt.Errorf("Options.TTL is %v, and must be at least a second: for seconds write 3600*time.Second", o.TTL)
+	case tooShort(o.TouchAfter) || tooShort(o.ReapInterval) || tooShort(o.LockTimeout):
+		return errors.New("Options.TouchAfter, ReapInterval or LockTimeout is shorter than a millisecond: for seconds write 60*time.Second")
 	case o.LockTimeout < 0:
 		return errors.New("Options.LockTimeout is negative")
 	case o.MaxSize < 0 || o.MaxSize > 1<<30:
@@ -325,6 +330,8 @@ func (o *Options) complete() error {
 	}
 	return nil
 }
+
+func tooShort(d time.Duration) bool { return 0 < d && d < time.Millisecond }
 
 // makeDir makes dir, and what it is in, where they are missing, and flushes the new entries.
 func makeDir(dir string, noSync bool) error {

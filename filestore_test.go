@@ -565,17 +565,22 @@ func TestOpenRefuses(t *testing.T) {
 		dir  string
 		opts filestore.Options
 	}{
-		"empty name":         {"", filestore.Options{}},
-		"a file":             {filepath.Join(dir, "file"), filestore.Options{}},
-		"below a file":       {filepath.Join(dir, "file", "x"), filestore.Options{}},
-		"LockTimeout":        {dir, filestore.Options{LockTimeout: -1}},
-		"MaxSize":            {dir, filestore.Options{MaxSize: -1}},
-		"extension no dot":   {dir, filestore.Options{Extension: "json"}},
-		"extension dot":      {dir, filestore.Options{Extension: "."}},
-		"extension slash":    {dir, filestore.Options{Extension: "./x"}},
-		"mode unreadable":    {dir, filestore.Options{Mode: 0o200}},
-		"mode with type":     {dir, filestore.Options{Mode: fs.ModeSetuid | 0o600}},
-		"extension with NUL": {dir, filestore.Options{Extension: ".a\x00"}},
+		"empty name":           {"", filestore.Options{}},
+		"a file":               {filepath.Join(dir, "file"), filestore.Options{}},
+		"below a file":         {filepath.Join(dir, "file", "x"), filestore.Options{}},
+		"LockTimeout":          {dir, filestore.Options{LockTimeout: -1}},
+		"MaxSize":              {dir, filestore.Options{MaxSize: -1}},
+		"TTL in seconds":       {dir, filestore.Options{TTL: 604_800}},
+		"TTL of half a second": {dir, filestore.Options{TTL: time.Second / 2}},
+		"touch in seconds":     {dir, filestore.Options{TouchAfter: 60}},
+		"reap in seconds":      {dir, filestore.Options{ReapInterval: 3600}},
+		"timeout in seconds":   {dir, filestore.Options{LockTimeout: 5}},
+		"extension no dot":     {dir, filestore.Options{Extension: "json"}},
+		"extension dot":        {dir, filestore.Options{Extension: "."}},
+		"extension slash":      {dir, filestore.Options{Extension: "./x"}},
+		"mode unreadable":      {dir, filestore.Options{Mode: 0o200}},
+		"mode with type":       {dir, filestore.Options{Mode: fs.ModeSetuid | 0o600}},
+		"extension with NUL":   {dir, filestore.Options{Extension: ".a\x00"}},
 	} {
 		if s, err := filestore.Open(tt.dir, &tt.opts); err == nil {
 			s.Close()

@@ -352,10 +352,19 @@ func TestOtherUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	os.Chown(filepath.Join(dir, "third.json"), 1234, 1234)
+	// What may not even be opened is unsafe, too, and no failure of the store: its visitor can be told so.
+	for id, uid := range map[string]int{"closed": 1234, "shut": 65534, "kept": 0} {
+		path := filepath.Join(dir, id+".json")
+		if err := os.WriteFile(path, []byte(doc(nowMs(), "")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		os.Chown(path, uid, uid)
+	}
+	os.Chmod(filepath.Join(dir, "shut.json"), 0)
 	// A root process gives what it makes to the directory's owner, locks included.
 	os.RemoveAll(filepath.Join(dir, ".locks"))
 	set(t, open(t, dir, quick()), "given", "n", 1)
-	run("roots: ok third: unsafe given: ok set: ok")
+	run("roots: ok third: unsafe given: ok closed: unsafe shut: unsafe kept: unsafe set: ok")
 	get(t, s, "third") // root takes anybody's
 
 	// Who may read everything, but owns nothing, may look on: at the owner's files and at root's.
@@ -363,7 +372,7 @@ func TestOtherUsers(t *testing.T) {
 	os.Chmod(dir, 0o755)
 	os.Chown(filepath.Join(dir, "given.json"), 4321, 4321)
 	os.Chmod(filepath.Join(dir, "given.json"), 0o644)
-	run("roots: ok third: unsafe given: ok set: denied", "read only")
+	run("roots: ok third: unsafe given: ok closed: unsafe shut: unsafe kept: unsafe set: denied", "read only")
 	run("open: denied") // its lock files are there, and may be locked
 }
 
@@ -390,7 +399,7 @@ func init() {
 			}
 			return err.Error()
 		}
-		for _, id := range []string{"roots", "third", "given"} {
+		for _, id := range []string{"roots", "third", "given", "closed", "shut", "kept"} {
 			_, err := s.Get(ctx, id)
 			fmt.Printf("%s: %s ", id, say(err))
 		}

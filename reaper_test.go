@@ -140,9 +140,9 @@ func TestReapBesideLongerTTL(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			o := quick()
-			o.TTL, o.TouchAfter = 800*time.Millisecond, -1
+			o.TTL, o.TouchAfter = 4*time.Second, -1
 			long := open(t, dir, o)
-			o.TTL = 200 * time.Millisecond
+			o.TTL = time.Second
 			short := open(t, dir, o)
 			set(t, long, "id", "n", 0)
 			fi, _ := os.Stat(filepath.Join(dir, "id.json"))
@@ -152,14 +152,14 @@ func TestReapBesideLongerTTL(t *testing.T) {
 			if now, _ := os.Stat(filepath.Join(dir, "id.json")); now.ModTime().Before(fi.ModTime()) {
 				t.Errorf("the mtime was set back by %v", fi.ModTime().Sub(now.ModTime()))
 			}
-			time.Sleep(300 * time.Millisecond)
+			time.Sleep(1200 * time.Millisecond)
 			_, err := short.Get(ctx, "id")
 			wantErr(t, "Get with the shorter TTL", err, filestore.ErrExpired)
 			if n, err := short.Reap(ctx); n != 0 || err != nil {
 				t.Errorf("Reap = %d, %v, want 0", n, err)
 			}
 			get(t, long, "id")
-			time.Sleep(800 * time.Millisecond)
+			time.Sleep(3500 * time.Millisecond)
 			if n, err := short.Reap(ctx); n != 1 || err != nil {
 				t.Errorf("Reap after its end = %d, %v, want 1", n, err)
 			}

@@ -4,6 +4,7 @@ package filestore
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -88,6 +89,8 @@ func (d *directory) open(name string) (fd int, m meta, err error) {
 	case nil:
 	case unix.ENOENT, unix.ELOOP, unix.EMLINK, unix.ENXIO: // by now it is gone, or a link (as FreeBSD says it), or a socket
 		return -1, m, errReplaced
+	case unix.EACCES, unix.EPERM: // the directory lets us in: it is about this file
+		return -1, m, fmt.Errorf("%w: %w", ErrUnsafeFile, err)
 	default:
 		return -1, m, err
 	}

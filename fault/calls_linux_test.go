@@ -64,7 +64,7 @@ var sweeps = []struct {
 	{"Update", "update", filestore.Options{}, 1, 2},
 	{"Touch", "touch", filestore.Options{TouchAfter: -1}, 1, 1},
 	{"Destroy", "destroy", filestore.Options{}, 1, 0},
-	{"Reap", "reap", filestore.Options{TTL: time.Millisecond}, 1, 0},
+	{"Reap", "reap", filestore.Options{TTL: -1}, 1, 0},
 	{"Open", "open", filestore.Options{}, 1, 1},
 	{"Open new", "open", filestore.Options{}, 0, 0},
 }
