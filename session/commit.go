@@ -121,7 +121,7 @@ func (s *Session) decide() (d decision, over bool, err error) {
 	if err := s.follow(); err != nil {
 		return d, false, err
 	}
-	d.cookie, d.store = s.shouldSetCookie(), s.shouldSave()
+	d.cookie, d.store = !s.left && s.shouldSetCookie(), s.shouldSave()
 	// A changed cookie is otherwise left to access, of which there is one, for
 	// sessions that the request's cookie named.
 	_, toucher := s.m.Store.(Toucher)
@@ -179,7 +179,7 @@ func (s *Session) hasReplaced() bool {
 func (s *Session) answer(cookie bool) (header string, warning error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !cookie || s.over || s.left || !s.stored {
+	if !cookie || s.over || !s.stored {
 		return "", nil
 	}
 	c := &s.Cookie
