@@ -116,6 +116,8 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case err == nil:
+	case errors.Is(err, filestore.ErrNotFound): // another request has logged out meanwhile, or in
+		redirect(w, r, "/")
 	case errors.As(err, &tooLarge):
 		http.Error(w, "Too large.", http.StatusRequestEntityTooLarge)
 	case errors.Is(err, errBadRequest):

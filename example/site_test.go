@@ -333,6 +333,39 @@ func TestParallelVisitsAllCount(t *testing.T) {
 	}
 }
 
+// Of logins that are sent at once one succeeds, and none of the others is an error page.
+func TestParallelLogins(t *testing.T) {
+	base, dir := serve(t, false)
+	b := newBrowser(t, base)
+	b.login("wrong") // leaves a session with a message
+	old := b.cookie()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			req, err := http.NewRequest("POST", base+"/login", strings.NewReader("username=user1&password=mypassword"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			req.Header.Set("Cookie", cookieName+"="+old)
+			resp, err := http.DefaultTransport.RoundTrip(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+			if resp.StatusCode >= 500 {
+				t.Errorf("a login answers %d", resp.StatusCode)
+			}
+		})
+	}
+	wg.Wait()
+	if exists(t, sessionFile(t, dir, old)) {
+		t.Error("the session from before the login is there")
+	}
+}
+
 func TestLogout(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} {
 		t.Run(method, func(t *testing.T) {
