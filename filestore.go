@@ -184,7 +184,7 @@ func Open(dir string, opts *Options) (_ *Store, err error) {
 		path, err = filepath.EvalSymlinks(path)
 	}
 	if err == nil {
-		s.at, err = s.open(path, ids{})
+		s.at, err = s.open(path, nil, ids{})
 	}
 	if err != nil {
 		return nil, err
@@ -196,8 +196,9 @@ func Open(dir string, opts *Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// open opens the directory at path, which becomes give's if that is given.
-func (s *Store) open(path string, give ids) (_ *place, err error) {
+// open opens the directory at path, errGone if that is not want, which may be nil. It becomes give's if
+// that is given.
+func (s *Store) open(path string, want fs.FileInfo, give ids) (_ *place, err error) {
 	p := &place{Store: s, path: path, cache: newCache(s.opts.CacheSize)}
 	defer func() {
 		if err != nil {
@@ -207,14 +208,19 @@ func (s *Store) open(path string, give ids) (_ *place, err error) {
 	if p.dir.root, err = os.OpenRoot(path); err == nil {
 		p.dir.file, err = p.dir.root.Open(".")
 	}
-	if err == nil && give.given {
-		err = p.dir.file.Chown(give.uid, give.gid)
-	}
 	if err != nil {
 		return nil, err
 	}
 	p.dir.fd = int(p.dir.file.Fd())
 	fi, err := p.dir.file.Stat()
+	if err == nil && want != nil && !os.SameFile(fi, want) { // before anything is done to it: a link was faster
+		err = errGone
+	}
+	if err == nil && give.given {
+		if err = p.dir.file.Chown(give.uid, give.gid); err == nil {
+			fi, err = p.dir.file.Stat()
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -268,16 +274,12 @@ func (s *Store) reopen(old *place) error {
 	if uid := owner(fi).uid; !fi.IsDir() || uid != os.Geteuid() && uid != 0 && uid != owner(was).uid {
 		return fmt.Errorf("the session directory was deleted: %w: at its path is another's or none", ErrUnsafeFile)
 	}
-	p, err := s.open(old.path, give)
+	p, err := s.open(old.path, fi, give)
 	if errors.Is(err, fs.ErrNotExist) {
 		return errGone // again
 	}
 	if err != nil {
 		return err
-	}
-	if at, err := p.dir.file.Stat(); err != nil || !os.SameFile(at, fi) { // a link was faster
-		p.dir.close()
-		return errGone
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -286,10 +288,10 @@ func (s *Store) reopen(old *place) error {
 	}
 	s.at = p
 	s.own.Go(func() {
+		s.opts.Logger.Warn("filestore: the session directory was deleted; opened the one at its path", "dir", p.path)
 		old.ops.Wait()
 		old.dir.close()
 	})
-	s.opts.Logger.Warn("filestore: the session directory was deleted; opened the one at its path", "dir", p.path)
 	return nil
 }
 
@@ -348,7 +350,10 @@ func makeDir(dir string, noSync bool) error {
 		return nil // somebody else just made it
 	}
 	if err == nil {
-		err = os.Chmod(dir, 0o700) // the umask may have taken more
+		// The umask may have taken more. Only then: by name it could be another's by now.
+		if fi, statErr := os.Lstat(dir); statErr == nil && fi.IsDir() && fi.Mode().Perm() != 0o700 {
+			err = os.Chmod(dir, 0o700)
+		}
 	}
 	if err != nil || noSync {
 		return err

@@ -147,9 +147,9 @@ func (s *Store) Len(ctx context.Context) (n int, err error) {
 	return n, nil
 }
 
-// Clear destroys all sessions, the expired ones too, and those larger than Options.MaxSize. Everything else in the directory stays, also
-// what is named like a session but holds none. A session that is made meanwhile may survive. Clear
-// goes on after an error and returns the first.
+// Clear destroys all sessions, the expired ones too, and those larger than Options.MaxSize. Everything
+// else in the directory stays, also what is named like a session but holds none. A session that is made
+// meanwhile may survive. Clear goes on after an error and returns the first.
 func (s *Store) Clear(ctx context.Context) error {
 	return wrap("clear", "", s.within(ctx, func(p *place) error { return p.clear(ctx) }))
 }
@@ -178,9 +178,9 @@ func (s *place) clear(ctx context.Context) error {
 }
 
 // removeIf removes a session, under its lock, if it has expired and its file does not tell of a later
-// end; with any also one that lives. The file need not be read again where it still is the one of d,
+// end; with all also one that lives. The file need not be read again where it still is the one of d,
 // which may be nil.
-func (s *place) removeIf(ctx context.Context, k key, d *document, any bool) (removed bool, err error) {
+func (s *place) removeIf(ctx context.Context, k key, d *document, all bool) (removed bool, err error) {
 	st, err := s.lock(ctx, k.id)
 	if err != nil {
 		return false, err
@@ -190,7 +190,7 @@ func (s *place) removeIf(ctx context.Context, k key, d *document, any bool) (rem
 	if d == nil || !d.settled || err != nil || m.version != d.version {
 		d, err = s.document(ctx, k, false)
 	}
-	if err == nil && (any || errors.Is(s.judge(d, new(Session)), ErrExpired) && !ahead(d.version)) {
+	if err == nil && (all || errors.Is(s.judge(d, new(Session)), ErrExpired) && !ahead(d.version)) {
 		err = s.remove(st, k)
 		return err == nil, err
 	}

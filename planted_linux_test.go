@@ -703,6 +703,9 @@ func TestDirectoryDeletedOften(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 	if n := strings.Count(log.String(), "was deleted"); n != 50 {
 		t.Errorf("told %d times of 50", n)
 	}
