@@ -51,7 +51,7 @@ import (
 // Config is what session.Options.Config may hold. Its zero value, and none, stand for the framework's
 // defaults.
 type Config struct {
-	Lifetime time.Duration   // of a session after its last request; 0 = 1 h
+	Lifetime time.Duration   // of a session after its last request, at least a second; 0 = 1 h
 	Encoder  session.Encoder // nil = session.GobEncoder
 	Decoder  session.Decoder // nil = session.GobDecoder
 	Logger   *slog.Logger    // told of files that cannot be read; nil = slog.Default()
@@ -117,6 +117,9 @@ func newStore(s *filestore.Store, args []interface{}) (*store, error) {
 	}
 	if x.cfg.Lifetime < 0 {
 		return nil, errors.New("flamegostore: Config.Lifetime is negative")
+	}
+	if 0 < x.cfg.Lifetime && x.cfg.Lifetime < time.Second {
+		return nil, fmt.Errorf("flamegostore: Config.Lifetime is %v, and must be at least a second: for seconds write 3600*time.Second", x.cfg.Lifetime)
 	}
 	x.cfg.Lifetime = cmp.Or(x.cfg.Lifetime, time.Hour)
 	if x.cfg.Encoder == nil {

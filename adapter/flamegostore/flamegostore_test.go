@@ -640,7 +640,7 @@ func TestRestart(t *testing.T) {
 }
 
 func TestExpiry(t *testing.T) {
-	for lifetime, want := range map[time.Duration]time.Duration{0: time.Hour, 3 * time.Hour: 3 * time.Hour, time.Millisecond: time.Millisecond} {
+	for lifetime, want := range map[time.Duration]time.Duration{0: time.Hour, 3 * time.Hour: 3 * time.Hour, time.Second: time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			store := initer(open(t, t.TempDir()), nil, flamegostore.Config{Lifetime: lifetime})
 			sess := must(store.Read(ctx, "id"))
@@ -1058,7 +1058,7 @@ type unregistered struct{ A int }
 func TestErrors(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	for _, arg := range []any{1, &flamegostore.Config{}, session.FileConfig{}, flamegostore.Config{Lifetime: -1}} {
+	for _, arg := range []any{1, &flamegostore.Config{}, session.FileConfig{}, flamegostore.Config{Lifetime: -1}, flamegostore.Config{Lifetime: 3600}} {
 		if _, err := flamegostore.Initer(s)(ctx, arg); err == nil || !strings.HasPrefix(err.Error(), "flamegostore: ") {
 			t.Errorf("Initer with %T = %v", arg, err)
 		}
