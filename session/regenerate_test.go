@@ -196,7 +196,7 @@ func TestRegenerateTooLate(t *testing.T) {
 		"header written": {nil, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) }},
 		"body written":   {nil, func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("x")) }},
 		"flushed":        {nil, func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush() }},
-		"redirected":     {nil, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", 302) }},
+		"redirected":     {nil, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) }},
 		"client gone": {func(h http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				c, cancel := context.WithCancel(r.Context())
