@@ -1,7 +1,6 @@
 package session
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -114,12 +113,9 @@ type shared struct {
 
 	mu    sync.Mutex
 	said  map[string]bool
-	next  map[key][]replacement // by the old id
-	order []key                 // of the same, oldest first
+	next  map[string][]replacement // by the old id
+	order []string                 // of the same, oldest first
 }
-
-// A key is the digest of an id: what is remembered opens no session.
-type key [sha256.Size]byte
 
 type replacement struct {
 	id string // the new one
@@ -145,7 +141,7 @@ func (m *Manager) share() {
 	if m.shared != nil {
 		return
 	}
-	m.shared = &shared{ttl: unknownLife, said: make(map[string]bool), next: make(map[key][]replacement)}
+	m.shared = &shared{ttl: unknownLife, said: make(map[string]bool), next: make(map[string][]replacement)}
 	if l, ok := m.Store.(Lifer); ok {
 		m.shared.ttl, m.shared.ttlKnown = l.TTL(), true
 	}
@@ -153,7 +149,7 @@ func (m *Manager) share() {
 
 // replace notes that the session old is becoming the session id.
 func (s *shared) replace(old, id string) {
-	now, k := time.Now(), key(sha256.Sum256([]byte(old)))
+	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.order) > 0 {
@@ -164,18 +160,17 @@ func (s *shared) replace(old, id string) {
 		delete(s.next, s.order[0])
 		s.order = s.order[1:]
 	}
-	if _, ok := s.next[k]; !ok {
-		s.order = append(s.order, k)
+	if _, ok := s.next[old]; !ok {
+		s.order = append(s.order, old)
 	}
-	s.next[k] = append(s.next[k], replacement{id, now})
+	s.next[old] = append(s.next[old], replacement{id, now})
 }
 
-// forget takes back what replace noted. (The key stays in order, where it does no harm.)
+// forget takes back what replace noted. (The id stays in order, where it does no harm.)
 func (s *shared) forget(old, id string) {
-	k := key(sha256.Sum256([]byte(old)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next[k] = slices.DeleteFunc(s.next[k], func(r replacement) bool { return r.id == id })
+	s.next[old] = slices.DeleteFunc(s.next[old], func(r replacement) bool { return r.id == id })
 }
 
 // successors returns the ids that have replaced the sessions ids, and those that have
@@ -186,7 +181,7 @@ func (s *shared) successors(ids ...string) []string {
 	var found []string
 	seen := make(map[string]bool) // a GenID may go round in a circle
 	for len(ids) > 0 {
-		next := s.next[sha256.Sum256([]byte(ids[0]))]
+		next := s.next[ids[0]]
 		ids = ids[1:]
 		for _, r := range next {
 			if !seen[r.id] {
@@ -202,14 +197,14 @@ func (s *shared) successors(ids ...string) []string {
 func (s *shared) wasReplaced(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.next[sha256.Sum256([]byte(id))]) > 0
+	return len(s.next[id]) > 0
 }
 
 // justReplaced reports whether that was a moment ago.
 func (s *shared) justReplaced(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.next[sha256.Sum256([]byte(id))], func(r replacement) bool { return time.Since(r.at) < quiet })
+	return slices.ContainsFunc(s.next[id], func(r replacement) bool { return time.Since(r.at) < quiet })
 }
 
 // say logs a warning about the settings once.

@@ -117,7 +117,7 @@ var mutants = []mutant{
 	{"leaves the new session of a failed change of id", []edit{{"session/regenerate.go", "	return join(err, s.m.Store.Destroy(s.ctx, id))", "	return err"}}, web, "TestParallelRegenerate|TestRegenerateFails"},
 	{"forgets what it replaced", []edit{{"session/regenerate.go", "	s.m.shared.replace(old, id) // before", "	// before"}}, web, "TestLogoutBesideRegenerate|TestLateAnswerSetsNoCookie"},
 	{"changes the id too late", []edit{{"session/regenerate.go", "	case late:\n", "	case late && s == nil:\n"}}, web, "TestRegenerateTooLate"},
-	{"forgets all replacements of an id", []edit{{"session/regenerate.go", "	s.next[k] = slices.DeleteFunc(s.next[k], func(r replacement) bool { return r.id == id })", "	s.next[k] = slices.DeleteFunc(s.next[k], func(r replacement) bool { return id != \"\" })"}}, web, "TestLogoutAfterFailedRegenerate"},
+	{"forgets all replacements of an id", []edit{{"session/regenerate.go", "	s.next[old] = slices.DeleteFunc(s.next[old], func(r replacement) bool { return r.id == id })", "	s.next[old] = slices.DeleteFunc(s.next[old], func(r replacement) bool { return id != \"\" })"}}, web, "TestLogoutAfterFailedRegenerate"},
 	{"takes a replaced session for an expired one", []edit{{"session/commit.go", " && !s.m.shared.wasReplaced(s.id) {", " {"}}, web, "TestSaveBesideRegenerate"},
 	{"tries again after a panic", []edit{{"session/response.go", "		s.over = s.over || !done // the", "		_ = done // the"}}, web, "TestPanickingStore"},
 	{"refuses a visitor whose session is damaged", []edit{{"session/session.go", "		case unreadable(err):", "		case unreadable(err) && s == nil:"}}, web, "TestUnreadableSession"},
