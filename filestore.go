@@ -17,8 +17,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -49,65 +47,6 @@ type Options struct {
 	CacheSize    int           // decoded sessions held in memory, of files up to 16 KiB; each use looks whether the file has changed; 0 = 10,000, negative = none
 	Codec        Codec         // between the JSON of a session and the bytes of its file; nil = plain JSON
 	Logger       *slog.Logger  // what could be told to no caller: by the reaper, and warnings of Open; nil = slog.Default()
-}
-
-// The errors that callers act on; use errors.Is. A system's own error stays wrapped beside them, so
-// that errors.Is(err, syscall.ENOSPC) holds.
-var (
-	ErrNotFound    error = &sentinel{"no such session", fs.ErrNotExist}
-	ErrExpired     error = &sentinel{"session has expired", ErrNotFound}
-	ErrInvalidID   error = &sentinel{"invalid session id", ErrNotFound} // an id that can name no session names none
-	ErrCorrupt     error = &sentinel{"file holds no session", nil}      // the file is kept
-	ErrDecrypt     error = &sentinel{"file cannot be decrypted", nil}   // says a Codec: encrypted otherwise, changed, or plain; the file is kept
-	ErrTooLarge    error = &sentinel{"session is too large", nil}       // see Options.MaxSize
-	ErrUnsafeFile  error = &sentinel{"unsafe file", nil}                // a link, a directory, a device, another user's file, a damaged lock file
-	ErrLockTimeout error = &sentinel{"timeout waiting for the session's lock", nil}
-	ErrClosed      error = &sentinel{"store is closed", fs.ErrClosed}
-)
-
-var errReadOnly error = &sentinel{"store is read-only", fs.ErrPermission}
-
-type sentinel struct {
-	text   string
-	parent error
-}
-
-func (e *sentinel) Error() string { return e.text }
-func (e *sentinel) Unwrap() error { return e.parent }
-
-// An Error is what a Store's operations return for a failure of their own.
-type Error struct {
-	Op  string // the operation: "get", "set", …
-	ID  string // the first 8 hex digits of the id's SHA-256, as ids are credentials; "" where there is none
-	Err error
-}
-
-func (e *Error) Error() string {
-	return "filestore: " + strings.TrimSpace(e.Op+" "+e.ID) + ": " + e.Err.Error()
-}
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// wrap makes the error that leaves the package. The os package's errors name the file, and so the
-// id: only their cause goes on.
-func wrap(op, id string, err error) error {
-	if err == nil {
-		return nil
-	}
-	switch e := err.(type) { // only the os package's own: a Codec's errors go on whole
-	case *Error:
-		return e // long work's, of one session
-	case *fs.PathError:
-		err = fmt.Errorf("%s: %w", e.Op, e.Err)
-	case *os.LinkError:
-		err = fmt.Errorf("%s: %w", e.Op, e.Err)
-	}
-	e := &Error{Op: op, Err: err}
-	if id != "" {
-		sum := sha256.Sum256([]byte(id))
-		e.ID = hex.EncodeToString(sum[:4])
-	}
-	return e
 }
 
 // A Store keeps sessions in one directory. Make one with Open.
@@ -241,8 +180,6 @@ func (s *Store) open(path string, want fs.FileInfo, give ids) (_ *place, err err
 	p.swaps = s.opts.NoSync && p.dir.flushesRename()
 	return p, nil
 }
-
-var errGone error = &sentinel{"the session directory was deleted", fs.ErrNotExist}
 
 // reopen puts another place in that of old, whose directory was deleted: the one at its path. It makes
 // that as Open does.
@@ -792,32 +729,3 @@ func (s *place) stat(name string) (meta, error) {
 }
 
 var errFolded error = &sentinel{"differs from another session's id by case only", ErrInvalidID}
-
-// load returns a session of the caller's own; keep as for document. It needs no lock.
-func (s *place) load(ctx context.Context, k key, keep bool) (*Session, error) {
-	d, err := s.document(ctx, k, keep)
-	if err != nil {
-		return nil, err
-	}
-	sess := new(Session)
-	if err := s.judge(d, sess); err != nil {
-		return nil, err
-	}
-	sess.Values = d.copyValues()
-	return sess, nil
-}
-
-// judge makes *sess d's session, without its Values, and says whether it has expired by now, or else is
-// too large.
-func (s *place) judge(d *document, sess *Session) error {
-	*sess = Session{Cookie: d.cookie, LastAccess: d.lastAccess, from: d}
-	now := time.Now()
-	sess.date(now, d.version)
-	if sess.expired(now, s.opts.TTL) {
-		return ErrExpired
-	}
-	if d.version.size > s.opts.MaxSize {
-		return fmt.Errorf("%w: %d bytes", ErrTooLarge, d.version.size)
-	}
-	return nil
-}

@@ -1,15 +1,18 @@
 package filestore_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -515,47 +519,6 @@ func TestTouchAfterLongerThanLife(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestErrors(t *testing.T) {
-	for _, tt := range []struct{ err, is error }{
-		{filestore.ErrNotFound, fs.ErrNotExist},
-		{filestore.ErrExpired, filestore.ErrNotFound},
-		{filestore.ErrExpired, fs.ErrNotExist},
-		{filestore.ErrInvalidID, filestore.ErrNotFound},
-		{filestore.ErrClosed, fs.ErrClosed},
-	} {
-		if !errors.Is(tt.err, tt.is) {
-			t.Errorf("%v is not %v", tt.err, tt.is)
-		}
-	}
-	if errors.Is(filestore.ErrNotFound, filestore.ErrExpired) || errors.Is(filestore.ErrCorrupt, filestore.ErrNotFound) {
-		t.Error("relations hold that must not")
-	}
-	// The text has no id, no path, no data.
-	dir := t.TempDir()
-	s := open(t, dir, quick())
-	const id = "secretID_0123456789abcdefghijkl"
-	write(t, dir, id+".json", `{"cookie":{},"password":"hunter2"`)
-	os.Mkdir(filepath.Join(dir, id+"X.json"), 0o700)
-	write(t, dir, id+"X.json/f", "")
-	for name, op := range ops(s) {
-		for _, id := range []string{id, id + "X"} {
-			err := op(id)
-			if err == nil {
-				continue // Set and Destroy of the corrupt one
-			}
-			var e *filestore.Error
-			if !errors.As(err, &e) || len(e.ID) != 8 || !strings.EqualFold(e.Op, name) {
-				t.Errorf("%s = %#v, want an *Error of it with an ID of 8 digits", name, err)
-			}
-			for _, leak := range []string{id[:6], "hunter2", dir} {
-				if strings.Contains(err.Error(), leak) {
-					t.Errorf("%s: %q leaks %q", name, err, leak)
-				}
-			}
-		}
-	}
 }
 
 func TestOpenRefuses(t *testing.T) {
@@ -1150,5 +1113,274 @@ func TestReadOnly(t *testing.T) {
 	set(t, other, "new", "n", 2)
 	if got := value(t, get(t, s, "new"), "n"); got != "2" {
 		t.Errorf("n = %s", got)
+	}
+}
+
+// B10 and 23: what Node wrote 0644 becomes 0600, or what Mode says.
+func TestMode(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	path := filepath.Join(dir, "id.json")
+	os.WriteFile(path, []byte(doc(nowMs(), "")), 0o644)
+	os.Chmod(path, 0o644)
+	get(t, s, "id")
+	set(t, s, "id")
+	if fi, _ := os.Stat(path); fi.Mode() != 0o600 {
+		t.Errorf("mode %v, want 0600", fi.Mode())
+	}
+	opts := quick()
+	opts.Mode = 0o664
+	set(t, open(t, dir, opts), "id")
+	if fi, _ := os.Stat(path); fi.Mode() != 0o664 {
+		t.Errorf("mode %v, want 0664", fi.Mode())
+	}
+}
+
+// B10: a directory that others may write to is worth a warning.
+func TestOpenDirectoryWarns(t *testing.T) {
+	dir := t.TempDir()
+	for mode, want := range map[fs.FileMode]int{0o777: 1, 0o770: 1, 0o755: 0, 0o700: 0} {
+		os.Chmod(dir, mode)
+		var log bytes.Buffer
+		o := quick()
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		open(t, dir, o)
+		if got := strings.Count(log.String(), "others may write"); got != want {
+			t.Errorf("mode %v: %d warnings, want %d", mode, got, want)
+		}
+	}
+}
+
+// C14: what has no JSON form fails before any lock.
+func TestUnwritableBeforeLock(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	set(t, s, "id", "n", 1)
+	release := hold(t, open(t, dir, patient()), "id")
+	start := time.Now()
+	err := s.Set(ctx, "id", &filestore.Session{Values: map[string]json.RawMessage{"n": json.RawMessage("{")}})
+	if err == nil || errors.Is(err, filestore.ErrLockTimeout) || time.Since(start) > time.Second {
+		t.Errorf("Set of no JSON beside a holder = %v after %v", err, time.Since(start))
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+}
+
+// P1: a reader beside writers sees one of the values written, whole, and never
+// misses a live session; there is no third possibility.
+func TestReadersSeeWholeValues(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, patient())
+	fill := func(n int) *filestore.Session {
+		return session(t, "n", n, "v", strings.Repeat(string(rune('a'+n%26)), 1+n*37%20_000))
+	}
+	if err := s.Set(ctx, "id", fill(0)); err != nil {
+		t.Fatal(err)
+	}
+	var writers []io.Closer
+	for range 2 { // other processes
+		cmd := worker(t, "writer", dir)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		writers = append(writers, in)
+		defer cmd.Wait()
+	}
+	c, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	var reads atomic.Int64
+	for i := range 8 {
+		wg.Go(func() {
+			for n := 0; c.Err() == nil; n++ {
+				if i < 2 {
+					if err := s.Set(ctx, "id", fill(n)); err != nil {
+						t.Errorf("Set = %v", err)
+					}
+					continue
+				}
+				sess, err := s.Get(ctx, "id")
+				if err != nil {
+					t.Errorf("Get of a live session = %v", err)
+					return
+				}
+				n, _ := filestore.Value[int](sess, "n")
+				v, _ := filestore.Value[string](sess, "v")
+				if len(v) != 1+n*37%20_000 || strings.Trim(v, string(rune('a'+n%26))) != "" {
+					t.Errorf("a third possibility: n = %d, %d bytes of %.3q", n, len(v), v)
+					return
+				}
+				reads.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	for _, in := range writers {
+		in.Close()
+	}
+	if reads.Load() < 100 {
+		t.Errorf("only %d reads: the test tests nothing", reads.Load())
+	}
+}
+
+// P2, P3, H1: 100 times (500 in the long form) kill -9 at any moment. Every file is whole, what was
+// acknowledged is there, what was destroyed is not, no lock is held, and the
+// dead writers' temporary files go with the next pass of the reaper.
+func TestKill(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	acked := make(map[string]int) // id -> the value known to be there; -1 = destroyed
+	temps := 0
+	for cycle := range long(100, 500) {
+		cmd := worker(t, "mutate", dir, strconv.Itoa(cycle*1_000_000))
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		begun := make(map[string]int) // announced, maybe done
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan(); n++ {
+			var id, what string
+			var v int
+			if _, err := fmt.Sscan(lines.Text(), &what, &id, &v); err != nil {
+				break // the line that the kill cut
+			}
+			if what == "begin" {
+				begun[id] = v
+			} else {
+				acked[id] = v
+				delete(begun, id)
+			}
+			if n == 3+cycle%40 {
+				time.Sleep(rand.N(2 * time.Millisecond))
+				cmd.Process.Kill()
+			}
+		}
+		cmd.Wait()
+
+		for id, want := range acked {
+			start := time.Now()
+			sess, err := s.Get(ctx, id)
+			got := -1
+			if err == nil {
+				got, _ = filestore.Value[int](sess, "n")
+				if pad, _ := filestore.Value[string](sess, "pad"); len(pad) != got%5000 {
+					t.Fatalf("cycle %d: %s is mixed: n %d, pad %d", cycle, id, got, len(pad))
+				}
+			} else if !errors.Is(err, filestore.ErrNotFound) {
+				t.Fatalf("cycle %d: Get = %v", cycle, err)
+			}
+			if maybe, ok := begun[id]; got != want && (!ok || got != maybe) {
+				t.Fatalf("cycle %d: %s is %d, acknowledged %d, begun %v", cycle, id, got, want, begun)
+			}
+			acked[id] = got
+			if d := time.Since(start); d > time.Second {
+				t.Errorf("Get took %v", d)
+			}
+		}
+		for i := range 8 { // E11: no lock outlives its holder
+			c, cancel := context.WithTimeout(ctx, 2*time.Second)
+			if err := s.Destroy(c, "lock"+strconv.Itoa(i)); err != nil {
+				t.Fatalf("cycle %d: a lock is still held: %v", cycle, err)
+			}
+			cancel()
+		}
+		left, _ := filepath.Glob(filepath.Join(dir, ".*~"))
+		temps += len(left)
+		if cycle%10 == 9 {
+			if _, err := s.Reap(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if left, _ := filepath.Glob(filepath.Join(dir, ".*~")); len(left) != 0 {
+				t.Errorf("Reap left %d temporary files of the dead", len(left))
+			}
+		}
+	}
+	if len(acked) < 4 {
+		t.Errorf("only %d sessions: the test tests nothing", len(acked))
+	}
+	t.Logf("%d sessions, %d orphaned temporary files seen", len(acked), temps)
+}
+
+// P5, E2: what is destroyed between a Touch's look and its write stays away.
+func TestTouchDoesNotResurrect(t *testing.T) {
+	dir := t.TempDir()
+	other := open(t, dir, quick())
+	c := filestore.Cookie{OriginalMaxAge: time.Hour}
+	s := hooked(t, dir, 1, func() {
+		if err := other.Destroy(ctx, "id"); err != nil {
+			t.Error(err)
+		}
+	})
+	set(t, other, "id")
+	wantErr(t, "Touch of a session destroyed meanwhile", s.Touch(ctx, "id", &c), filestore.ErrNotFound)
+	_, err := other.Get(ctx, "id")
+	wantErr(t, "Get", err, filestore.ErrNotFound)
+}
+
+// P5 with real concurrency: one process destroys, others touch and update.
+func TestDestroyedStaysDestroyed(t *testing.T) {
+	s := open(t, t.TempDir(), quick())
+	for i := range long(300, 5000) {
+		id := fmt.Sprintf("id%d", i)
+		set(t, s, id)
+		var wg sync.WaitGroup
+		destroyed := make(chan struct{})
+		for range 2 {
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					c := filestore.Cookie{OriginalMaxAge: time.Hour + time.Duration(n)}
+					err := s.Touch(ctx, id, &c)
+					err2 := increment(s, id)
+					select {
+					case <-destroyed:
+						if !errors.Is(err2, filestore.ErrNotFound) && err2 != nil || err != nil && !errors.Is(err, filestore.ErrNotFound) {
+							t.Errorf("Touch = %v, Update = %v", err, err2)
+						}
+						return
+					default:
+					}
+				}
+			})
+		}
+		runtime.Gosched()
+		if err := s.Destroy(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		close(destroyed)
+		if _, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) { // E4, and no writer brings it back
+			t.Fatalf("round %d: Get after Destroy = %v", i, err)
+		}
+		wg.Wait()
+		if _, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) {
+			t.Fatalf("round %d: it came back: %v", i, err)
+		}
+	}
+}
+
+// E4: a Get beside a Destroy gives the old value or ErrNotFound.
+func TestGetBesideDestroy(t *testing.T) {
+	s := open(t, t.TempDir(), quick())
+	for range 300 {
+		set(t, s, "id", "n", 1)
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				sess, err := s.Get(ctx, "id")
+				if err == nil && value(t, sess, "n") != "1" || err != nil && !errors.Is(err, filestore.ErrNotFound) {
+					t.Errorf("Get = %v, %v", sess, err)
+				}
+			})
+		}
+		wg.Go(func() { s.Destroy(ctx, "id") })
+		wg.Wait()
 	}
 }

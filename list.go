@@ -130,12 +130,6 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 	}
 }
 
-// noSession tells of the file, not of the attempt to read it.
-func noSession(err error) bool {
-	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrDecrypt) ||
-		errors.Is(err, ErrTooLarge) || errors.Is(err, ErrUnsafeFile)
-}
-
 // Len returns the number of live sessions. It reads each.
 func (s *Store) Len(ctx context.Context) (n int, err error) {
 	for _, err := range s.All(ctx) {

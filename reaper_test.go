@@ -456,3 +456,20 @@ func (c *canceller) Decode(id string, file []byte) ([]byte, error) {
 	c.cancel()
 	return c.counter.Decode(id, file)
 }
+
+// H5, H6: what a copy (cp -p, rsync -t) has kept of a time when the clock was ahead is believed by the
+// reaper, which leaves the file alone until then, and not by Get.
+func TestReapOfCopies(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	ahead := time.Now().Add(10 * 365 * 24 * time.Hour)
+	write(t, dir, "id.json", strings.Replace(doc(ahead.UnixMilli(), ""), "null", "100", 1))
+	os.Chtimes(filepath.Join(dir, "id.json"), ahead, ahead)
+	get(t, s, "id") // it counts as accessed when it was copied
+	time.Sleep(200 * time.Millisecond)
+	_, err := s.Get(ctx, "id")
+	wantErr(t, "Get", err, filestore.ErrExpired)
+	if n, err := s.Reap(ctx); n != 0 || err != nil {
+		t.Errorf("Reap = %d, %v", n, err)
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -87,67 +86,6 @@ func init() {
 	}
 }
 
-// P1: a reader beside writers sees one of the values written, whole, and never
-// misses a live session; there is no third possibility.
-func TestReadersSeeWholeValues(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir, patient())
-	fill := func(n int) *filestore.Session {
-		return session(t, "n", n, "v", strings.Repeat(string(rune('a'+n%26)), 1+n*37%20_000))
-	}
-	if err := s.Set(ctx, "id", fill(0)); err != nil {
-		t.Fatal(err)
-	}
-	var writers []io.Closer
-	for range 2 { // other processes
-		cmd := worker(t, "writer", dir)
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		writers = append(writers, in)
-		defer cmd.Wait()
-	}
-	c, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	var wg sync.WaitGroup
-	var reads atomic.Int64
-	for i := range 8 {
-		wg.Go(func() {
-			for n := 0; c.Err() == nil; n++ {
-				if i < 2 {
-					if err := s.Set(ctx, "id", fill(n)); err != nil {
-						t.Errorf("Set = %v", err)
-					}
-					continue
-				}
-				sess, err := s.Get(ctx, "id")
-				if err != nil {
-					t.Errorf("Get of a live session = %v", err)
-					return
-				}
-				n, _ := filestore.Value[int](sess, "n")
-				v, _ := filestore.Value[string](sess, "v")
-				if len(v) != 1+n*37%20_000 || strings.Trim(v, string(rune('a'+n%26))) != "" {
-					t.Errorf("a third possibility: n = %d, %d bytes of %.3q", n, len(v), v)
-					return
-				}
-				reads.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	for _, in := range writers {
-		in.Close()
-	}
-	if reads.Load() < 100 {
-		t.Errorf("only %d reads: the test tests nothing", reads.Load())
-	}
-}
-
 func init() {
 	// Writes until its standard input ends.
 	workers["writer"] = func(dir string, _ []string) {
@@ -168,88 +106,6 @@ func init() {
 			must(s.Set(ctx, "id", sess))
 		}
 	}
-}
-
-// P2, P3, H1: 100 times (500 in the long form) kill -9 at any moment. Every file is whole, what was
-// acknowledged is there, what was destroyed is not, no lock is held, and the
-// dead writers' temporary files go with the next pass of the reaper.
-func TestKill(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir, quick())
-	acked := make(map[string]int) // id -> the value known to be there; -1 = destroyed
-	temps := 0
-	for cycle := range long(100, 500) {
-		cmd := worker(t, "mutate", dir, strconv.Itoa(cycle*1_000_000))
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		begun := make(map[string]int) // announced, maybe done
-		lines := bufio.NewScanner(out)
-		for n := 0; lines.Scan(); n++ {
-			var id, what string
-			var v int
-			if _, err := fmt.Sscan(lines.Text(), &what, &id, &v); err != nil {
-				break // the line that the kill cut
-			}
-			if what == "begin" {
-				begun[id] = v
-			} else {
-				acked[id] = v
-				delete(begun, id)
-			}
-			if n == 3+cycle%40 {
-				time.Sleep(rand.N(2 * time.Millisecond))
-				cmd.Process.Kill()
-			}
-		}
-		cmd.Wait()
-
-		for id, want := range acked {
-			start := time.Now()
-			sess, err := s.Get(ctx, id)
-			got := -1
-			if err == nil {
-				got, _ = filestore.Value[int](sess, "n")
-				if pad, _ := filestore.Value[string](sess, "pad"); len(pad) != got%5000 {
-					t.Fatalf("cycle %d: %s is mixed: n %d, pad %d", cycle, id, got, len(pad))
-				}
-			} else if !errors.Is(err, filestore.ErrNotFound) {
-				t.Fatalf("cycle %d: Get = %v", cycle, err)
-			}
-			if maybe, ok := begun[id]; got != want && (!ok || got != maybe) {
-				t.Fatalf("cycle %d: %s is %d, acknowledged %d, begun %v", cycle, id, got, want, begun)
-			}
-			acked[id] = got
-			if d := time.Since(start); d > time.Second {
-				t.Errorf("Get took %v", d)
-			}
-		}
-		for i := range 8 { // E11: no lock outlives its holder
-			c, cancel := context.WithTimeout(ctx, 2*time.Second)
-			if err := s.Destroy(c, "lock"+strconv.Itoa(i)); err != nil {
-				t.Fatalf("cycle %d: a lock is still held: %v", cycle, err)
-			}
-			cancel()
-		}
-		left, _ := filepath.Glob(filepath.Join(dir, ".*~"))
-		temps += len(left)
-		if cycle%10 == 9 {
-			if _, err := s.Reap(ctx); err != nil {
-				t.Fatal(err)
-			}
-			if left, _ := filepath.Glob(filepath.Join(dir, ".*~")); len(left) != 0 {
-				t.Errorf("Reap left %d temporary files of the dead", len(left))
-			}
-		}
-	}
-	if len(acked) < 4 {
-		t.Errorf("only %d sessions: the test tests nothing", len(acked))
-	}
-	t.Logf("%d sessions, %d orphaned temporary files seen", len(acked), temps)
 }
 
 func init() {
@@ -521,98 +377,6 @@ func hooked(t *testing.T, dir string, n int32, fn func()) *filestore.Store {
 	h.n.Store(n)
 	o.Codec = h
 	return open(t, dir, o)
-}
-
-// P5, E2: what is destroyed between a Touch's look and its write stays away.
-func TestTouchDoesNotResurrect(t *testing.T) {
-	dir := t.TempDir()
-	other := open(t, dir, quick())
-	c := filestore.Cookie{OriginalMaxAge: time.Hour}
-	s := hooked(t, dir, 1, func() {
-		if err := other.Destroy(ctx, "id"); err != nil {
-			t.Error(err)
-		}
-	})
-	set(t, other, "id")
-	wantErr(t, "Touch of a session destroyed meanwhile", s.Touch(ctx, "id", &c), filestore.ErrNotFound)
-	_, err := other.Get(ctx, "id")
-	wantErr(t, "Get", err, filestore.ErrNotFound)
-}
-
-// P5 with real concurrency: one process destroys, others touch and update.
-func TestDestroyedStaysDestroyed(t *testing.T) {
-	s := open(t, t.TempDir(), quick())
-	for i := range long(300, 5000) {
-		id := fmt.Sprintf("id%d", i)
-		set(t, s, id)
-		var wg sync.WaitGroup
-		destroyed := make(chan struct{})
-		for range 2 {
-			wg.Go(func() {
-				for n := 0; ; n++ {
-					c := filestore.Cookie{OriginalMaxAge: time.Hour + time.Duration(n)}
-					err := s.Touch(ctx, id, &c)
-					err2 := increment(s, id)
-					select {
-					case <-destroyed:
-						if !errors.Is(err2, filestore.ErrNotFound) && err2 != nil || err != nil && !errors.Is(err, filestore.ErrNotFound) {
-							t.Errorf("Touch = %v, Update = %v", err, err2)
-						}
-						return
-					default:
-					}
-				}
-			})
-		}
-		runtime.Gosched()
-		if err := s.Destroy(ctx, id); err != nil {
-			t.Fatal(err)
-		}
-		close(destroyed)
-		if _, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) { // E4, and no writer brings it back
-			t.Fatalf("round %d: Get after Destroy = %v", i, err)
-		}
-		wg.Wait()
-		if _, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) {
-			t.Fatalf("round %d: it came back: %v", i, err)
-		}
-	}
-}
-
-// E4: a Get beside a Destroy gives the old value or ErrNotFound.
-func TestGetBesideDestroy(t *testing.T) {
-	s := open(t, t.TempDir(), quick())
-	for range 300 {
-		set(t, s, "id", "n", 1)
-		var wg sync.WaitGroup
-		for range 3 {
-			wg.Go(func() {
-				sess, err := s.Get(ctx, "id")
-				if err == nil && value(t, sess, "n") != "1" || err != nil && !errors.Is(err, filestore.ErrNotFound) {
-					t.Errorf("Get = %v, %v", sess, err)
-				}
-			})
-		}
-		wg.Go(func() { s.Destroy(ctx, "id") })
-		wg.Wait()
-	}
-}
-
-// E16: same size, same mtime, other contents.
-func TestSameStamps(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir, quick())
-	path := filepath.Join(dir, "id.json")
-	stamp := time.Now().Add(time.Hour)
-	ms := nowMs()
-	for i := range 100 {
-		write(t, dir, "tmp", doc(ms, fmt.Sprintf(`,"n":%03d`, 100+i)))
-		os.Chtimes(filepath.Join(dir, "tmp"), stamp, stamp)
-		os.Rename(filepath.Join(dir, "tmp"), path)
-		if got := value(t, get(t, s, "id"), "n"); got != fmt.Sprint(100+i) {
-			t.Fatalf("n = %s, want %d", got, 100+i)
-		}
-	}
 }
 
 // One busy process must not starve another, which polls: the bound on its wait

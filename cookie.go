@@ -1,0 +1,208 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// A Cookie holds the attributes of the session's cookie, under express-session's names. As there,
+// it is the loaded session's cookie that the browser is sent, not the server's configuration.
+//
+// The zero Cookie is written as express-session's default: no maxAge, httpOnly, path "/". Any other
+// is written as it is: one with an OriginalMaxAge needs HTTPOnly and Path set as well. Members of a
+// file's cookie that Cookie has no field for, and values that a field cannot tell apart (null,
+// false and 0), survive a round trip. Cookies can be compared with ==.
+type Cookie struct {
+	OriginalMaxAge time.Duration // life after each access; 0 = none of its own, so the store's TTL, and the browser's cookie ends with the browser
+	Expires        time.Time     // what the browser was told; it has no say in when the session ends
+	HTTPOnly       bool
+	Secure         bool
+	Partitioned    bool
+	Path           string
+	Domain         string
+	SameSite       string // "strict", "lax", "none" or ""
+	Priority       string // "low", "medium", "high" or ""
+
+	raw string // the file's own text, only where the fields would be written otherwise
+}
+
+var defaultCookie = Cookie{HTTPOnly: true, Path: "/"}
+
+// plain returns the JSON of the cookie's fields, as express-session would write it.
+func (c *Cookie) plain() []byte {
+	b := append(make([]byte, 0, 192), `{"originalMaxAge":`...)
+	if age := c.OriginalMaxAge; age != 0 {
+		ms := age.Milliseconds()
+		if ms == 0 { // less than a millisecond must not become "none"
+			ms = int64(max(-1, min(1, age)))
+		}
+		b = strconv.AppendInt(b, ms, 10)
+	} else {
+		b = append(b, "null"...)
+	}
+	flag := func(name string, v bool) {
+		if v {
+			b = append(b, `,"`+name+`":true`...)
+		}
+	}
+	text := func(name, v string) {
+		if v != "" {
+			b = appendString(append(b, `,"`+name+`":`...), v)
+		}
+	}
+	flag("partitioned", c.Partitioned)
+	text("priority", c.Priority)
+	if c.Expires.IsZero() {
+		b = append(b, `,"expires":null`...)
+	} else {
+		b = c.Expires.UTC().AppendFormat(b, `,"expires":"2006-01-02T15:04:05.000Z"`)
+	}
+	flag("secure", c.Secure)
+	b = strconv.AppendBool(append(b, `,"httpOnly":`...), c.HTTPOnly)
+	text("domain", c.Domain)
+	text("path", c.Path)
+	text("sameSite", c.SameSite)
+	return append(b, '}')
+}
+
+// setField is the way back: raw may be of any type.
+func (c *Cookie) setField(name, raw string) {
+	text := func(field *string) {
+		if s := decodeString(raw); s != *field {
+			*field = strings.Clone(s) // lest it keep the whole document
+		}
+	}
+	switch name {
+	case "originalMaxAge":
+		c.OriginalMaxAge = decodeMaxAge(raw)
+	case "partitioned":
+		c.Partitioned = truthy(raw)
+	case "priority":
+		text(&c.Priority)
+	case "expires":
+		t, err := time.Parse(time.RFC3339, decodeString(raw))
+		if c.Expires = t.UTC(); err != nil || !writable(t) {
+			c.Expires = time.Time{}
+		}
+	case "secure":
+		c.Secure = truthy(raw)
+	case "httpOnly":
+		c.HTTPOnly = truthy(raw)
+	case "domain":
+		text(&c.Domain)
+	case "path":
+		text(&c.Path)
+	case "sameSite":
+		if text(&c.SameSite); raw == "true" {
+			c.SameSite = "strict"
+		}
+	}
+}
+
+// truthy is JavaScript's, for what a cookie's flag may have become.
+func truthy(raw string) bool {
+	switch raw {
+	case "true":
+		return true
+	case "false", "null", `""`:
+		return false
+	}
+	n, err := strconv.ParseFloat(raw, 64)
+	return err != nil || n != 0
+}
+
+// decodeMaxAge follows JavaScript for numbers, null and booleans: null, false and 0 are none, true
+// is 1 ms. Any other type is none too; Node would concatenate strings and let the session live for
+// ever.
+func decodeMaxAge(raw string) time.Duration {
+	switch raw {
+	case "true":
+		return time.Millisecond
+	case "null":
+		return 0
+	}
+	ms, _ := strconv.ParseFloat(raw, 64) // out of range it is an infinity, else 0
+	ns := ms * float64(time.Millisecond)
+	switch {
+	case ns >= math.MaxInt64:
+		return math.MaxInt64
+	case ns <= math.MinInt64:
+		return math.MinInt64
+	case ns != 0 && math.Abs(ns) < 1: // a fraction of a nanosecond is not "none"
+		return time.Duration(math.Copysign(1, ns))
+	}
+	return time.Duration(ns)
+}
+
+// unmarshalCookie reads the object raw. What it lacks is what express-session would supply.
+func unmarshalCookie(raw string) Cookie {
+	c := defaultCookie
+	for m := range members(raw) {
+		c.setField(m.name, m.raw)
+	}
+	if plain := string(c.plain()); plain != raw {
+		c.raw = raw
+		text, _ := c.marshal()
+		if c.raw = string(text); c.raw == plain { // so that of equal cookies it is the same
+			c.raw = ""
+		}
+	}
+	return c
+}
+
+// writable reports whether t has the form that all readers of expires know.
+func writable(t time.Time) bool { y := t.UTC().Year(); return 0 <= y && y <= 9999 }
+
+// marshal writes the members that the cookie was loaded with, each with its old text unless its
+// field has changed, and then those of the other fields that have.
+func (c *Cookie) marshal() ([]byte, error) {
+	switch {
+	case *c == Cookie{}:
+		return defaultCookie.plain(), nil
+	case !utf8.ValidString(c.Path + c.Domain + c.SameSite + c.Priority):
+		return nil, errors.New("filestore: an attribute of the cookie is not UTF-8")
+	case !writable(c.Expires):
+		return nil, fmt.Errorf("filestore: the cookie expires in the year %d", c.Expires.Year())
+	case c.raw == "":
+		return c.plain(), nil
+	}
+	loaded := defaultCookie
+	var names []string
+	texts := make(map[string]string)
+	for m := range members(c.raw) {
+		names, texts[m.name] = append(names, m.name), m.raw
+		loaded.setField(m.name, m.raw)
+	}
+	old, now := string(loaded.plain()), string(c.plain())
+	was := make(map[string]string)
+	for m := range members(old) {
+		was[m.name] = m.raw
+	}
+	for m := range members(now) {
+		if m.raw != was[m.name] {
+			names, texts[m.name] = append(names, m.name), m.raw
+		}
+		delete(was, m.name)
+	}
+	for name := range was { // a field that is empty now
+		delete(texts, name)
+	}
+	buf := []byte{'{'}
+	for _, name := range names {
+		raw, ok := texts[name]
+		if !ok {
+			continue
+		}
+		delete(texts, name) // each once
+		if len(buf) > 1 {
+			buf = append(buf, ',')
+		}
+		buf = append(append(appendString(buf, name), ':'), raw...)
+	}
+	return append(buf, '}'), nil
+}
