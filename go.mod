@@ -4,7 +4,7 @@ go 1.26.0
 
 ignore (
 	./example/express/node_modules
-	./interop/node_modules
+	./internal/interop/node_modules
 )
 
 require (

@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
 // B: whatever somebody plants in the directory, it is not followed, not read,

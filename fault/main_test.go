@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
 var ctx = context.Background()

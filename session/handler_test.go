@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/internal/interop"
 	"github.com/sessionfilestore/filestore/sealed"
 	"github.com/sessionfilestore/filestore/session"
 )

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
 // A directory that nothing can be written to, as a check of a read-only mount sees it.

@@ -24,7 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
 // A planted object is named, nothing hangs, and nothing changes: neither with --fix, nor outside.

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
 // process returns the command as a process of its own.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/creack/pty"
 	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/internal/interop"
 	"github.com/sessionfilestore/filestore/kruptein"
 	"github.com/sessionfilestore/filestore/sealed"
 )

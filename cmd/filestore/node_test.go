@@ -10,14 +10,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
 // A directory that the npm packages write: what the commands say of it, and that Node goes on with
 // what they have done.
 func TestNode(t *testing.T) {
-	interop.NPM(t, "../../interop")
-	script, err := filepath.Abs("../../interop/driver.js")
+	interop.NPM(t, "../../internal/interop")
+	script, err := filepath.Abs("../../internal/interop/driver.js")
 	if err != nil {
 		t.Fatal(err)
 	}

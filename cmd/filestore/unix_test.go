@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
 var looking = [][]string{

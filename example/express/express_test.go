@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
 // The test binary is also the Go site: in a process of its own, as for its users.

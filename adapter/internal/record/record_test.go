@@ -13,7 +13,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/internal/record"
-	"github.com/sessionfilestore/filestore/interop"
+	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
 var ctx = context.Background()
@@ -202,7 +202,7 @@ func TestForeign(t *testing.T) {
 
 // To Node such a file is a session: its reaper keeps it until its time is over.
 func TestBesideNode(t *testing.T) {
-	const folder = "../../../interop"
+	const folder = "../../../internal/interop"
 	interop.NPM(t, folder)
 	s, dir := open(t)
 	for key, life := range map[string]time.Duration{"live": time.Hour, "a/b": record.Forever, "over": time.Millisecond} {

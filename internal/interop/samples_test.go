@@ -11,7 +11,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-const samples = "../testdata/npm"
+const samples = "../../testdata/npm"
 
 // A sample is a file that the npm packages wrote, with what was seen meanwhile.
 type sample struct {

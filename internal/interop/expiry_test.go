@@ -264,7 +264,7 @@ func TestExpiryRandom(t *testing.T) {
 			}
 		}
 		e.lastAccess = last
-		e.ttl = []time.Duration{time.Hour, time.Hour, time.Minute, 1500 * time.Millisecond, time.Millisecond, 0, -time.Second, 24 * time.Hour, 100 * 365 * 24 * time.Hour}[rnd.IntN(9)]
+		e.ttl = []time.Duration{time.Hour, time.Hour, time.Minute, 1500 * time.Millisecond, time.Second, 0, -time.Second, 24 * time.Hour, 100 * 365 * 24 * time.Hour}[rnd.IntN(9)]
 		e.expires = pick("", "", "1990-01-01T00:00:00.000Z", "2030-01-01T00:00:00.000Z", "x")
 		cases[i] = e
 	}
