@@ -92,8 +92,11 @@ func (a *app) rootCommand() *cobra.Command {
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			a.ttlGiven = cmd.Flags().Changed("ttl")
-			if a.ttl <= 0 { // which to the store means something else than it seems to
+			switch {
+			case a.ttl <= 0: // which to the store means something else than it seems to
 				return errors.New("--ttl: it must be more than nothing")
+			case a.ttl < time.Second:
+				return errors.New("--ttl: it must be at least a second")
 			}
 			return nil
 		},

@@ -210,20 +210,23 @@ func TestReapSpins(t *testing.T) {
 	}
 	defer s.Close()
 	live := "anna0000anna0000"
-	held, release, released := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	held, hold, released := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	defer release() // before Close, which waits
 	go func() {
 		defer close(released)
 		s.Update(context.Background(), live, func(*filestore.Session) error {
 			close(held)
-			<-release
+			<-hold
 			return nil
 		})
 	}()
 	<-held
-	// By a TTL of a millisecond the one that is held has expired as well.
-	term := inTerminal(t, nil, "reap", "--dir", dir, "--ttl", "1ms")
+	// By a TTL of a second the one that is held has expired as well.
+	time.Sleep(1100 * time.Millisecond)
+	term := inTerminal(t, nil, "reap", "--dir", dir, "--ttl", "1s")
 	term.await(`reaping`)
-	close(release)
+	release()
 	<-released
 	code, text := term.end()
 	if code != exitDone || !regexp.MustCompile(`reaped [23] sessions\n$`).MatchString(text) || left() > 1 {
