@@ -20,7 +20,7 @@ func TestStore(t *testing.T) {
 
 func TestFilestore(t *testing.T) {
 	t.Parallel()
-	for name, o := range map[string]filestore.Options{"": {}, " NoSync": {NoSync: true}, " without cache": {NoSync: true, CacheSize: -1}} {
+	for name, o := range map[string]filestore.Options{"": {}, " without flush and cache": {NoSync: true, CacheSize: -1}} {
 		t.Run("filestore"+name, func(t *testing.T) {
 			t.Parallel()
 			sessiontest.Run(t, func(t *testing.T) session.Store {
