@@ -133,9 +133,9 @@ func (s *Session) expired(now time.Time, ttl time.Duration) bool {
 	return s.life(ttl) <= 0 || s.ExpiresAt(ttl).UnixMilli() < now.UnixMilli()
 }
 
-// date makes LastAccess trustworthy, so that no session is immortal: where the file does not say,
-// it is when the file was written, and what lies ahead by more than clocks differ is when the file was
-// changed last, at the latest now. Touch and the reaper write the latter down.
+// date makes sure that no session lives for ever. A missing last access becomes the file's mtime. One
+// that lies in the future by more than clockSkew becomes the file's ctime, or now if that is earlier;
+// Touch and the reaper write it down.
 func (s *Session) date(now time.Time, file version) {
 	if s.LastAccess.IsZero() {
 		s.LastAccess = time.Unix(0, file.mtime)
@@ -335,7 +335,7 @@ func (d *document) members() iter.Seq2[string, [2]uint32] {
 	}
 }
 
-// size is what it takes in memory, in bytes, but for a constant.
+// size is d's approximate memory use in bytes.
 func (d *document) size() int64 {
 	return int64(len(d.names) + len(d.values) + len(d.cookie.raw) + 8*len(d.ends))
 }

@@ -70,7 +70,7 @@ func (c *Cookie) plain() []byte {
 	return append(b, '}')
 }
 
-// setField is the way back: raw may be of any type.
+// setField sets the named field from its JSON text, which may be of any type.
 func (c *Cookie) setField(name, raw string) {
 	text := func(field *string) {
 		if s := decodeString(raw); s != *field {

@@ -35,7 +35,7 @@ type sentinel struct {
 func (e *sentinel) Error() string { return e.text }
 func (e *sentinel) Unwrap() error { return e.parent }
 
-// An Error is what a Store's operations return for a failure of their own.
+// An Error describes a failed operation on a Store. (An error from Update's fn is returned unchanged.)
 type Error struct {
 	Op  string // the operation: "get", "set", …
 	ID  string // the first 8 hex digits of the id's SHA-256, as ids are credentials; "" where there is none

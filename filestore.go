@@ -35,18 +35,51 @@ import (
 // Options are a Store's settings. The zero value of each field, and a nil *Options, stand for the
 // default, which is session-file-store's where it has the option.
 type Options struct {
-	TTL          time.Duration // life after the last access if the cookie has no maxAge, at least a second; 0 = 1 h, negative = such a session has expired at once. The same in all programs on the directory: each Get goes by its own, and the reapers by the longest, see Reap
-	TouchAfter   time.Duration // Touch rewrites a file only if its last access is at least this old, but at the latest after half of the session's life; 0 = 1 % of that, negative = always
-	ReapInterval time.Duration // between passes of the background reaper, of which the first comes after a tenth; 0 = 1 h, negative = none
-	LockTimeout  time.Duration // longest wait for a session's lock, then ErrLockTimeout; 0 = 5 s
-	MaxSize      int64         // bytes of one session file, written or read, then ErrTooLarge; 0 = 1 MiB, at most 1 GiB. Up to 16 MiB a larger one is read to see whether it has expired
-	Extension    string        // of session files: a dot and 1 to 16 of A-Z a-z 0-9 - _, once or twice; "" = ".json". Beside a store with ".admin.json" one with ".json" has no ids that end in ".admin"
-	Mode         fs.FileMode   // of the files written, whatever the umask; the owner must read and write; 0 = 0600
-	ReadOnly     bool          // true: the directory must exist, Open makes nothing in it and starts no reaper, what would write fails with an fs.ErrPermission, and the files may also be the directory owner's
-	NoSync       bool          // true: no flush to the disk; a finished write survives kill -9, but maybe not a power cut
-	CacheSize    int           // decoded sessions held in memory, of files up to 16 KiB; each use looks whether the file has changed; 0 = 10,000, negative = none
-	Codec        Codec         // between the JSON of a session and the bytes of its file; nil = plain JSON
-	Logger       *slog.Logger  // what could be told to no caller: by the reaper, and warnings of Open; nil = slog.Default()
+	// TTL is how long a session lives after its last access if its cookie has no maxAge: at least a
+	// second. 0 = 1 h. A negative TTL makes such sessions expire immediately. All programs on a
+	// directory should have the same: each Get goes by its own, and the reapers by the longest, see Reap.
+	TTL time.Duration
+
+	// TouchAfter is how old the last access must be for Touch to rewrite the file. 0 = 1 % of the
+	// session's life, negative = always. It is never more than half of the session's life.
+	TouchAfter time.Duration
+
+	// ReapInterval is the time between passes of the background reaper. The first pass comes after a
+	// tenth of it. 0 = 1 h, negative = no background reaper.
+	ReapInterval time.Duration
+
+	// LockTimeout is the longest wait for a session's lock, then ErrLockTimeout. 0 = 5 s.
+	LockTimeout time.Duration
+
+	// MaxSize is the most bytes that one session file may have, written or read, then ErrTooLarge.
+	// 0 = 1 MiB, at most 1 GiB. A larger file of up to 16 MiB is read to see whether it has expired.
+	MaxSize int64
+
+	// Extension ends the names of session files: a dot and 1 to 16 of A-Z a-z 0-9 - _, once or twice.
+	// "" = ".json". Beside a store with ".admin.json" one with ".json" has no ids that end in ".admin".
+	Extension string
+
+	// Mode is that of the files written, whatever the umask. The owner must be able to read and write.
+	// 0 = 0600.
+	Mode fs.FileMode
+
+	// ReadOnly opens an existing directory without changing it. There is no reaper, writes fail with
+	// fs.ErrPermission, and files owned by the directory's owner are readable too.
+	ReadOnly bool
+
+	// NoSync spares the flush to the disk: a finished write survives kill -9, but maybe not a power cut.
+	NoSync bool
+
+	// CacheSize is the number of decoded sessions held in memory, of files of up to 16 KiB. Each use
+	// looks whether the file has changed. 0 = 10,000, negative = no cache.
+	CacheSize int
+
+	// Codec stands between the JSON of a session and the bytes of its file. nil = plain JSON.
+	Codec Codec
+
+	// Logger receives what no caller can: errors of the background reaper, and warnings from Open.
+	// nil = slog.Default().
+	Logger *slog.Logger
 }
 
 // A Store keeps sessions in one directory. Make one with Open.
@@ -81,13 +114,14 @@ type place struct {
 	moved sync.Once      // tells of it
 }
 
-// ids are whose a file shall be; the zero value is whoever makes it.
+// ids is the owner to give to new files. The zero value leaves them to the process.
 type ids struct {
 	given    bool
 	uid, gid int
 }
 
-// A directory is the opened one, whatever its name leads to by now: all file access goes through it.
+// A directory is the open session directory. All file access goes through it, so renaming or replacing
+// its path changes nothing.
 type directory struct {
 	root *os.Root // the second wall behind ValidID
 	file *os.File // the same directory
@@ -242,7 +276,7 @@ func (s *Store) here() *place {
 
 var extension = regexp.MustCompile(`^(\.[A-Za-z0-9_-]{1,16}){1,2}$`)
 
-// complete puts the defaults in and refuses what cannot be meant.
+// complete fills in defaults and rejects invalid options.
 func (o *Options) complete() error {
 	o.TTL = cmp.Or(o.TTL, time.Hour)
 	o.ReapInterval = cmp.Or(o.ReapInterval, time.Hour)
@@ -646,7 +680,7 @@ func (s *place) replace(st *stripe, name string, data []byte, stamp time.Time) (
 	return s.sync()
 }
 
-// explain is err, with which a change of name failed, unless a directory has the name.
+// explain returns err, from a failed rename or unlink of name, or errNotRegular if name is a directory.
 func (s *place) explain(name string, err error) error {
 	if m, statErr := s.dir.stat(name); statErr == nil && m.dir {
 		return errNotRegular
@@ -654,9 +688,9 @@ func (s *place) explain(name string, err error) error {
 	return err
 }
 
-// swap is rename for contents that have not been flushed: over an existing file ext4 would flush
-// them first, which takes longer than all else. Where the old file has the temporary name only its
-// removal is left, and if we die before that, it is an orphan like others.
+// swap is rename for contents that have not been flushed: over an existing file ext4 would flush them
+// first, which takes longer than all else. After the exchange the old contents have the temporary name.
+// If we crash before unlinking them, the reaper removes them like any other orphan.
 func (s *place) swap(tmp, name string) error {
 	m, err := s.dir.stat(name)
 	if err != nil || m.dir || s.dir.exchange(tmp, name) != nil {
@@ -694,7 +728,7 @@ func (s *place) remove(st *stripe, k key) error {
 		err = s.dir.unlink(k.name)
 	}
 	if s.cache != nil {
-		s.cache.Remove(k.id) // which holds no more what is gone
+		s.cache.Remove(k.id) // do not keep a destroyed session in memory
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNotFound

@@ -99,7 +99,7 @@ func (s *place) list() iter.Seq2[string, error] {
 	}
 }
 
-// interrupted tells long work to end.
+// interrupted returns why a long scan must stop, or nil.
 func (s *Store) interrupted(ctx context.Context) error {
 	if s.done.Err() != nil {
 		return ErrClosed

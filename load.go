@@ -12,7 +12,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// load returns a session of the caller's own; keep as for document. It needs no lock.
+// load returns a fresh copy that the caller owns; keep as for document. It needs no lock.
 func (s *place) load(ctx context.Context, k key, keep bool) (*Session, error) {
 	d, err := s.document(ctx, k, keep)
 	if err != nil {
@@ -30,8 +30,8 @@ func (s *place) load(ctx context.Context, k key, keep bool) (*Session, error) {
 // judge tells. It needs no lock. A cached one is served only after a look at the file; keep says whether
 // to cache one that is read.
 func (s *place) document(ctx context.Context, k key, keep bool) (*document, error) {
-	// A name that is replaced between two looks is looked at again. To lose a hundred times in a row
-	// takes no busy session but an attack.
+	// A name that is replaced between two looks is looked at again. Losing this race a hundred times in a
+	// row is not load but an attack.
 	for i := range 100 {
 		m, err := s.stat(k.name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -112,7 +112,7 @@ func (s *place) judge(d *document, sess *Session) error {
 	return nil
 }
 
-// noSession tells of the file, not of the attempt to read it.
+// noSession reports whether err is about the file (it will fail again) rather than about reading it.
 func noSession(err error) bool {
 	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrDecrypt) ||
 		errors.Is(err, ErrTooLarge) || errors.Is(err, ErrUnsafeFile)

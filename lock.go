@@ -56,7 +56,7 @@ type stripe struct {
 
 // stripe returns the one of the session id, by the 32-bit FNV-1a hash.
 func (s *place) stripe(id string) *stripe {
-	if s.fold { // what is one file has one lock
+	if s.fold { // ids that share a file must share a lock
 		id = strings.ToLower(id)
 	}
 	h := uint32(2166136261)
@@ -114,8 +114,8 @@ func (s *place) openLocks() error {
 
 func newFlock(path string) *flock.Flock { return flock.New(path, flock.SetFlag(lockFlags)) }
 
-// follow finds the stripe's file again where the directory's name has come to lead elsewhere and the
-// system has a path that holds. That is not the first choice: to open it takes twice as long.
+// follow reaches the lock file through /proc/self/fd if the directory has been renamed. We do not
+// always use that path because opening it takes twice as long.
 func (s *place) follow(st *stripe) {
 	self := fmt.Sprintf("/proc/self/fd/%d", s.dir.fd)
 	fi, err := os.Stat(self)

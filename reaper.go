@@ -18,7 +18,7 @@ const (
 	// Node's temporary files do not show whether their writer lives. It keeps one for milliseconds.
 	staleAfter = time.Hour
 
-	// Of a due session most of the time goes into system calls.
+	// Two workers: checking a due session is mostly waiting for system calls.
 	reapers = 2
 )
 
