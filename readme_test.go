@@ -85,7 +85,7 @@ func TestReadmeProgram(t *testing.T) {
 func TestReadmeNames(t *testing.T) {
 	readme := readFile(t, ".", "README.md")
 	var source strings.Builder
-	for _, pattern := range []string{"*.go", "*/*.go"} {
+	for _, pattern := range []string{"*.go", "*/*.go", "internal/*/*.go"} {
 		files, _ := filepath.Glob(pattern)
 		for _, name := range files {
 			source.WriteString(readFile(t, ".", name))
