@@ -54,6 +54,9 @@ func (s *place) document(ctx context.Context, k key, keep bool) (*document, erro
 		}
 		d, saving, err := s.read(ctx, k, time.Now())
 		if err == errReplaced {
+			if i >= 10 { // whoever is replacing or removing it is half-way, and waits for the journal or a processor
+				time.Sleep(min(time.Duration(i-9), 10) * time.Millisecond)
+			}
 			continue
 		}
 		if err != nil && saving && i < 5 {
