@@ -31,9 +31,6 @@ import (
 // browser; and see Destroy. Other processes, and other Managers, do not know of the
 // replacement.
 func (s *Session) Regenerate() error {
-	if s == nil {
-		return ErrNoSession
-	}
 	end, err := s.takeTurn()
 	if err != nil {
 		return err

@@ -556,6 +556,9 @@ const longestTurn = 30 * time.Second
 
 // takeTurn waits until no other method of s is using the Store. end ends the turn.
 func (s *Session) takeTurn() (end func(), err error) {
+	if s == nil {
+		return nil, ErrNoSession
+	}
 	end = func() { <-s.turn }
 	select {
 	case s.turn <- struct{}{}:
@@ -578,9 +581,6 @@ func (s *Session) takeTurn() (end func(), err error) {
 // last hour that is destroyed too: a logout that was sent before is one all the same.
 // The browser keeps its cookie, as in express-session, but it opens nothing any more.
 func (s *Session) Destroy() error {
-	if s == nil {
-		return ErrNoSession
-	}
 	end, err := s.takeTurn()
 	if err != nil {
 		return err
@@ -610,9 +610,6 @@ func (s *Session) Destroy() error {
 // with filestore.ErrNotFound, and changes nothing, if the session is gone or was
 // never stored.
 func (s *Session) Reload() error {
-	if s == nil {
-		return ErrNoSession
-	}
 	end, err := s.takeTurn()
 	if err != nil {
 		return err
@@ -641,9 +638,6 @@ func (s *Session) Reload() error {
 // session was destroyed meanwhile: it is not brought back. A new session that no
 // cookie can reach any more is an ErrTooLate or an ErrCookie.
 func (s *Session) Save() error {
-	if s == nil {
-		return ErrNoSession
-	}
 	end, err := s.takeTurn()
 	if err != nil {
 		return err
