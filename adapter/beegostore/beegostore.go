@@ -85,7 +85,7 @@ func (p *provider) SessionExist(ctx context.Context, sid string) (bool, error) {
 	return p.sessions.Exist(record.Background(ctx), sid)
 }
 
-// SessionRead returns the session sid, which begins where there is none.
+// SessionRead returns the session sid. If there is none, an empty one begins.
 func (p *provider) SessionRead(ctx context.Context, sid string) (session.Store, error) {
 	if len(sid) < 2 { // no manager makes such an id
 		return nil, fmt.Errorf("beegostore: %w", filestore.ErrInvalidID)

@@ -83,7 +83,7 @@ func (p *provider) Init(maxLifetime int64, _ string) error {
 	return nil
 }
 
-// Read returns the session sid, which begins where there is none. It is an error of the file where that cannot be read.
+// Read returns the session sid. If there is none, an empty one begins. A file that cannot be read is an error.
 func (p *provider) Read(sid string) (session.RawStore, error) {
 	return p.open(p.Sessions.Read(ctx, sid))
 }
