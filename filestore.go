@@ -11,6 +11,10 @@
 // Files must be regular files with one link, owned by the process's user or by root (a root process
 // takes anybody's). Symbolic links are never followed, and nothing outside the directory is read,
 // written or removed. Network file systems are not supported.
+//
+// Lock files that somebody deletes are made again. Of two writers of one session at that moment the one
+// whose lock file was deleted fails, unless it has already looked for the last time: then its write may
+// be lost. Leave .locks alone while programs run.
 package filestore
 
 import (

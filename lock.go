@@ -34,12 +34,6 @@ const (
 	pollMin = 100 * time.Microsecond
 	pollMax = time.Millisecond
 
-	// A lock file that somebody deleted may still be held, through its old inode, by a writer that
-	// has seen it in its place for the last time and is about to rename. The first holders of its
-	// successor wait until that writer, microseconds from its rename, is through: unless the machine
-	// stalls it for longer.
-	settle = 50 * time.Millisecond
-
 	// Goroutines that hand a lock to each other leave other processes, which poll, no moment to get
 	// it. After a tenure they let one go by.
 	tenure = 50 * time.Millisecond
@@ -307,14 +301,6 @@ func (s *place) meet(st *stripe, fi fs.FileInfo) error {
 	at, err := s.dir.root.Lstat(st.path())
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(at, fi) {
 		return errLockLost
-	}
-	if err != nil {
-		return err
-	}
-	m, err := s.dir.stat(st.path())
-	// By its ctime, which cp -p and rsync do not carry over.
-	if age := time.Since(time.Unix(0, m.ctime)).Abs(); err == nil && age < settle {
-		time.Sleep(settle - age)
 	}
 	return err
 }

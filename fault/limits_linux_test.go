@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -255,56 +254,6 @@ func TestDescriptors(t *testing.T) {
 	if starved < 9 {
 		t.Errorf("only %d operations lacked a descriptor: the test tests nothing", starved)
 	}
-}
-
-// E12: a holder whose lock file is deleted at the worst moment, after its last look at it, is waited for by
-// the next one, if the machine does not stall it for longer than 50 ms: thus three attempts.
-func TestLockDeletedBeforeRename(t *testing.T) {
-	need(t, "root", "strace")
-	for range 3 {
-		acked, there, slowly := deleteLocks(t)
-		if t.Logf("%d of 20 lost the lock after their last look", slowly); slowly == 0 {
-			t.Error("the test tests nothing")
-		}
-		if acked == there {
-			return
-		}
-		t.Logf("n = %d, acknowledged were %d", there, acked)
-	}
-	t.Error("each time an Update was lost")
-}
-
-func deleteLocks(t *testing.T) (acked, there, slowly int) {
-	dir := t.TempDir()
-	slow := newServer(t, dir, "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=renameat,renameat2",
-		"-e", "inject=renameat,renameat2:delay_enter=12000")
-	next := newServer(t, dir)
-	for _, w := range []*server{slow, next} {
-		w.must(t, ask{Op: "open", Options: filestore.Options{NoSync: true}})
-	}
-	slow.must(t, ask{Op: "set", ID: "id"})
-	for range 20 {
-		slow.begin(t, ask{Op: "increment", ID: "id"})
-		for temps(dir) == 0 {
-			time.Sleep(100 * time.Microsecond)
-		}
-		time.Sleep(3 * time.Millisecond) // its last look is the next that it does
-		locks, _ := filepath.Glob(filepath.Join(dir, ".locks", "*"))
-		for _, lock := range locks {
-			must(os.Remove(lock))
-		}
-		next.must(t, ask{Op: "increment", ID: "id"})
-		acked++
-		switch r := slow.end(t); r.Kind {
-		case "":
-			acked++
-			slowly++
-		case filestore.ErrUnsafeFile.Error(): // the look came later
-		default:
-			t.Fatal(r.Err)
-		}
-	}
-	return acked, next.must(t, ask{Op: "get", ID: "id"}).N, slowly
 }
 
 // starve does an operation while only free descriptors are left.
