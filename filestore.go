@@ -374,8 +374,9 @@ func (s *Store) TTL() time.Duration { return s.opts.TTL }
 
 // ValidID reports whether id can name a session: 1 to 200 of A-Z a-z 0-9 - _ and, but for the first
 // and the last, also . , and ~. The names that Windows reserves are refused everywhere, so that a
-// directory can move. A Store also refuses ids that end in its extension, or as the temporary files
-// of Node's write-file-atomic do, or whose file another store's longer extension claims.
+// directory can move. On a file system that folds case, ids that differ in case only are one session.
+// A Store also refuses ids that end in its extension, or as the temporary files of Node's
+// write-file-atomic do, or whose file another store's longer extension claims.
 func ValidID(id string) bool {
 	for i := range len(id) {
 		switch c := id[i]; {
@@ -645,11 +646,6 @@ func (s *place) encode(ctx context.Context, id string, sess *Session, old *docum
 // replace makes data the contents of name, in one step for every reader: a temporary file in the
 // same directory takes the name over.
 func (s *place) replace(st *stripe, name string, data []byte, stamp time.Time) (err error) {
-	if s.fold {
-		if _, err := s.stat(name); errors.Is(err, errFolded) {
-			return err
-		}
-	}
 	var tmp string
 	for range 3 { // nobody can have put something there first; if so it is not ours
 		// The name tells whose lock its writer holds, for sweep, and is random. No extension ends like
@@ -722,11 +718,6 @@ func (s *place) sync() error {
 
 // remove unlinks name, whatever it is, unless it is a directory.
 func (s *place) remove(st *stripe, k key) error {
-	if s.fold {
-		if _, err := s.stat(k.name); errors.Is(err, errFolded) {
-			return err
-		}
-	}
 	err := s.stands(st)
 	if err == nil {
 		err = s.dir.unlink(k.name)
@@ -742,28 +733,3 @@ func (s *place) remove(st *stripe, k key) error {
 	}
 	return nil
 }
-
-// stat is directory.stat, but where the file system folds case it does not find one session under
-// another's name.
-func (s *place) stat(name string) (meta, error) {
-	m, err := s.dir.stat(name)
-	if err != nil || !s.fold {
-		return m, err
-	}
-	folded := false
-	for other, err := range s.list() { // slow, but such systems are where people develop
-		if err != nil {
-			return m, err
-		}
-		if other == name {
-			return m, nil
-		}
-		folded = folded || strings.EqualFold(other, name)
-	}
-	if folded { // else it was just being replaced, and is in no list
-		return m, errFolded
-	}
-	return m, nil
-}
-
-var errFolded error = &sentinel{"differs from another session's id by case only", ErrInvalidID}

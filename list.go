@@ -180,7 +180,7 @@ func (s *place) removeIf(ctx context.Context, k key, d *document, all bool) (rem
 		return false, err
 	}
 	defer st.unlock()
-	m, err := s.stat(k.name)
+	m, err := s.dir.stat(k.name)
 	if d == nil || !d.settled || err != nil || m.version != d.version {
 		d, err = s.document(ctx, k, false)
 	}

@@ -33,7 +33,7 @@ func (s *place) document(ctx context.Context, k key, keep bool) (*document, erro
 	// A name that is replaced between two looks is looked at again. Losing this race a hundred times in a
 	// row is not load but an attack.
 	for i := range 100 {
-		m, err := s.stat(k.name)
+		m, err := s.dir.stat(k.name)
 		if errors.Is(err, fs.ErrNotExist) {
 			if s.cache != nil {
 				s.cache.Remove(k.id)
