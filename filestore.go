@@ -12,6 +12,9 @@
 // takes anybody's). Symbolic links are never followed, and nothing outside the directory is read,
 // written or removed. Network file systems are not supported.
 //
+// A file that another program writes in place, as an editor may, can be found half-written for a moment:
+// then it is ErrCorrupt.
+//
 // Lock files that somebody deletes are made again. Of two writers of one session at that moment the one
 // whose lock file was deleted fails, unless it has already looked for the last time: then its write may
 // be lost. Leave .locks alone while programs run.

@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,15 +51,11 @@ func (s *place) document(ctx context.Context, k key, keep bool) (*document, erro
 		if err := m.check(max(s.opts.MaxSize, maxRead), s.dir.trusted); err != nil && err != errReplaced { // an error of the opening would say less
 			return nil, err
 		}
-		d, saving, err := s.read(ctx, k, time.Now())
+		d, err := s.read(ctx, k, time.Now())
 		if err == errReplaced {
 			if i >= 10 { // whoever is replacing or removing it is half-way, and waits for the journal or a processor
 				time.Sleep(min(time.Duration(i-9), 10) * time.Millisecond)
 			}
-			continue
-		}
-		if err != nil && saving && i < 5 {
-			time.Sleep(time.Millisecond)
 			continue
 		}
 		if err == nil && keep && s.cache != nil && d.settled && m.inode != 0 && max(m.size, d.size()) <= maxCached {
@@ -72,32 +67,24 @@ func (s *place) document(ctx context.Context, k key, keep bool) (*document, erro
 }
 
 // read reads and decodes a session's file.
-func (s *place) read(ctx context.Context, k key, now time.Time) (d *document, saving bool, err error) {
+func (s *place) read(ctx context.Context, k key, now time.Time) (d *document, err error) {
 	limit := max(s.opts.MaxSize, maxRead)
 	data, m, err := s.dir.read(k.name, limit)
 	if err != nil {
-		return nil, false, err
-	}
-	// Our files never change and their mtime is ahead. What is just being written in place, by a
-	// person's editor, may be half of it: two looks must agree, and what is broken gets a moment.
-	ago := now.Sub(time.Unix(0, m.ctime))
-	if saving = ago < settled && m.mtime <= m.ctime; saving {
-		if again, _, err := s.dir.read(k.name, limit); err != nil || !bytes.Equal(again, data) {
-			return nil, true, errReplaced
-		}
+		return nil, err
 	}
 	if data, err = s.code(ctx, k.id, data, Codec.Decode, ContextCodec.DecodeContext); err == nil {
 		d, err = decode(data)
 	}
 	if err != nil {
-		return nil, saving, err
+		return nil, err
 	}
 	wait := settled
 	if m.ctime%int64(time.Second) == 0 {
 		wait = settledCoarse
 	}
-	d.file, d.version, d.settled = k.name, m.version, ago > wait
-	return d, saving, nil
+	d.file, d.version, d.settled = k.name, m.version, now.Sub(time.Unix(0, m.ctime)) > wait
+	return d, nil
 }
 
 // judge makes *sess d's session, without its Values, and says whether it has expired by now, or else is
