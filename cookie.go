@@ -16,7 +16,9 @@ import (
 // The zero Cookie is written as express-session's default: no maxAge, httpOnly, path "/". Any other
 // is written as it is: one with an OriginalMaxAge needs HTTPOnly and Path set as well. Members of a
 // file's cookie that Cookie has no field for, and values that a field cannot tell apart (null,
-// false and 0), survive a round trip. Cookies can be compared with ==.
+// false and 0), stay as they are in the file until a field changes: a changed cookie is written as
+// express-session writes it. Cookies can be compared with ==; two that were loaded from different texts
+// are not equal.
 type Cookie struct {
 	OriginalMaxAge time.Duration // life after each access; 0 = none of its own, so the store's TTL, and the browser's cookie ends with the browser
 	Expires        time.Time     // what the browser was told; it has no say in when the session ends
@@ -28,7 +30,7 @@ type Cookie struct {
 	SameSite       string // "strict", "lax", "none" or ""
 	Priority       string // "low", "medium", "high" or ""
 
-	raw string // the file's own text, only where the fields would be written otherwise
+	raw string // the file's own text, if the fields would be written otherwise
 }
 
 var defaultCookie = Cookie{HTTPOnly: true, Path: "/"}
@@ -145,12 +147,8 @@ func unmarshalCookie(raw string) Cookie {
 	for m := range members(raw) {
 		c.setField(m.name, m.raw)
 	}
-	if plain := string(c.plain()); plain != raw {
-		c.raw = raw
-		text, _ := c.marshal()
-		if c.raw = string(text); c.raw == plain { // so that of equal cookies it is the same
-			c.raw = ""
-		}
+	if string(c.plain()) != raw {
+		c.raw = strings.Clone(raw) // which is part of the whole document
 	}
 	return c
 }
@@ -158,8 +156,8 @@ func unmarshalCookie(raw string) Cookie {
 // writable reports whether t has the form that all readers of expires know.
 func writable(t time.Time) bool { y := t.UTC().Year(); return 0 <= y && y <= 9999 }
 
-// marshal writes the members that the cookie was loaded with, each with its old text unless its
-// field has changed, and then those of the other fields that have.
+// marshal returns the text that the cookie was loaded from, if no field has changed since, and else what
+// express-session would write.
 func (c *Cookie) marshal() ([]byte, error) {
 	switch {
 	case *c == Cookie{}:
@@ -168,41 +166,8 @@ func (c *Cookie) marshal() ([]byte, error) {
 		return nil, errors.New("filestore: an attribute of the cookie is not UTF-8")
 	case !writable(c.Expires):
 		return nil, fmt.Errorf("filestore: the cookie expires in the year %d", c.Expires.Year())
-	case c.raw == "":
-		return c.plain(), nil
+	case c.raw != "" && *c == unmarshalCookie(c.raw):
+		return []byte(c.raw), nil
 	}
-	loaded := defaultCookie
-	var names []string
-	texts := make(map[string]string)
-	for m := range members(c.raw) {
-		names, texts[m.name] = append(names, m.name), m.raw
-		loaded.setField(m.name, m.raw)
-	}
-	old, now := string(loaded.plain()), string(c.plain())
-	was := make(map[string]string)
-	for m := range members(old) {
-		was[m.name] = m.raw
-	}
-	for m := range members(now) {
-		if m.raw != was[m.name] {
-			names, texts[m.name] = append(names, m.name), m.raw
-		}
-		delete(was, m.name)
-	}
-	for name := range was { // a field that is empty now
-		delete(texts, name)
-	}
-	buf := []byte{'{'}
-	for _, name := range names {
-		raw, ok := texts[name]
-		if !ok {
-			continue
-		}
-		delete(texts, name) // each once
-		if len(buf) > 1 {
-			buf = append(buf, ',')
-		}
-		buf = append(append(appendString(buf, name), ':'), raw...)
-	}
-	return append(buf, '}'), nil
+	return c.plain(), nil
 }
