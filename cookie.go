@@ -3,11 +3,12 @@ package filestore
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/sessionfilestore/filestore/internal/format"
 )
 
 // A Cookie holds the attributes of the session's cookie, under express-session's names. As there,
@@ -20,15 +21,20 @@ import (
 // express-session writes it. Cookies can be compared with ==; two that were loaded from different texts
 // are not equal.
 type Cookie struct {
-	OriginalMaxAge time.Duration // life after each access; 0 = none of its own, so the store's TTL, and the browser's cookie ends with the browser
-	Expires        time.Time     // what the browser was told; it has no say in when the session ends
-	HTTPOnly       bool
-	Secure         bool
-	Partitioned    bool
-	Path           string
-	Domain         string
-	SameSite       string // "strict", "lax", "none" or ""
-	Priority       string // "low", "medium", "high" or ""
+	// OriginalMaxAge is the session's life after each access. 0 = the store's TTL; the browser's cookie
+	// then ends with the browser.
+	OriginalMaxAge time.Duration
+
+	// Expires is what the browser was told. It has no say in when the session ends.
+	Expires time.Time
+
+	HTTPOnly    bool
+	Secure      bool
+	Partitioned bool
+	Path        string
+	Domain      string
+	SameSite    string // "strict", "lax", "none" or ""
+	Priority    string // "low", "medium", "high" or ""
 
 	raw string // the file's own text, if the fields would be written otherwise
 }
@@ -54,7 +60,7 @@ func (c *Cookie) plain() []byte {
 	}
 	text := func(name, v string) {
 		if v != "" {
-			b = appendString(append(b, `,"`+name+`":`...), v)
+			b = format.AppendString(append(b, `,"`+name+`":`...), v)
 		}
 	}
 	flag("partitioned", c.Partitioned)
@@ -75,26 +81,26 @@ func (c *Cookie) plain() []byte {
 // setField sets the named field from its JSON text, which may be of any type.
 func (c *Cookie) setField(name, raw string) {
 	text := func(field *string) {
-		if s := decodeString(raw); s != *field {
-			*field = strings.Clone(s) // lest it keep the whole document
+		if s := format.String(raw); s != *field {
+			*field = strings.Clone(s) // so that it does not keep the whole document
 		}
 	}
 	switch name {
 	case "originalMaxAge":
-		c.OriginalMaxAge = decodeMaxAge(raw)
+		c.OriginalMaxAge = format.MaxAge(raw)
 	case "partitioned":
-		c.Partitioned = truthy(raw)
+		c.Partitioned = format.True(raw)
 	case "priority":
 		text(&c.Priority)
 	case "expires":
-		t, err := time.Parse(time.RFC3339, decodeString(raw))
+		t, err := time.Parse(time.RFC3339, format.String(raw))
 		if c.Expires = t.UTC(); err != nil || !writable(t) {
 			c.Expires = time.Time{}
 		}
 	case "secure":
-		c.Secure = truthy(raw)
+		c.Secure = format.True(raw)
 	case "httpOnly":
-		c.HTTPOnly = truthy(raw)
+		c.HTTPOnly = format.True(raw)
 	case "domain":
 		text(&c.Domain)
 	case "path":
@@ -106,46 +112,11 @@ func (c *Cookie) setField(name, raw string) {
 	}
 }
 
-// truthy is JavaScript's, for what a cookie's flag may have become.
-func truthy(raw string) bool {
-	switch raw {
-	case "true":
-		return true
-	case "false", "null", `""`:
-		return false
-	}
-	n, err := strconv.ParseFloat(raw, 64)
-	return err != nil || n != 0
-}
-
-// decodeMaxAge follows JavaScript for numbers, null and booleans: null, false and 0 are none, true
-// is 1 ms. Any other type is none too; Node would concatenate strings and let the session live for
-// ever.
-func decodeMaxAge(raw string) time.Duration {
-	switch raw {
-	case "true":
-		return time.Millisecond
-	case "null":
-		return 0
-	}
-	ms, _ := strconv.ParseFloat(raw, 64) // out of range it is an infinity, else 0
-	ns := ms * float64(time.Millisecond)
-	switch {
-	case ns >= math.MaxInt64:
-		return math.MaxInt64
-	case ns <= math.MinInt64:
-		return math.MinInt64
-	case ns != 0 && math.Abs(ns) < 1: // a fraction of a nanosecond is not "none"
-		return time.Duration(math.Copysign(1, ns))
-	}
-	return time.Duration(ns)
-}
-
 // unmarshalCookie reads the object raw. What it lacks is what express-session would supply.
 func unmarshalCookie(raw string) Cookie {
 	c := defaultCookie
-	for m := range members(raw) {
-		c.setField(m.name, m.raw)
+	for m := range format.Members(raw) {
+		c.setField(m.Name, m.Raw)
 	}
 	if string(c.plain()) != raw {
 		c.raw = strings.Clone(raw) // which is part of the whole document

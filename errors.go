@@ -7,23 +7,42 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/sessionfilestore/filestore/internal/disk"
+	"github.com/sessionfilestore/filestore/internal/lock"
 )
 
 // The errors that callers act on; use errors.Is. A system's own error stays wrapped beside them, so
 // that errors.Is(err, syscall.ENOSPC) holds.
 var (
-	ErrNotFound    error = &sentinel{"no such session", fs.ErrNotExist}
-	ErrExpired     error = &sentinel{"session has expired", ErrNotFound}
-	ErrInvalidID   error = &sentinel{"invalid session id", ErrNotFound} // an id that can name no session names none
-	ErrCorrupt     error = &sentinel{"file holds no session", nil}      // the file is kept
-	ErrDecrypt     error = &sentinel{"file cannot be decrypted", nil}   // says a Codec: encrypted otherwise, changed, or plain; the file is kept
-	ErrTooLarge    error = &sentinel{"session is too large", nil}       // see Options.MaxSize
-	ErrUnsafeFile  error = &sentinel{"unsafe file", nil}                // a link, a directory, a device, another user's file, a damaged lock file
-	ErrLockTimeout error = &sentinel{"timeout waiting for the session's lock", nil}
-	ErrClosed      error = &sentinel{"store is closed", fs.ErrClosed}
-)
+	// ErrNotFound says that there is no such session. It is an fs.ErrNotExist.
+	ErrNotFound error = &sentinel{"no such session", fs.ErrNotExist}
 
-var errGone error = &sentinel{"the session directory was deleted", fs.ErrNotExist}
+	// ErrExpired says that the session's time is over. It is an ErrNotFound.
+	ErrExpired error = &sentinel{"session has expired", ErrNotFound}
+
+	// ErrInvalidID is about an id that cannot name a session. It is an ErrNotFound.
+	ErrInvalidID error = &sentinel{"invalid session id", ErrNotFound}
+
+	// ErrCorrupt says that the file does not hold a session. The file is kept.
+	ErrCorrupt error = &sentinel{"file holds no session", nil}
+
+	// ErrDecrypt is a Codec's: the file was encrypted otherwise, or changed, or is plain. It is kept.
+	ErrDecrypt error = &sentinel{"file cannot be decrypted", nil}
+
+	// ErrTooLarge is about a session above Options.MaxSize.
+	ErrTooLarge = disk.ErrTooLarge
+
+	// ErrUnsafeFile is about an object that is not a file to read or replace: a link, a directory, a
+	// device, another user's file, a damaged lock file.
+	ErrUnsafeFile = disk.ErrUnsafe
+
+	// ErrLockTimeout says that others held the session's lock for all of Options.LockTimeout.
+	ErrLockTimeout = lock.ErrTimeout
+
+	// ErrClosed says that the Store is closed. It is an fs.ErrClosed.
+	ErrClosed error = &sentinel{"store is closed", fs.ErrClosed}
+)
 
 var errReadOnly error = &sentinel{"store is read-only", fs.ErrPermission}
 
@@ -38,7 +57,7 @@ func (e *sentinel) Unwrap() error { return e.parent }
 // An Error describes a failed operation on a Store. (An error from Update's fn is returned unchanged.)
 type Error struct {
 	Op  string // the operation: "get", "set", …
-	ID  string // the first 8 hex digits of the id's SHA-256, as ids are credentials; "" where there is none
+	ID  string // the first 8 hex digits of the id's SHA-256, as ids are credentials; "" if it is not about one session
 	Err error
 }
 
@@ -56,7 +75,7 @@ func wrap(op, id string, err error) error {
 	}
 	switch e := err.(type) { // only the os package's own: a Codec's errors go on whole
 	case *Error:
-		return e // long work's, of one session
+		return e // long work has wrapped it: it is about one session
 	case *fs.PathError:
 		err = fmt.Errorf("%s: %w", e.Op, e.Err)
 	case *os.LinkError:

@@ -28,15 +28,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"regexp"
-	"runtime"
-	"strings"
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/sessionfilestore/filestore/internal/disk"
+	"github.com/sessionfilestore/filestore/internal/format"
+	"github.com/sessionfilestore/filestore/internal/lock"
 )
 
 // Options are a Store's settings. The zero value of each field, and a nil *Options, stand for the
@@ -103,70 +100,26 @@ type Store struct {
 	reopening sync.Mutex // held by reopen
 }
 
-// A place is an opened directory with all that goes with it. Where it was deleted, another one takes its
-// place in the Store; what is under way in the old one ends there.
-type place struct {
-	*Store
-	path  string // absolute and free of symbolic links, as it was at Open
-	dir   directory
-	cache *lru.Cache[string, *document] // nil: none
-
-	swaps bool // see swap
-	fold  bool // the file system takes "A" and "a" for one name
-	owner ids  // for a root process: who owns the directory, and shall own what is made in it
-
-	stripes [stripes]stripe
-
-	ops   sync.WaitGroup // the operations under way
-	moved sync.Once      // tells of it
-}
-
-// ids is the owner to give to new files. The zero value leaves them to the process.
-type ids struct {
-	given    bool
-	uid, gid int
-}
-
-// A directory is the open session directory. All file access goes through it, so renaming or replacing
-// its path changes nothing.
-type directory struct {
-	root *os.Root // the second wall behind ValidID
-	file *os.File // the same directory
-	fd   int      // and file's descriptor
-
-	trusted int // a user whose files are read, beside root and the process's own
-}
-
 // Open opens the store in dir, which it makes, with mode 0700, if it is not there. It also makes the
-// lock files in dir/.locks, and starts the background reaper: a Store must be closed. A dir that is
-// a symbolic link is resolved once; from then on the Store stays in the directory that it opened, also
-// where it was moved. Where it was deleted the next operation opens the one that has its path by then,
-// and if there is none makes it, as Open does; a link or another user's directory it refuses. Open fails
-// where the directory cannot be written, unless ReadOnly is set; where there is no room it only warns.
-func Open(dir string, opts *Options) (_ *Store, err error) {
+// lock files in dir/.locks, and starts the background reaper: a Store must be closed. If dir is a
+// symbolic link, it is resolved once. From then on the Store stays in the directory that it opened, also
+// if that is moved. If it is deleted, the next operation opens the directory that has its path by then,
+// and makes it, as Open does, if there is none; it refuses a link or another user's directory. Open
+// fails if the directory cannot be written, unless ReadOnly is set; if there is no room it only warns.
+func Open(dir string, opts *Options) (*Store, error) {
 	s := new(Store)
-	defer func() {
-		if _, ok := err.(*Error); err != nil && !ok { // the directory's name is no secret
-			err = &Error{Op: "open", Err: err}
-		}
-	}()
 	if opts != nil {
 		s.opts = *opts
 	}
-	if err = s.opts.complete(); err == nil && !s.opts.ReadOnly {
-		err = makeDir(dir, s.opts.NoSync)
-	}
-	path := ""
-	if err == nil {
-		path, err = filepath.Abs(dir)
-	}
-	if err == nil {
-		path, err = filepath.EvalSymlinks(path)
-	}
-	if err == nil {
-		s.at, err = s.open(path, nil, ids{})
-	}
+	err := s.opts.complete()
 	if err != nil {
+		return nil, &Error{Op: "open", Err: err}
+	}
+	d, err := disk.Open(dir, disk.Options{ReadOnly: s.opts.ReadOnly, NoSync: s.opts.NoSync})
+	if err != nil {
+		return nil, &Error{Op: "open", Err: err} // with the directory's name, which is no secret
+	}
+	if s.at, err = s.newPlace(d); err != nil {
 		return nil, err
 	}
 	s.done, s.stop = context.WithCancel(context.Background())
@@ -175,113 +128,6 @@ func Open(dir string, opts *Options) (_ *Store, err error) {
 	}
 	return s, nil
 }
-
-// open opens the directory at path, errGone if that is not want, which may be nil. It becomes give's if
-// that is given.
-func (s *Store) open(path string, want fs.FileInfo, give ids) (_ *place, err error) {
-	p := &place{Store: s, path: path, cache: newCache(s.opts.CacheSize)}
-	defer func() {
-		if err != nil {
-			p.dir.close()
-		}
-	}()
-	if p.dir.root, err = os.OpenRoot(path); err == nil {
-		p.dir.file, err = p.dir.root.Open(".")
-	}
-	if err != nil {
-		return nil, err
-	}
-	p.dir.fd = int(p.dir.file.Fd())
-	fi, err := p.dir.file.Stat()
-	if err == nil && want != nil && !os.SameFile(fi, want) { // before anything is done to it: a link was faster
-		err = errGone
-	}
-	if err == nil && give.given {
-		if err = p.dir.file.Chown(give.uid, give.gid); err == nil {
-			fi, err = p.dir.file.Stat()
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case s.opts.ReadOnly:
-		p.dir.trusted = owner(fi).uid
-	case os.Geteuid() == 0:
-		p.owner = owner(fi)
-	}
-	if fi.Mode()&0o022 != 0 && runtime.GOOS != "windows" {
-		s.opts.Logger.Warn("filestore: others may write to the session directory", "dir", path, "mode", fi.Mode())
-	}
-	if !s.opts.ReadOnly {
-		if err = p.openLocks(); err != nil {
-			return nil, wrap("open", "", err)
-		}
-	}
-	p.swaps = s.opts.NoSync && p.dir.flushesRename()
-	return p, nil
-}
-
-// reopen puts another place in that of old, whose directory was deleted: the one at its path. It makes
-// that as Open does.
-func (s *Store) reopen(old *place) error {
-	s.reopening.Lock()
-	defer s.reopening.Unlock()
-	if s.here() != old {
-		return nil // somebody else has just done so
-	}
-	var give ids
-	fi, err := os.Lstat(old.path)
-	if errors.Is(err, fs.ErrNotExist) && !s.opts.ReadOnly {
-		give = old.owner
-		if err = makeDir(old.path, s.opts.NoSync); err == nil {
-			fi, err = os.Lstat(old.path)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return errGone // again
-		}
-	}
-	if err != nil {
-		return err
-	}
-	was, err := old.dir.file.Stat()
-	if err != nil {
-		return err
-	}
-	// Who could delete the directory could put one of his own there.
-	if uid := owner(fi).uid; !fi.IsDir() || uid != os.Geteuid() && uid != 0 && uid != owner(was).uid {
-		return fmt.Errorf("the session directory was deleted: %w: at its path is another's or none", ErrUnsafeFile)
-	}
-	p, err := s.open(old.path, fi, give)
-	if errors.Is(err, fs.ErrNotExist) {
-		return errGone // again
-	}
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return p.dir.close()
-	}
-	s.at = p
-	s.own.Go(func() {
-		s.opts.Logger.Warn("filestore: the session directory was deleted; opened the one at its path", "dir", p.path)
-		old.ops.Wait()
-		old.dir.close()
-	})
-	return nil
-}
-
-// here returns the present place, for those who have not entered: they may use its root, its file and
-// its path only.
-func (s *Store) here() *place {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.at
-}
-
-var extension = regexp.MustCompile(`^(\.[A-Za-z0-9_-]{1,16}){1,2}$`)
 
 // complete fills in defaults and rejects invalid options.
 func (o *Options) complete() error {
@@ -303,8 +149,8 @@ func (o *Options) complete() error {
 		return errors.New("Options.LockTimeout is negative")
 	case o.MaxSize < 0 || o.MaxSize > 1<<30:
 		return errors.New("Options.MaxSize is negative or more than 1 GiB")
-	case !extension.MatchString(o.Extension):
-		return errors.New("Options.Extension is not a dot and up to 16 letters or digits")
+	case !format.Extension(o.Extension).Valid():
+		return errors.New("Options.Extension is not " + format.ExtensionRule)
 	case o.Mode&^fs.ModePerm != 0 || o.Mode&0o600 != 0o600:
 		return errors.New("Options.Mode must be permissions, with the owner's to read and write")
 	}
@@ -312,41 +158,6 @@ func (o *Options) complete() error {
 }
 
 func tooShort(d time.Duration) bool { return 0 < d && d < time.Millisecond }
-
-// makeDir makes dir, and what it is in, where they are missing, and flushes the new entries.
-func makeDir(dir string, noSync bool) error {
-	_, err := os.Stat(dir)
-	parent := filepath.Dir(filepath.Clean(dir))
-	if !errors.Is(err, fs.ErrNotExist) || dir == "" || parent == filepath.Clean(dir) { // at the latest a root ends it
-		return err
-	}
-	if err := makeDir(parent, noSync); err != nil {
-		return err
-	}
-	err = os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil // somebody else just made it
-	}
-	if err == nil {
-		// The umask may have taken more. Only then: by name it could be another's by now.
-		if fi, statErr := os.Lstat(dir); statErr == nil && fi.IsDir() && fi.Mode().Perm() != 0o700 {
-			err = os.Chmod(dir, 0o700)
-		}
-	}
-	if err != nil || noSync {
-		return err
-	}
-	d := directory{}
-	d.file, err = os.Open(parent)
-	if errors.Is(err, fs.ErrPermission) {
-		return nil // one that may not be read cannot be flushed
-	}
-	if err != nil {
-		return err
-	}
-	defer d.file.Close()
-	return d.sync()
-}
 
 // Close ends the background reaper, waits for it and for the operations under way, and releases the
 // directory. It must not be called from the function given to Update. Every use after it fails with
@@ -360,16 +171,9 @@ func (s *Store) Close() error {
 	p.ops.Wait()
 	s.own.Wait()
 	if first {
-		return p.dir.close()
+		return p.dir.Close()
 	}
 	return nil
-}
-
-func (d *directory) close() error {
-	if d.root == nil {
-		return nil
-	}
-	return errors.Join(d.file.Close(), d.root.Close())
 }
 
 // TTL returns how long a session lives after its last access if its cookie has no maxAge.
@@ -380,113 +184,16 @@ func (s *Store) TTL() time.Duration { return s.opts.TTL }
 // directory can move. On a file system that folds case, ids that differ in case only are one session.
 // A Store also refuses ids that end in its extension, or as the temporary files of Node's
 // write-file-atomic do, or whose file another store's longer extension claims.
-func ValidID(id string) bool {
-	for i := range len(id) {
-		switch c := id[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		case (c == '.' || c == ',' || c == '~') && 0 < i && i < len(id)-1:
-		default:
-			return false
-		}
-	}
-	first, _, _ := strings.Cut(id, ".")
-	return 1 <= len(id) && len(id) <= 200 && (len(first) < 3 || len(first) > 4 || !reserved.MatchString(first))
-}
-
-var reserved = regexp.MustCompile(`(?i)^(con|prn|aux|nul|(com|lpt)[0-9])$`)
-
-// A key is an id that is valid, and what goes with it.
-type key struct {
-	id, name string    // name is the file's
-	cached   *document // maybe
-}
-
-func (s *place) key(id string) key {
-	if s.cache != nil {
-		if d, ok := s.cache.Get(id); ok {
-			return key{id, d.file, d}
-		}
-	}
-	return key{id: id, name: id + s.opts.Extension}
-}
-
-func (s *Store) validID(id string) bool {
-	ext := s.opts.Extension
-	_, _, temp := nodeTemp(id, ext)
-	return !temp && ValidID(id) && !strings.HasSuffix(id, ext)
-}
-
-// keyOf returns the session that the file name belongs to; false for other names.
-func (s *place) keyOf(name string) (key, bool) {
-	id, ok := strings.CutSuffix(name, s.opts.Extension)
-	return key{id: id, name: name}, ok && s.validID(id) && !s.others(id)
-}
-
-// enter admits an operation, unless the Store is closed or ctx is done; ops.Done of the place must
-// follow. Close waits for all that have entered.
-func (s *Store) enter(ctx context.Context) (*place, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, ErrClosed
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	s.at.ops.Add(1)
-	return s.at, nil
-}
-
-// within runs fn in the opened directory, and if it fails as that was deleted, in its successor.
-func (s *Store) within(ctx context.Context, fn func(p *place) error) (err error) {
-	for range 100 { // one more is enough, unless somebody deletes all the time
-		var gone bool
-		p, enterErr := s.enter(ctx)
-		if enterErr != nil {
-			return enterErr
-		}
-		if gone, err = p.attempt(fn); !gone {
-			return err
-		}
-		openErr := s.reopen(p)
-		if openErr != nil && err == ErrNotFound { // true in any case
-			return err
-		}
-		if openErr != nil && openErr != errGone {
-			return openErr
-		}
-	}
-	return err
-}
-
-// attempt looks after each failure, as a deleted directory gives many.
-func (s *place) attempt(fn func(p *place) error) (gone bool, err error) {
-	defer s.ops.Done()
-	err = fn(s)
-	return err != nil && (s.dir.gone() || errors.Is(err, errGone)), err
-}
-
-// do is the frame of an operation on one session; the id is checked before any system call.
-func (s *Store) do(ctx context.Context, op, id string, fn func(p *place, k key) error) error {
-	err := ErrInvalidID
-	if s.validID(id) {
-		err = s.within(ctx, func(p *place) error {
-			if p.others(id) {
-				return ErrInvalidID
-			}
-			return fn(p, p.key(id))
-		})
-	}
-	return wrap(op, id, err)
-}
+func ValidID(id string) bool { return format.ValidID(id) }
 
 // Get returns the session id. It takes no lock and writes nothing: beside any writer it returns one
 // complete version. ErrNotFound if there is none, ErrExpired (an ErrNotFound too) if its time is
 // over, ErrCorrupt, ErrDecrypt, ErrTooLarge or ErrUnsafeFile if its file cannot be used; the file
 // stays in each case.
-func (s *Store) Get(ctx context.Context, id string) (sess *Session, err error) {
-	err = s.do(ctx, "get", id, func(p *place, k key) error {
-		sess, err = p.load(ctx, k, true)
+func (s *Store) Get(ctx context.Context, id string) (*Session, error) {
+	var sess *Session
+	err := s.do(ctx, "get", id, func(p *place, t target) (err error) {
+		sess, err = p.load(ctx, t, true)
 		return err
 	})
 	return sess, err
@@ -495,58 +202,66 @@ func (s *Store) Get(ctx context.Context, id string) (sess *Session, err error) {
 // Set stores sess as the session id, accessed now, whether or not there is one. It does not change
 // sess. To change a session that others may change too, or may have destroyed, use Update.
 func (s *Store) Set(ctx context.Context, id string, sess *Session) error {
-	return s.put(ctx, "set", id, sess)
+	return s.put(ctx, "set", id, sess, false)
 }
 
-// Create is Set for a new session: it fails with fs.ErrExist where the id is taken, by a session
-// that is alive or by a file that cannot be read.
+// Create is Set for a new session: it fails with fs.ErrExist if the id is taken, by a session that is
+// alive or by a file that cannot be read.
 func (s *Store) Create(ctx context.Context, id string, sess *Session) error {
-	return s.put(ctx, "create", id, sess)
+	return s.put(ctx, "create", id, sess, true)
 }
 
-func (s *Store) put(ctx context.Context, op, id string, sess *Session) error {
-	return s.do(ctx, op, id, func(p *place, k key) error {
+func (s *Store) put(ctx context.Context, op, id string, sess *Session, create bool) error {
+	return s.do(ctx, op, id, func(p *place, t target) error {
 		var old *document
-		if sess != nil && sess.from != nil && sess.from.file == k.name { // as Get returned it
+		if sess != nil && sess.from != nil && sess.from.origin.name == t.name { // as Get returned it
 			old = sess.from
 		}
-		data, stamp, err := p.encode(ctx, k.id, sess, old) // what has no JSON form fails before anything is touched
+		data, mtime, err := p.encode(ctx, t, sess, old) // a session that has no JSON fails before anything is touched
 		if err != nil {
 			return err
 		}
-		st, err := p.lock(ctx, k.id)
+		l, err := p.lock(ctx, t)
 		if err != nil {
 			return err
 		}
-		defer st.unlock()
-		if op == "create" {
-			_, err := p.load(ctx, k, true)
-			if err == nil || noSession(err) && !errors.Is(err, ErrNotFound) {
-				return fs.ErrExist
-			}
-			if !errors.Is(err, ErrNotFound) {
+		defer l.Unlock()
+		if create {
+			if err := p.free(ctx, t); err != nil {
 				return err
 			}
 		}
-		return p.replace(st, k.name, data, stamp)
+		return p.replace(l, t.name, data, mtime)
 	})
 }
 
-// Touch marks the session id as accessed now and gives it the cookie c; with nil it keeps its own,
-// whose Expires runs anew. Its values stay those of the file. It writes only if the last access is as
+// free fails with fs.ErrExist if the id is taken.
+func (p *place) free(ctx context.Context, t target) error {
+	switch _, err := p.load(ctx, t, true); {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err == nil, noSession(err):
+		return fs.ErrExist
+	default:
+		return err
+	}
+}
+
+// Touch marks the session id as accessed now and gives it the cookie c. If c is nil it keeps its own,
+// whose Expires starts again. Its values stay those of the file. It writes only if the last access is as
 // old as Options.TouchAfter says, or the cookie has changed in more than its running Expires.
 // ErrNotFound if the session is gone or has expired: Touch never brings one back.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
-	return s.do(ctx, "touch", id, func(p *place, k key) error {
-		d, err := p.document(ctx, k, true)
+	return s.do(ctx, "touch", id, func(p *place, t target) error {
+		d, err := p.document(ctx, t, true)
 		if err != nil {
 			return err
 		}
 		var sess Session
-		if err := p.judge(d, &sess); err != nil || !p.wantsTouch(&sess, c) {
+		if err := p.check(d, &sess); err != nil || !p.wantsTouch(&sess, c) {
 			return err
 		}
-		return p.update(ctx, k, func(sess *Session) error {
+		return p.update(ctx, t, func(sess *Session) error {
 			if c != nil {
 				sess.Cookie = *c
 			} else if age := sess.Cookie.OriginalMaxAge; age != 0 {
@@ -557,9 +272,9 @@ func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 	})
 }
 
-func (s *place) wantsTouch(sess *Session, c *Cookie) bool {
-	life := sess.life(s.opts.TTL)
-	after := min(cmp.Or(s.opts.TouchAfter, life/100), life/2) // longer would log out who is active
+func (p *place) wantsTouch(sess *Session, c *Cookie) bool {
+	life := sess.life(p.opts.TTL)
+	after := min(cmp.Or(p.opts.TouchAfter, life/100), life/2) // longer would log out who is active
 	if after < 0 || sess.assumed || time.Since(sess.LastAccess) >= after {
 		return true
 	}
@@ -567,7 +282,7 @@ func (s *place) wantsTouch(sess *Session, c *Cookie) bool {
 		return false
 	}
 	was, is := sess.Cookie, *c
-	if was.OriginalMaxAge != 0 || was.Expires.Equal(is.Expires) { // a running Expires is no change
+	if was.OriginalMaxAge != 0 || was.Expires.Equal(is.Expires) { // a running Expires is not a change
 		is.Expires = was.Expires
 	}
 	return was != is
@@ -575,31 +290,31 @@ func (s *place) wantsTouch(sess *Session, c *Cookie) bool {
 
 // Update reads the session id, lets fn change it, and stores it, accessed now, all under the
 // session's lock: no change by another Update is lost. An error of fn is returned as it is, and
-// nothing written. ErrNotFound if the session is gone or has expired; fn is then not called. fn must
+// nothing is written. ErrNotFound if the session is gone or has expired; fn is then not called. fn must
 // not use the same Store.
 func (s *Store) Update(ctx context.Context, id string, fn func(*Session) error) error {
-	var own error
+	var fnErr error
 	called := false
-	err := s.do(ctx, "update", id, func(p *place, k key) error {
+	err := s.do(ctx, "update", id, func(p *place, t target) error {
 		if called { // the session is gone with its directory
 			return ErrNotFound
 		}
-		return p.update(ctx, k, func(sess *Session) error {
+		return p.update(ctx, t, func(sess *Session) error {
 			called = true
-			own = fn(sess)
-			return own
+			fnErr = fn(sess)
+			return fnErr
 		})
 	})
-	return cmp.Or(own, err)
+	return cmp.Or(fnErr, err)
 }
 
-func (s *place) update(ctx context.Context, k key, fn func(*Session) error) error {
-	st, err := s.lock(ctx, k.id)
+func (p *place) update(ctx context.Context, t target, fn func(*Session) error) error {
+	l, err := p.lock(ctx, t)
 	if err != nil {
 		return err
 	}
-	defer st.unlock()
-	sess, err := s.load(ctx, k, true)
+	defer l.Unlock()
+	sess, err := p.load(ctx, t, true)
 	if err != nil {
 		return err
 	}
@@ -607,132 +322,136 @@ func (s *place) update(ctx context.Context, k key, fn func(*Session) error) erro
 	if err := fn(sess); err != nil {
 		return err
 	}
-	data, stamp, err := s.encode(ctx, k.id, sess, old)
+	data, mtime, err := p.encode(ctx, t, sess, old)
 	if err != nil {
 		return err
 	}
-	return s.replace(st, k.name, data, stamp)
+	return p.replace(l, t.name, data, mtime)
 }
 
-// Destroy removes the session id. It succeeds where there is none. Without NoSync the session stays
-// away after a power cut too.
+// Destroy removes the session id. It succeeds if there is none. Without NoSync the session stays away
+// after a power cut too.
 func (s *Store) Destroy(ctx context.Context, id string) error {
-	return s.do(ctx, "destroy", id, func(p *place, k key) error {
-		st, err := p.lock(ctx, k.id)
+	return s.do(ctx, "destroy", id, func(p *place, t target) error {
+		l, err := p.lock(ctx, t)
 		if err != nil {
 			return err
 		}
-		defer st.unlock()
-		if err := p.remove(st, k); err != nil && !errors.Is(err, ErrNotFound) {
+		defer l.Unlock()
+		if err := p.remove(l, t); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		return p.sync() // even where it was gone: whoever removed it may not have flushed
+		return p.dir.Sync() // even if it was gone: whoever removed it may not have flushed
 	})
 }
 
+// lock waits for the session's lock.
+func (p *place) lock(ctx context.Context, t target) (*lock.Stripe, error) {
+	if p.locks == nil {
+		return nil, errReadOnly
+	}
+	return p.locks.Lock(ctx, t.id, p.opts.LockTimeout)
+}
+
 // encode returns the bytes of the file for sess, accessed now, and its mtime; old may be nil.
-func (s *place) encode(ctx context.Context, id string, sess *Session, old *document) (data []byte, stamp time.Time, err error) {
+func (p *place) encode(ctx context.Context, t target, sess *Session, old *document) (data []byte, mtime time.Time, err error) {
 	if sess == nil {
-		return nil, stamp, errors.New("nil session")
+		return nil, mtime, errors.New("nil session")
 	}
 	now := *sess
 	now.LastAccess = time.Now().Truncate(time.Millisecond)
-	if data, err = now.MarshalJSON(); err == nil {
-		data, err = s.code(ctx, id, data, Codec.Encode, ContextCodec.EncodeContext)
+	if data, err = now.MarshalJSON(); err != nil {
+		return nil, mtime, err
 	}
-	if err == nil && int64(len(data)) > s.opts.MaxSize {
-		err = fmt.Errorf("%w: %d bytes", ErrTooLarge, len(data))
+	if data, err = p.code(ctx, t.id, data, Codec.Encode, ContextCodec.EncodeContext); err != nil {
+		return nil, mtime, err
 	}
-	return data, s.stamp(&now, old), err
+	if int64(len(data)) > p.opts.MaxSize {
+		return nil, mtime, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(data))
+	}
+	return data, p.mtime(&now, old), nil
 }
 
-// replace makes data the contents of name, in one step for every reader: a temporary file in the
-// same directory takes the name over.
-func (s *place) replace(st *stripe, name string, data []byte, stamp time.Time) (err error) {
-	var tmp string
-	for range 3 { // nobody can have put something there first; if so it is not ours
-		// The name tells whose lock its writer holds, for sweep, and is random. No extension ends like
-		// it: Node's reaper deletes what looks like a session and is none.
-		tmp = "." + st.name + "-" + rand.Text() + "~"
-		// The mtime says when the session expires: to the reaper a hint, and to whoever runs ls -l.
-		err = s.dir.write(tmp, data, s.opts.Mode, s.owner, stamp, !s.opts.NoSync)
-		if !errors.Is(err, fs.ErrExist) {
-			break
-		}
+// mtime returns the mtime to give the file of sess: the time when it ends. If neither sess nor the
+// document that it replaces has a life of its own, the later of their ends counts: another program's
+// longer TTL may stand behind it.
+func (p *place) mtime(sess *Session, old *document) time.Time {
+	at := format.Mtime(sess.ExpiresAt(p.opts.TTL))
+	if old == nil || sess.Cookie.OriginalMaxAge != 0 || old.cookie.OriginalMaxAge != 0 {
+		return at
 	}
-	if errors.Is(err, fs.ErrExist) {
-		return err
+	now, v := time.Now(), old.origin.version
+	if was := v.ModTime(); was.After(at) && format.Dated(old.lastAccess, now) && format.NotDue(was, v.ChangeTime(), now) {
+		return format.Mtime(was)
 	}
-	defer func() {
-		if err != nil { // also after a failed fsync: the kernel may have dropped the pages
-			s.dir.unlink(tmp)
-		}
-	}()
-	if err == nil {
-		err = s.stands(st)
-	}
+	return at
+}
+
+// replace makes data the contents of the file name, in one step for every reader: a temporary file
+// takes the name over. Its caller holds the lock.
+func (p *place) replace(l *lock.Stripe, name string, data []byte, mtime time.Time) error {
+	temp, err := p.create(l, data, mtime)
 	if err != nil {
 		return err
 	}
-	if s.swaps {
-		return s.swap(tmp, name)
+	if err = l.Check(); err == nil {
+		err = p.dir.Rename(temp, name)
 	}
-	if err = s.dir.rename(tmp, name); err != nil {
-		return s.explain(name, err)
+	if err != nil {
+		p.dir.Remove(temp)
+		return err
 	}
-	return s.sync()
+	return p.dir.Sync()
 }
 
-// explain returns err, from a failed rename or unlink of name, or errNotRegular if name is a directory.
-func (s *place) explain(name string, err error) error {
-	if m, statErr := s.dir.stat(name); statErr == nil && m.dir {
-		return errNotRegular
+// create makes a temporary file.
+func (p *place) create(l *lock.Stripe, data []byte, mtime time.Time) (name string, err error) {
+	for range 3 { // the name is random: a collision means that somebody planted a file, so try another name
+		name = format.Temp(l.Index(), rand.Text())
+		if err = p.dir.Create(name, data, p.opts.Mode, mtime); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	return name, err
+}
+
+// remove unlinks the session's file, whatever it is, unless it is a directory. Its caller holds the lock.
+func (p *place) remove(l *lock.Stripe, t target) error {
+	if err := l.Check(); err != nil {
+		return err
+	}
+	err := p.dir.Remove(t.name)
+	p.uncache(t.id) // do not keep a destroyed session in memory
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNotFound
 	}
 	return err
 }
 
-// swap is rename for contents that have not been flushed: over an existing file ext4 would flush them
-// first, which takes longer than all else. After the exchange the old contents have the temporary name.
-// If we crash before unlinking them, the reaper removes them like any other orphan.
-func (s *place) swap(tmp, name string) error {
-	m, err := s.dir.stat(name)
-	if err != nil || m.dir || s.dir.exchange(tmp, name) != nil {
-		if err = s.dir.rename(tmp, name); err != nil {
-			return s.explain(name, err)
+// removeIf removes a session, under its lock, if it has expired and its file does not tell of a later
+// end; if all is set, also one that lives. If the file still is the one of d, it is not read again; d may
+// be nil.
+func (p *place) removeIf(ctx context.Context, t target, d *document, all bool) (removed bool, err error) {
+	l, err := p.lock(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	defer l.Unlock()
+	i, err := p.dir.Stat(t.name)
+	if d == nil || !d.origin.settled || err != nil || i.Version != d.origin.version {
+		if d, err = p.document(ctx, t, false); noSession(err) {
+			return false, nil
 		}
-		return nil
-	}
-	if s.dir.unlink(tmp) != nil {
-		if m, err := s.dir.stat(tmp); err == nil && m.dir { // made since we looked: put it back
-			s.dir.exchange(tmp, name)
-			return errNotRegular
-		}
-	}
-	return nil
-}
-
-// sync flushes the directory: without it a power cut can undo a rename or removal that has returned.
-func (s *place) sync() error {
-	if s.opts.NoSync {
-		return nil
-	}
-	return s.dir.sync()
-}
-
-// remove unlinks name, whatever it is, unless it is a directory.
-func (s *place) remove(st *stripe, k key) error {
-	err := s.stands(st)
-	if err == nil {
-		err = s.dir.unlink(k.name)
-	}
-	if s.cache != nil {
-		s.cache.Remove(k.id) // do not keep a destroyed session in memory
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return ErrNotFound
 	}
 	if err != nil {
-		return s.explain(k.name, err)
+		return false, err
 	}
-	return nil
+	v := d.origin.version
+	if !all && (!errors.Is(p.check(d, new(Session)), ErrExpired) || format.NotDue(v.ModTime(), v.ChangeTime(), time.Now())) {
+		return false, nil
+	}
+	if err := p.remove(l, t); !errors.Is(err, ErrNotFound) {
+		return err == nil, err
+	}
+	return false, nil
 }

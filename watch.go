@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -17,7 +16,7 @@ type Op string
 
 const (
 	Changed   Op = "changed"   // made or written
-	Destroyed Op = "destroyed" // removed, by Destroy, a reaper or anybody
+	Destroyed Op = "destroyed" // removed, by Destroy, a reaper or anybody else
 )
 
 // An Event says that a session may have changed. It is a hint: look before you act on it.
@@ -29,7 +28,7 @@ type Event struct {
 // Watch yields changes of sessions, by any process, from when the loop starts until ctx is done,
 // which ends it without an error. One change may give several events, and several changes one. Under
 // load the system drops events: Watch then yields an error that is fsnotify.ErrEventOverflow and goes
-// on. After any other error it ends: when the Store is closed, when the directory is replaced. Each loop
+// on. After any other error it ends, as when the Store is closed or the directory is replaced. Each loop
 // takes one of the system's watches; see fsnotify for their limits.
 func (s *Store) Watch(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
@@ -59,13 +58,13 @@ func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error 
 		return err
 	}
 	defer w.Close()
-	if err := w.Add(p.path); err != nil {
+	if err := w.Add(p.dir.Path()); err != nil {
 		return err
 	}
 	// The watch is on the directory's inode and goes silent when another one takes its name.
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
-	for p.inPlace() {
+	for p.dir.InPlace() {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -89,23 +88,17 @@ func (s *Store) watch(ctx context.Context, yield func(Event, error) bool) error 
 }
 
 // event translates what concerns a session file.
-func (s *place) event(ev fsnotify.Event) (Event, bool) {
-	k, ok := s.keyOf(filepath.Base(ev.Name))
+func (p *place) event(ev fsnotify.Event) (Event, bool) {
+	name := filepath.Base(ev.Name)
+	t, ok := p.sessionOf(name)
 	switch {
 	case ev.Has(fsnotify.Create), ev.Has(fsnotify.Write):
-		return Event{Changed, k.id}, ok
+		return Event{Changed, t.id}, ok
 	case ev.Has(fsnotify.Remove), ev.Has(fsnotify.Rename):
-		if _, err := s.dir.root.Lstat(filepath.Base(ev.Name)); err == nil { // it has a successor: see swap
-			return Event{Changed, k.id}, ok
+		if _, err := p.dir.Stat(name); err == nil { // another file has the name: see disk.Dir.Rename
+			return Event{Changed, t.id}, ok
 		}
-		return Event{Destroyed, k.id}, ok
+		return Event{Destroyed, t.id}, ok
 	}
 	return Event{}, false
-}
-
-// inPlace reports whether the directory's name still leads to the opened one.
-func (s *place) inPlace() bool {
-	here, err := s.dir.file.Stat()
-	there, thereErr := os.Lstat(s.path)
-	return err == nil && thereErr == nil && os.SameFile(here, there)
 }

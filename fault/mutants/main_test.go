@@ -21,7 +21,7 @@ func TestMutantsApply(t *testing.T) {
 				text = string(data)
 			}
 			if n := strings.Count(text, e.old); n != 1 {
-				t.Errorf("%s: %d times %q in %s", m.name, n, e.old, e.file)
+				t.Errorf("mutant %q no longer applies, update fault/mutants/list.go: %d times %q in %s", m.name, n, e.old, e.file)
 			}
 			texts[e.file] = strings.Replace(text, e.old, e.new, 1)
 		}

@@ -1,4 +1,4 @@
-package filestore
+package disk
 
 import "golang.org/x/sys/unix"
 

@@ -1,4 +1,4 @@
-package filestore
+package disk
 
 import (
 	"time"
@@ -8,13 +8,13 @@ import (
 )
 
 // flushesRename tells ext4 (auto_da_alloc): a rename over a file flushes the new one.
-func (d *directory) flushesRename() bool {
+func (d *Dir) flushesRename() bool {
 	var st unix.Statfs_t
 	return unix.Fstatfs(d.fd, &st) == nil && st.Type == unix.EXT4_SUPER_MAGIC
 }
 
 // exchange lets two files take each other's name in one step.
-func (d *directory) exchange(a, b string) error {
+func (d *Dir) exchange(a, b string) error {
 	return retry(func() error { return unix.Renameat2(d.fd, a, d.fd, b, unix.RENAME_EXCHANGE) })
 }
 

@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package filestore
+package disk
 
 import (
 	"time"

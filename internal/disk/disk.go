@@ -1,0 +1,462 @@
+// Package disk is one opened directory: a safe read of a file, and its replacement as a whole. It
+// follows no link, waits for no device, and reaches nothing outside the directory. It knows nothing of
+// sessions. All system calls of the store are here, but for those of the lock and the watch.
+//
+// A name is one component, which the caller has checked; only Lstat, Same, MakeDir and MakeFile also
+// take one below a directory that the caller has made. A Dir is safe for concurrent use.
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+var (
+	// ErrUnsafe is about an object that is not a file to read or replace.
+	ErrUnsafe = errors.New("unsafe file")
+
+	// ErrTooLarge is about a file above Read's limit.
+	ErrTooLarge = errors.New("too large")
+
+	// ErrChanging says that a file was different each time it was looked at.
+	ErrChanging = fmt.Errorf("%w: it is replaced or written all the time", ErrUnsafe)
+
+	// ErrGone says that the directory was deleted.
+	ErrGone = fmt.Errorf("the session directory was deleted: %w", fs.ErrNotExist)
+)
+
+// Options are a Dir's settings.
+type Options struct {
+	ReadOnly bool // make nothing, and also read the files of the directory's owner
+	NoSync   bool // flush nothing
+}
+
+// A Dir is an open directory. All access goes through it, so renaming or replacing its path changes
+// nothing.
+type Dir struct {
+	path string // absolute and free of symbolic links, as it was when it was opened
+	opts Options
+
+	root *os.Root // the second wall behind the check of names
+	file *os.File // the same directory
+	fd   int      // and file's descriptor
+	info Info     // of the directory, when it was opened
+
+	exchanges bool // see Rename
+}
+
+// A Version tells the states of one file name from each other. Every change of a file changes its
+// ctime or, if another file takes the name, the inode; but see Info.Settled.
+type Version struct {
+	Inode        uint64 // 0 if the system does not tell
+	Size         int64
+	Mtime, Ctime int64 // nanoseconds since 1970
+}
+
+// ModTime returns v.Mtime as a time.
+func (v Version) ModTime() time.Time { return time.Unix(0, v.Mtime) }
+
+// ChangeTime returns v.Ctime as a time: that of the file's last change, which nobody can set.
+func (v Version) ChangeTime() time.Time { return time.Unix(0, v.Ctime) }
+
+// Info is what the system tells of a file.
+type Info struct {
+	Version
+	Mode     fs.FileMode // the type and the permissions
+	Links    uint64
+	UID, GID int // -1 if the system does not tell
+
+	// Settled says, of a file that was read, that no later change can show the same Version.
+	Settled bool
+}
+
+const (
+	// File systems stamp with a clock that ticks every few milliseconds, and use inodes again at
+	// once: a change soon after the last may show the same version. A file is settled only if it was
+	// read later than that (git's rule for its index).
+	settled = 20 * time.Millisecond
+
+	// Some stamp in whole seconds, or in two.
+	settledCoarse = 3 * time.Second
+)
+
+// Open opens the directory at path. Unless o.ReadOnly is set it makes the directory, with mode 0700,
+// if it is missing. If path is a symbolic link it is resolved now, once.
+func Open(path string, o Options) (*Dir, error) {
+	if !o.ReadOnly {
+		if err := makeAll(path, o.NoSync); err != nil {
+			return nil, err
+		}
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return nil, err
+	}
+	return open(path, o, nil)
+}
+
+// open opens the directory at path, and fails with ErrGone if that is not want, which may be nil.
+func open(path string, o Options, want fs.FileInfo) (_ *Dir, err error) {
+	d := &Dir{path: path, opts: o}
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	if d.root, err = os.OpenRoot(path); err != nil {
+		return nil, err
+	}
+	if d.file, err = d.root.Open("."); err != nil {
+		return nil, err
+	}
+	d.fd = int(d.file.Fd())
+	fi, err := d.file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if want != nil && !os.SameFile(fi, want) {
+		return nil, ErrGone // a link was faster
+	}
+	if d.info, err = d.Stat("."); err != nil {
+		return nil, err
+	}
+	d.exchanges = o.NoSync && d.flushesRename()
+	return d, nil
+}
+
+// Reopen opens the directory that has the path of d, which was deleted. It makes one as Open does if
+// there is none, for the same owner. A link, or another user's directory, it refuses with ErrUnsafe.
+// With ErrGone it can be called again.
+func (d *Dir) Reopen() (*Dir, error) {
+	made := false
+	fi, err := os.Lstat(d.path)
+	if errors.Is(err, fs.ErrNotExist) && !d.opts.ReadOnly {
+		if err := makeAll(d.path, d.opts.NoSync); err != nil {
+			return nil, err
+		}
+		made = true
+		if fi, err = os.Lstat(d.path); errors.Is(err, fs.ErrNotExist) {
+			return nil, ErrGone
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Whoever could delete the directory could put one of their own there.
+	if uid := owner(fi); !fi.IsDir() || uid != os.Geteuid() && uid != 0 && uid != d.info.UID {
+		return nil, fmt.Errorf("the session directory was deleted: %w: at its path is something else, or another user's", ErrUnsafe)
+	}
+	next, err := open(d.path, d.opts, fi)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	if made && d.gives() {
+		if err := next.file.Chown(d.info.UID, d.info.GID); err != nil {
+			next.Close()
+			return nil, err
+		}
+		next.info.UID, next.info.GID = d.info.UID, d.info.GID
+	}
+	return next, nil
+}
+
+// makeAll makes the directory path, and those that it is in, if they are missing, and flushes the new
+// entries.
+func makeAll(path string, noSync bool) error {
+	_, err := os.Stat(path)
+	parent := filepath.Dir(filepath.Clean(path))
+	if !errors.Is(err, fs.ErrNotExist) || path == "" || parent == filepath.Clean(path) { // stop at the root
+		return err
+	}
+	if err := makeAll(parent, noSync); err != nil {
+		return err
+	}
+	err = os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // somebody else just made it
+	}
+	if err != nil {
+		return err
+	}
+	// The umask may have taken more. Only then: by this name it could be another's by now.
+	if fi, err := os.Lstat(path); err == nil && fi.IsDir() && fi.Mode().Perm() != 0o700 {
+		if err := os.Chmod(path, 0o700); err != nil {
+			return err
+		}
+	}
+	if noSync {
+		return nil
+	}
+	f, err := os.Open(parent)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // without permission to open the parent we cannot flush it
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return syncDir(f)
+}
+
+// Close releases the directory.
+func (d *Dir) Close() error {
+	var err error
+	if d.file != nil {
+		err = d.file.Close()
+	}
+	if d.root != nil {
+		err = errors.Join(err, d.root.Close())
+	}
+	return err
+}
+
+// Path returns the directory's path, absolute and free of symbolic links, as it was when it was opened.
+func (d *Dir) Path() string { return d.path }
+
+// Info describes the directory as it was when it was opened.
+func (d *Dir) Info() Info { return d.info }
+
+// InPlace reports whether the directory still has its path, as far as this process may look.
+func (d *Dir) InPlace() bool {
+	here, err := d.file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(d.path)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	return os.SameFile(here, there)
+}
+
+// PathNow returns a path to the directory that holds wherever it was moved, false if the system has
+// none.
+func (d *Dir) PathNow() (string, bool) {
+	self := fmt.Sprintf("/proc/self/fd/%d", d.fd)
+	fi, err := os.Stat(self)
+	here, hereErr := d.file.Stat()
+	return self, err == nil && hereErr == nil && os.SameFile(fi, here)
+}
+
+// Names yields the names in the directory, in its own order, holding a batch of them at a time. It
+// ends after an error. A directory that was deleted has none.
+func (d *Dir) Names() iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		dir, err := d.root.Open(".") // of its own: a descriptor has one position
+		if err == nil {
+			defer dir.Close()
+		}
+		for err == nil {
+			var batch []string
+			batch, err = dir.Readdirnames(1024) // ReadDir would look at each file
+			for _, name := range batch {
+				if !yield(name, nil) {
+					return
+				}
+			}
+		}
+		if err != io.EOF && !errors.Is(err, syscall.ENOENT) {
+			yield("", err)
+		}
+	}
+}
+
+// Lstat describes name, which may be below another directory, without following it.
+func (d *Dir) Lstat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
+
+// Read returns the contents of name, and what the file was when they were read: one complete version
+// of a regular file that has one link, is owned by this process's user or by root (or is read by root),
+// and has at most limit bytes. Other objects are not even opened, and are ErrUnsafe or ErrTooLarge.
+// Read takes no lock: a name that is replaced while it looks is read again.
+func (d *Dir) Read(name string, limit int64) (data []byte, info Info, err error) {
+	now := time.Now()    // before the first look, to be on the safe side
+	for i := range 100 { // to lose this race a hundred times in a row is not load but an attack
+		if i >= 10 { // whoever replaces or removes it is half-way, and waits for the journal or a processor
+			time.Sleep(min(time.Duration(i-9), 10) * time.Millisecond)
+		}
+		if info, err = d.Stat(name); err != nil {
+			return nil, info, err
+		}
+		if err = d.check(info, limit); err == nil {
+			data, info, err = d.read(name, limit)
+		}
+		if err != ErrChanging {
+			info.Settled = info.settledAt(now)
+			return data, info, err
+		}
+	}
+	return nil, info, ErrChanging
+}
+
+func (v Version) settledAt(now time.Time) bool {
+	wait := settled
+	if v.Ctime%int64(time.Second) == 0 {
+		wait = settledCoarse
+	}
+	return now.Sub(v.ChangeTime()) > wait
+}
+
+// check says why a file is not to be read.
+func (d *Dir) check(i Info, limit int64) error {
+	us := os.Geteuid()
+	switch {
+	case i.Links == 0:
+		return ErrChanging
+	case !i.Mode.IsRegular():
+		return notRegular(i.Mode)
+	case i.Links > 1:
+		return fmt.Errorf("%w: it has %d links", ErrUnsafe, i.Links)
+	case i.UID != 0 && i.UID != us && us != 0 && !(d.opts.ReadOnly && i.UID == d.info.UID):
+		return fmt.Errorf("%w: it is another user's", ErrUnsafe)
+	case i.Size > limit:
+		return fmt.Errorf("%w: %d bytes", ErrTooLarge, i.Size)
+	}
+	return nil
+}
+
+// notRegular says what an object of the mode is.
+func notRegular(mode fs.FileMode) error {
+	kind := "a device"
+	switch {
+	case mode&fs.ModeSymlink != 0:
+		kind = "a symbolic link"
+	case mode.IsDir():
+		kind = "a directory"
+	case mode&fs.ModeNamedPipe != 0:
+		kind = "a FIFO"
+	case mode&fs.ModeSocket != 0:
+		kind = "a socket"
+	}
+	return fmt.Errorf("%w: %s", ErrUnsafe, kind)
+}
+
+// gives reports whether what is made goes to the directory's owner: if we are root, and they are not.
+func (d *Dir) gives() bool {
+	return !d.opts.ReadOnly && os.Geteuid() == 0 && (d.info.UID != 0 || d.info.GID != os.Getegid())
+}
+
+// Create makes the file name with these contents, mode and mtime, and flushes it. It fails with
+// fs.ErrExist if the name is taken; after another error nothing is left.
+func (d *Dir) Create(name string, data []byte, mode fs.FileMode, mtime time.Time) error {
+	err := d.create(name, data, mode, mtime)
+	if err != nil && !errors.Is(err, fs.ErrExist) { // also after a failed flush: the kernel may have dropped the pages
+		d.unlink(name)
+	}
+	return err
+}
+
+// Rename gives the file from the name to, in one step for every reader. It does not flush: see Sync.
+// A directory that has the name to is ErrUnsafe.
+//
+// If nothing is flushed the two exchange their names on ext4, which over an existing file would flush
+// the new one first, and that takes longer than all else. Then from names the old contents until they
+// are unlinked: if we crash in between, they are a temporary file like any other orphan.
+func (d *Dir) Rename(from, to string) error {
+	if d.exchanges {
+		if i, err := d.Stat(to); err == nil && !i.Mode.IsDir() && d.exchange(from, to) == nil {
+			return d.unlinkExchanged(from, to)
+		}
+	}
+	if err := d.rename(from, to); err != nil {
+		return d.explain(to, err)
+	}
+	return nil
+}
+
+func (d *Dir) unlinkExchanged(from, to string) error {
+	if d.unlink(from) == nil {
+		return nil
+	}
+	if i, err := d.Stat(from); err == nil && i.Mode.IsDir() { // made since we looked: put it back
+		d.exchange(from, to)
+		return notRegular(i.Mode)
+	}
+	return nil
+}
+
+// Remove unlinks name, whatever it is, unless it is a directory, which is ErrUnsafe. It does not flush:
+// see Sync.
+func (d *Dir) Remove(name string) error {
+	if err := d.unlink(name); err != nil {
+		return d.explain(name, err)
+	}
+	return nil
+}
+
+// explain returns err, from a failed rename or unlink of name, or says that name is a directory.
+func (d *Dir) explain(name string, err error) error {
+	if i, statErr := d.Stat(name); statErr == nil && i.Mode.IsDir() {
+		return notRegular(i.Mode)
+	}
+	return err
+}
+
+// Sync flushes the directory: without it a power cut can undo a rename or removal that has returned.
+func (d *Dir) Sync() error {
+	if d.opts.NoSync {
+		return nil
+	}
+	return syncDir(d.file)
+}
+
+// MakeDir makes the directory name with mode 0700 if there is none, and reports whether it did. It
+// fails with ErrGone if d was deleted: some file systems show that by nothing else.
+func (d *Dir) MakeDir(name string) (made bool, err error) {
+	switch err := d.root.Mkdir(name, 0o700); {
+	case errors.Is(err, fs.ErrExist):
+		return false, nil
+	case errors.Is(err, syscall.ENOENT):
+		return false, ErrGone
+	case err != nil:
+		return false, err
+	}
+	f, err := d.root.Open(name)
+	if err != nil {
+		return true, err
+	}
+	defer f.Close()
+	if _, err := f.Readdirnames(1); err != io.EOF {
+		return true, nil // it is not what we made
+	}
+	return true, d.adopt(f, 0o700)
+}
+
+// MakeFile makes the empty file name with mode 0600, unless the name is taken.
+func (d *Dir) MakeFile(name string) error {
+	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return d.adopt(f, 0o600)
+}
+
+// adopt gives what we made the mode, whatever the umask, and the directory's owner if we are root. It
+// uses the descriptor, not the name: the owner could have put a link to a file of root's there.
+func (d *Dir) adopt(f *os.File, mode fs.FileMode) error {
+	if d.gives() {
+		if err := f.Chown(d.info.UID, d.info.GID); err != nil {
+			return err
+		}
+	}
+	if !Modes {
+		return nil
+	}
+	return f.Chmod(mode)
+}
