@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -349,5 +350,143 @@ func TestFormatKruptein(t *testing.T) {
 		}
 		_, err = hexed.Decode("bert", file)
 		wantErr(t, "Decode under another id", err, filestore.ErrDecrypt)
+	}
+}
+
+// pages are the texts at the top and in docs/.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			all[filepath.ToSlash(name)] = readFile(t, ".", name)
+		}
+	}
+	if len(all) < 6 {
+		t.Fatalf("only %d pages", len(all))
+	}
+	return all
+}
+
+// testFiles returns the sources of all tests of the repository, by path.
+func testFiles(t *testing.T) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git"):
+			return fs.SkipDir
+		case strings.HasSuffix(path, "_test.go"):
+			all[filepath.ToSlash(path)] = readFile(t, ".", path)
+		}
+		return nil
+	})
+	if err != nil || len(all) < 50 {
+		t.Fatalf("%d test files, %v", len(all), err)
+	}
+	return all
+}
+
+// What the pages name exists: tests, and the files that they link to.
+func TestDocsNames(t *testing.T) {
+	tests := make(map[string]bool)
+	for _, source := range testFiles(t) {
+		for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example|Benchmark)\w*)\(`).FindAllStringSubmatch(source, -1) {
+			tests[m[1]] = true
+		}
+	}
+	named := 0
+	for page, text := range pages(t) {
+		for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(text, -1) {
+			if named++; !tests[name] {
+				t.Errorf("%s names %s, which is not a test", page, name)
+			}
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
+			link, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(link, "://") {
+				continue
+			}
+			target := filepath.Join(filepath.Dir(page), link)
+			if link == "" {
+				target = page
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", page, m[1], err)
+			} else if anchor != "" && !slices.Contains(anchors(readFile(t, ".", target)), anchor) {
+				t.Errorf("%s links to %s, which has no such heading", page, m[1])
+			}
+		}
+	}
+	if named < 50 {
+		t.Errorf("the pages name only %d tests", named)
+	}
+}
+
+// anchors returns what a page's headings are called in links.
+func anchors(page string) (all []string) {
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		name := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		all = append(all, strings.ReplaceAll(name, " ", "-"))
+	}
+	return all
+}
+
+// Each hazard that a test cites is in the list, and each promise in DESIGN.md.
+func TestHazardNumbers(t *testing.T) {
+	listed := make(map[string]bool)
+	for _, page := range []string{"HAZARDS.md", "DESIGN.md"} {
+		for _, m := range regexp.MustCompile(`(?m)^(?:\| |### )([A-HP][0-9]{1,2})\b`).FindAllStringSubmatch(readFile(t, "docs", page), -1) {
+			listed[m[1]] = true
+		}
+	}
+	cited := make(map[string]string)
+	for path, source := range testFiles(t) {
+		for _, where := range regexp.MustCompile(`//.*|"[A-H][0-9]{1,2} [^"]*"`).FindAllString(source, -1) {
+			for _, n := range regexp.MustCompile(`\b[A-HP][0-9]{1,2}\b`).FindAllString(where, -1) {
+				cited[n] = path
+			}
+		}
+	}
+	for n, path := range cited {
+		if !listed[n] {
+			t.Errorf("%s cites %s, which neither docs/HAZARDS.md nor docs/DESIGN.md explains", path, n)
+		}
+	}
+	if len(cited) < 60 || len(listed) < 100 {
+		t.Errorf("only %d hazards are cited, and %d listed", len(cited), len(listed))
+	}
+}
+
+// OPERATING.md explains every finding of filestore check.
+func TestCheckFindings(t *testing.T) {
+	rows := make(map[string]string) // severities by kind
+	for _, m := range regexp.MustCompile("(?m)^\\| (`[^|]*`) \\| ([a-z, ]+) \\|").FindAllStringSubmatch(readFile(t, "docs", "OPERATING.md"), -1) {
+		for kind := range strings.SplitSeq(m[1], ", ") {
+			rows[strings.Trim(kind, "`")] = m[2]
+		}
+	}
+	sources, _ := filepath.Glob("cmd/filestore/check*.go")
+	found := 0
+	for _, source := range sources {
+		if strings.HasSuffix(source, "_test.go") {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`c\.(errorf|warn|note|room)\("([a-z ]+)"`).FindAllStringSubmatch(readFile(t, ".", source), -1) {
+			found++
+			severity := map[string]string{"errorf": "error", "warn": "warning", "note": "note", "room": "error"}[m[1]]
+			if !strings.Contains(rows[m[2]], severity) {
+				t.Errorf("%s finds %s %q; docs/OPERATING.md has that kind as %q", source, severity, m[2], rows[m[2]])
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("only %d findings in %d sources: nothing is tested", found, len(sources))
 	}
 }
