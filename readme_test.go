@@ -1,104 +1,449 @@
 package filestore_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
-// The program of the README builds, serves and counts.
-func TestReadmeProgram(t *testing.T) {
-	readme := readFile(t, ".", "README.md")
-	m := regexp.MustCompile("(?s)```go\n(package main\n.*?)```").FindStringSubmatch(readme)
-	if m == nil {
-		t.Fatal("no program in the README")
+// blocks returns the code blocks of a page that begin with ```lang.
+func blocks(page, lang string) (all []string) {
+	for _, m := range regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$").FindAllStringSubmatch(page, -1) {
+		if m[1] == lang {
+			all = append(all, m[2])
+		}
 	}
+	return all
+}
+
+// block returns the one code block of the README that begins with start.
+func block(t *testing.T, lang, start string) string {
+	t.Helper()
+	var found []string
+	for _, b := range blocks(readFile(t, ".", "README.md"), lang) {
+		if strings.HasPrefix(b, start) {
+			found = append(found, b)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("the README has %d blocks that begin with %q, want 1", len(found), start)
+	}
+	return found[0]
+}
+
+// shell returns a shell's command, in dir, with bin before the system's programs.
+func shell(t *testing.T, dir, bin, script string, env ...string) *exec.Cmd {
+	t.Helper()
+	for _, tool := range []string{"sh", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			interop.Skip(t, "the README's commands need "+tool)
+		}
+	}
+	cmd := exec.Command("sh", "-ec", script)
+	cmd.Dir = dir
+	cmd.Env = append(append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH")), env...)
+	return cmd
+}
+
+// transcript runs the commands of a block, the lines that begin with "$ ", and compares what they print
+// with the lines below. Before both go through edit.
+func transcript(t *testing.T, dir, bin, block string, edit func(string) string) {
+	t.Helper()
+	n := 0
+	for part := range strings.SplitSeq("\n"+block, "\n$ ") {
+		command, want, _ := strings.Cut(part, "\n")
+		if command == "" {
+			continue
+		}
+		n++
+		cmd := shell(t, dir, bin, edit(command))
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		got, want := edit(strings.TrimSpace(string(out))), edit(strings.TrimSpace(want))
+		if err != nil || got != want {
+			t.Errorf("$ %s: %v %s\ngot\n%s\nthe README has\n%s", command, err, stderr.String(), got, want)
+		}
+	}
+	if n == 0 {
+		t.Errorf("no command in\n%s", block)
+	}
+}
+
+var stamps = regexp.MustCompile(`"__lastAccess":[0-9]{13}`)
+
+// freeAddr returns an address where nobody listens.
+func freeAddr(t *testing.T) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	l.Close()
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// build makes the program of source, in a folder of its own in the workspace, and returns its path.
+func build(t *testing.T, source string) string {
+	t.Helper()
 	dir := t.TempDir()
-	if !strings.Contains(m[1], `"localhost:8080"`) {
-		t.Fatal("the program listens elsewhere")
-	}
-	write(t, dir, "main.go", strings.Replace(m[1], "localhost:8080", addr, 1))
-	program := filepath.Join(dir, "program")
+	write(t, dir, "main.go", source)
+	program := filepath.Join(dir, "program.exe")
 	if out, err := exec.Command("go", "build", "-o", program, filepath.Join(dir, "main.go")).CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+		t.Fatalf("go build: %v\n%s\n%s", err, out, source)
 	}
+	return program
+}
+
+// start starts a program that listens on addr, in dir, until the test ends.
+func start(t *testing.T, program, dir, addr string) {
+	t.Helper()
 	cmd := exec.Command(program)
 	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			cmd.Process.Kill()
+			cmd.Wait()
+			t.Fatalf("the program does not listen: %v\n%s", err, stderr.String())
+		}
+	}
+}
+
+const listens = `"localhost:8080"`
+
+// Two minutes: the README's program, in a module made as the README says, visited with its curl.
+func TestReadmeTwoMinutes(t *testing.T) {
+	t.Parallel()
+	root, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := t.TempDir()
+	if err := os.Symlink(root, filepath.Join(parent, "filestore")); err != nil {
+		interop.Skip(t, err.Error())
+	}
+	addr := freeAddr(t)
+	outside := []string{"GOWORK=off", "GOFLAGS="}
+	if out, err := shell(t, parent, "", block(t, "", "mkdir site"), outside...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	site := filepath.Join(parent, "site")
+	program := block(t, "go", "package main")
+	if strings.Count(program, listens) != 1 {
+		t.Fatal("the program listens elsewhere")
+	}
+	write(t, site, "main.go", strings.Replace(program, listens, `"`+addr+`"`, 1))
+	tidy, run, _ := strings.Cut(block(t, "", "go mod tidy"), " && ")
+	if run != "go run .\n" {
+		t.Fatalf("the README runs %q", run)
+	}
+	if out, err := shell(t, site, "", tidy, outside...).CombinedOutput(); err != nil {
+		if regexp.MustCompile(`dial tcp|no such host|module lookup disabled`).Match(out) {
+			interop.Skip(t, fmt.Sprintf("no module proxy: %s", out))
+		}
+		t.Fatalf("%s: %v\n%s", tidy, err, out)
+	}
+	if out, err := shell(t, site, "", "go build -o program.exe .", outside...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	start(t, filepath.Join(site, "program.exe"), site, addr)
+	transcript(t, site, "", block(t, "", "$ curl"), func(s string) string {
+		s = strings.Replace(s, "curl", "curl -s", 1)
+		s = strings.Replace(s, "localhost:8080", addr, 1)
+		return stamps.ReplaceAllString(s, "__lastAccess")
+	})
+}
+
+// Log in, log out: the README's routes do what its comments say.
+func TestReadmeLogin(t *testing.T) {
+	t.Parallel()
+	addr, dir := freeAddr(t), t.TempDir()
+	start(t, build(t, `package main
+
+import (
+	"fmt"
+	"log"
+	"net/http"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/session"
+)
+
+func main() {
+	store, err := filestore.Open("sessions", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	sessions := &session.Manager{Store: store, Secrets: []string{"keyboard cat"}}
+	mux := http.NewServeMux()
+	routes(mux)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		s := session.From(r)
+		s.Put("seen", true)
+		user, _ := session.Value[string](s, "user")
+		messages, _ := s.Flashes("info")
+		fmt.Fprintf(w, "%q %q", user, messages)
+	})
+	log.Fatal(http.ListenAndServe("`+addr+`", sessions.Handler(mux)))
+}
+
+`+block(t, "go", "func routes")), dir, addr)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := http.Client{Jar: jar}
-	for i := 1; i <= 3; i++ {
-		var res *http.Response
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			if res, err = client.Get("http://" + addr); err == nil || time.Now().After(deadline) {
-				break
-			}
-		}
+	site, _ := url.Parse("http://" + addr)
+	do := func(method, path, form, want string) {
+		t.Helper()
+		req, _ := http.NewRequest(method, site.String()+path, strings.NewReader(form))
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		res, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
-		body, err := io.ReadAll(res.Body)
-		res.Body.Close()
-		if want := fmt.Sprintf("You have been here %d times.\n", i); err != nil || string(body) != want {
-			t.Errorf("%q, %v, want %q", body, err, want)
+		defer res.Body.Close()
+		if body, _ := io.ReadAll(res.Body); res.StatusCode != 200 || string(body) != want {
+			t.Errorf("%s %s: %d %s, want %s", method, path, res.StatusCode, body, want)
 		}
 	}
-	files, _ := filepath.Glob(filepath.Join(dir, "sessions", "*.json"))
-	if len(files) != 1 {
-		t.Fatalf("files %q", files)
+	files := func() []string {
+		t.Helper()
+		names, err := filepath.Glob(filepath.Join(dir, "sessions", "*.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
 	}
-	data, err := os.ReadFile(files[0])
+	do("GET", "/", "", `"" []`)
+	before := files()
+	do("POST", "/login", "username=anna", `"anna" ["Welcome back."]`)
+	after := files()
+	if len(before) != 1 || len(after) != 1 || before[0] == after[0] {
+		t.Errorf("the files were %q, and are %q after the login: the id must change, and the old session end", before, after)
+	}
+	do("GET", "/", "", `"anna" []`)
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	res, err := client.Post(site.String()+"/logout", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The file that the README shows, but for its numbers.
-	shown := regexp.MustCompile("(?s)```json\n(.*?)\n```").FindStringSubmatch(readme)
-	digits := regexp.MustCompile(`[0-9]+`)
-	if got, want := digits.ReplaceAllString(string(data), "N"), digits.ReplaceAllString(shown[1], "N"); got != want {
-		t.Errorf("file %s\nREADME %s", got, want)
+	res.Body.Close()
+	if left := files(); res.StatusCode != http.StatusSeeOther || len(left) != 0 || len(jar.Cookies(site)) != 0 {
+		t.Errorf("after the logout: %d, files %q, cookies %v", res.StatusCode, left, jar.Cookies(site))
 	}
 }
 
-// What the README names exists.
-func TestReadmeNames(t *testing.T) {
-	readme := readFile(t, ".", "README.md")
-	var source strings.Builder
-	for _, pattern := range []string{"*.go", "*/*.go", "internal/*/*.go"} {
-		files, _ := filepath.Glob(pattern)
-		for _, name := range files {
-			source.WriteString(readFile(t, ".", name))
+// The README's transcripts of the command, which is made as the README says.
+func TestReadmeCommand(t *testing.T) {
+	t.Parallel()
+	readme, bin := readFile(t, ".", "README.md"), t.TempDir()
+	const install = "go install ./cmd/filestore"
+	if !strings.Contains(readme, "`"+install+"`") {
+		t.Fatalf("the README does not say %s", install)
+	}
+	if out, err := shell(t, ".", "", install, "GOBIN="+bin).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", install, err, out)
+	}
+	put := func(dir, id, maxAge string, ago time.Duration, members string) {
+		t.Helper()
+		at := time.Now().Add(-ago).UnixMilli()
+		write(t, dir, id+".json", fmt.Sprintf(`{"cookie":{"originalMaxAge":%s,"expires":null,"httpOnly":true,"path":"/"},%s,"__lastAccess":%d}`, maxAge, members, at))
+	}
+	sessions := func() (parent, dir string) {
+		parent = t.TempDir()
+		dir = filepath.Join(parent, "sessions")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return parent, dir
+	}
+
+	parent, dir := sessions()
+	put(dir, "JkqtbLbdHMk1bUT5S9Xb7R2v3eQnOzaW", "null", 0, `"views":1`)
+	write(t, dir, "2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx.json", fmt.Sprintf(
+		`{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/","sameSite":"lax"},"user":"anna","__lastAccess":%d}`, nowMs()))
+	transcript(t, parent, bin, block(t, "", "$ ls sessions"), func(s string) string { return stamps.ReplaceAllString(s, "__lastAccess") })
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(left) != 1 {
+		t.Errorf("after rm there are %q", left)
+	}
+
+	parent, dir = sessions()
+	const day = 24 * time.Hour
+	put(dir, "WmcDb5tUHMk1bUT5S9Xb7R2v3eQnOzaW", "null", 90*time.Minute, `"user":"carl"`)
+	put(dir, "JkqtbLbdHMk1bUT5S9Xb7R2v3eQnOzaW", "null", 11*time.Minute+20*time.Second, `"views":1`)
+	put(dir, "OLTmUuRNHMk1bUT5S9Xb7R2v3eQnOzaW", "86400000", 3*time.Minute+20*time.Second, `"user":"anna","email":"anna@example.com","cart":[{"sku":"A-17","n":2}]`)
+	put(dir, "dQTZDpRdHMk1bUT5S9Xb7R2v3eQnOzaW", "86400000", 35*time.Second, `"user":"bert","email":"bert@example.com","role":"admin"`)
+	put(dir, "My-LEiQIHMk1bUT5S9Xb7R2v3eQnOzaW", "604800000", 2*day+3*time.Hour, `"user":"anna","email":"anna@example.com"`)
+	seconds := regexp.MustCompile(`[0-9]+s ago`)
+	transcript(t, parent, bin, block(t, "", "$ filestore ls"), func(s string) string { return seconds.ReplaceAllString(s, "Ns ago") })
+}
+
+// Each block of commands in the README and docs/ is one that a test runs, or can be run.
+func TestDocsCommands(t *testing.T) {
+	known := map[string]func(t *testing.T, block string){
+		"$ ls sessions":  nil, // TestReadmeCommand
+		"$ filestore ls": nil,
+		"mkdir site":     nil, // TestReadmeTwoMinutes
+		"go mod tidy":    nil,
+		"$ curl":         nil,
+		// Both have tests of their own, and go test work is this test's caller.
+		"go run ./example ": func(t *testing.T, block string) {
+			if !strings.Contains(block, "\ngo test work ") {
+				t.Errorf("another command in %s", block)
+			}
+			compiles(t, "./example")
+			if out, err := exec.Command("go", "list", "work").CombinedOutput(); err != nil || !strings.Contains(string(out), "/session\n") {
+				t.Errorf("go list work: %v\n%s", err, out)
+			}
+		},
+		"npm ci --prefix example/express": func(t *testing.T, block string) { // TestSites runs both
+			for _, name := range []string{"example/express/app.js", "example/express/package-lock.json"} {
+				readFile(t, ".", name)
+			}
+			compiles(t, "./example/express")
+		},
+		"printf %s": func(t *testing.T, block string) {
+			s := open(t, t.TempDir(), quick())
+			_, err := s.Get(ctx, "some-id")
+			out, shErr := shell(t, ".", "", "id=some-id\n"+block).Output()
+			if hash := strings.TrimSpace(string(out)); shErr != nil || len(hash) != 8 || !strings.Contains(err.Error(), " "+hash+":") {
+				t.Errorf("%s prints %q, %v; the error is %v", block, hash, shErr, err)
+			}
+		},
+		"find sessions": func(t *testing.T, block string) {
+			parent := t.TempDir()
+			dir := filepath.Join(parent, "sessions")
+			os.Mkdir(dir, 0o700)
+			for name, age := range map[string]int{"old.json": 40, "young.json": 20, "other": 40} {
+				write(t, dir, name, "")
+				at := time.Now().AddDate(0, 0, -age)
+				os.Chtimes(filepath.Join(dir, name), at, at)
+			}
+			if out, err := shell(t, parent, "", block).CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+			var left []string
+			entries, _ := os.ReadDir(dir)
+			for _, e := range entries {
+				left = append(left, e.Name())
+			}
+			if !slices.Equal(left, []string{"other", "young.json"}) {
+				t.Errorf("left are %q", left)
+			}
+		},
+		"go test .": func(t *testing.T, block string) { // CONTRIBUTING
+			if _, err := os.Stat("fault/mutants/main.go"); err != nil || !regexp.MustCompile(`^go test \. .*\ngo test work .*\ngo run \./fault/mutants .*\nbash \.ci/run .*\n$`).MatchString(block) {
+				t.Errorf("%v in\n%s", err, block)
+			}
+		},
+	}
+	// Not commands: the layout of the packages, and what FORMAT.md shows.
+	show := regexp.MustCompile(`^(cmd/filestore  |life    = |encodeURIComponent|\{"(hmac|sealed)")`)
+	used := make(map[string]bool)
+	for page, text := range pages(t) {
+		for _, b := range blocks(text, "") {
+			if show.MatchString(b) {
+				continue
+			}
+			n := 0
+			for start, run := range known {
+				if strings.HasPrefix(b, start) {
+					n++
+					if used[start] = true; run != nil {
+						run(t, b)
+					}
+				}
+			}
+			if n != 1 {
+				t.Errorf("%s has commands that %d tests run:\n%s", page, n, b)
+			}
 		}
 	}
-	for _, name := range regexp.MustCompile(`(Test|Fuzz)[A-Z]\w+`).FindAllString(readme, -1) {
-		if !strings.Contains(source.String(), "func "+name+"(") {
-			t.Errorf("the README names %s, which is no test", name)
+	for start := range known {
+		if !used[start] {
+			t.Errorf("no page has commands that begin with %q", start)
 		}
 	}
-	for _, m := range regexp.MustCompile(`\]\(([a-zA-Z][a-zA-Z/.]*)\)`).FindAllStringSubmatch(readme, -1) {
-		if _, err := os.Stat(m[1]); err != nil {
-			t.Errorf("the README links to %s: %v", m[1], err)
+}
+
+func compiles(t *testing.T, pkg string) {
+	t.Helper()
+	if out, err := exec.Command("go", "vet", pkg).CombinedOutput(); err != nil {
+		t.Errorf("go vet %s: %v\n%s", pkg, err, out)
+	}
+}
+
+// Each piece of Go in the pages compiles.
+func TestDocsGo(t *testing.T) {
+	t.Parallel()
+	imports := map[string]string{"context": "context", "fmt": "fmt", "log": "log", "http": "net/http", "time": "time",
+		"filestore": "github.com/sessionfilestore/filestore"}
+	for _, name := range []string{"session", "kruptein", "sealed"} {
+		imports[name] = imports["filestore"] + "/" + name
+	}
+	dir := t.TempDir()
+	write(t, dir, "main.go", "package main\n\nfunc main() {}\n")
+	args := []string{"vet", filepath.Join(dir, "main.go")}
+	n := 0
+	for page, text := range pages(t) {
+		for _, b := range blocks(text, "go") {
+			n++
+			if strings.HasPrefix(b, "package main\n") {
+				compiles(t, filepath.Join(filepath.Dir(build(t, b)), "main.go"))
+				continue
+			}
+			code := b
+			if !strings.HasPrefix(b, "func ") {
+				// A piece of a function: what it does not declare are parameters, what it does not use is used.
+				use := ""
+				for _, m := range regexp.MustCompile(`(?m)^([a-z][a-zA-Z, ]*) := `).FindAllStringSubmatch(b, -1) {
+					for name := range strings.SplitSeq(m[1], ", ") {
+						use += "_ = " + name + "\n"
+					}
+				}
+				code = "func _(ctx context.Context, store *filestore.Store, id string, key []byte) {\n{\n" + b + use + "}\n}\n"
+			}
+			source := "package main\n\nimport (\n"
+			for name, path := range imports {
+				if regexp.MustCompile(`\b` + name + `\.[A-Z]`).MatchString(code) {
+					source += fmt.Sprintf("\t%q\n", path)
+				}
+			}
+			name := fmt.Sprintf("piece%d.go", n)
+			write(t, dir, name, source+")\n\n// "+page+"\n"+code)
+			args = append(args, filepath.Join(dir, name))
 		}
+	}
+	if n < 5 {
+		t.Errorf("only %d pieces of Go", n)
+	}
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		t.Errorf("go vet: %v\n%s", err, out)
 	}
 }
