@@ -163,7 +163,7 @@ func TestFormatLocks(t *testing.T) {
 	v := readVectors(t)
 	dir := t.TempDir()
 	o := quick()
-	o.LockTimeout = 50 * time.Millisecond
+	o.LockTimeout = 150 * time.Millisecond
 	s := open(t, dir, o)
 	upper, upperErr := os.Lstat(filepath.Join(dir, ".LOCKS"))
 	lower, lowerErr := os.Lstat(filepath.Join(dir, ".locks"))
