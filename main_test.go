@@ -1,0 +1,311 @@
+package filestore_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// Other processes are this test binary again: a worker is named by an
+// environment variable and gets the directory and its arguments.
+var workers = map[string]func(dir string, args []string){}
+
+const workerVar = "FILESTORE_TEST_WORKER"
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	if name := os.Getenv(workerVar); name != "" {
+		workers[name](os.Args[1], os.Args[2:])
+		return
+	}
+	goroutines, fds := runtime.NumGoroutine(), openFiles()
+	code := m.Run()
+	if code == 0 && !slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
+		if err := leaks(goroutines, fds); err != nil {
+			fmt.Fprintln(os.Stderr, "FAIL:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// leaks reports goroutines and descriptors that outlive all tests.
+func leaks(goroutines, fds int) error {
+	var err error
+	for range 100 {
+		err = nil
+		if n := runtime.NumGoroutine(); n > goroutines {
+			buf := make([]byte, 1<<20)
+			err = fmt.Errorf("%d goroutines at the end, %d at the start\n%s", n, goroutines, buf[:runtime.Stack(buf, true)])
+		}
+		if n := openFiles(); n > fds+2 { // the runtime's poller
+			err = fmt.Errorf("%d open files at the end, %d at the start", n, fds)
+		}
+		if err == nil {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return err
+}
+
+func openFiles() int {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	return len(entries)
+}
+
+func worker(t testing.TB, name, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], append([]string{dir}, args...)...)
+	cmd.Env = append(os.Environ(), workerVar+"="+name)
+	cmd.Stderr = os.Stderr
+	t.Cleanup(func() {
+		if cmd.Process != nil && cmd.ProcessState == nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	})
+	return cmd
+}
+
+// must is for workers, which have no testing.T.
+func must(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "worker:", err)
+		os.Exit(1)
+	}
+}
+
+// long is n in the long form of a test, with FILESTORE_LONG set, else short.
+func long(short, n int) int {
+	if os.Getenv("FILESTORE_LONG") != "" {
+		return n
+	}
+	return short
+}
+
+var ctx = context.Background()
+
+// quick leaves the flushes out, which most tests do not need.
+func quick() *filestore.Options {
+	return &filestore.Options{NoSync: true, ReapInterval: -1}
+}
+
+// open opens a store whose end checks what every test must leave: no temporary
+// file, and 64 lock files.
+func open(t testing.TB, dir string, opts *filestore.Options) *filestore.Store {
+	t.Helper()
+	s, err := filestore.Open(dir, opts)
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		checkDir(t, dir)
+	})
+	return s
+}
+
+func checkDir(t testing.TB, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // the test has removed it
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), "~") {
+			t.Errorf("temporary file left: %s", e.Name())
+		}
+	}
+	locks, err := os.ReadDir(filepath.Join(dir, ".locks"))
+	locks = slices.DeleteFunc(locks, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "ext.") }) // of a store with another extension
+	if err == nil && len(locks) != 64 {
+		t.Errorf("%d lock files, want 64", len(locks))
+	}
+}
+
+// session makes one from pairs of key and value.
+func session(t testing.TB, pairs ...any) *filestore.Session {
+	t.Helper()
+	s := new(filestore.Session)
+	for i := 0; i < len(pairs); i += 2 {
+		if err := s.Put(pairs[i].(string), pairs[i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func set(t testing.TB, s *filestore.Store, id string, pairs ...any) {
+	t.Helper()
+	if err := s.Set(ctx, id, session(t, pairs...)); err != nil {
+		t.Fatalf("Set: %v", err)
+	}
+}
+
+func get(t testing.TB, s *filestore.Store, id string) *filestore.Session {
+	t.Helper()
+	sess, err := s.Get(ctx, id)
+	if err != nil {
+		t.Fatalf("Get(%q): %v", id, err)
+	}
+	return sess
+}
+
+func value(t testing.TB, s *filestore.Session, key string) string {
+	t.Helper()
+	v, err := filestore.Value[any](s, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(v)
+}
+
+func wantErr(t testing.TB, call string, err error, want ...error) {
+	t.Helper()
+	for _, w := range want {
+		if !errors.Is(err, w) {
+			t.Errorf("%s = %v, want %v", call, err, w)
+		}
+	}
+}
+
+func write(t testing.TB, dir, name, data string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t testing.TB, dir, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// doc is a session file with lastAccess as JSON.
+func doc(lastAccess any, members string) string {
+	return fmt.Sprintf(`{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"}%s,"__lastAccess":%v}`, members, lastAccess)
+}
+
+func nowMs() int64 { return time.Now().UnixMilli() }
+
+// A yard is a parent directory with a store in it and files around it that
+// nothing may touch. check compares all of it with how it was.
+type yard struct {
+	t      testing.TB
+	parent string
+	dir    string
+	s      *filestore.Store
+	before map[string]string
+}
+
+const healthy = "healthy_0123456789"
+
+func newYard(t testing.TB, opts *filestore.Options) *yard {
+	t.Helper()
+	if opts == nil {
+		opts = quick()
+	}
+	y := &yard{t: t, parent: t.TempDir()}
+	y.dir = filepath.Join(y.parent, "sessions")
+	write(t, y.parent, "outside.json", doc(nowMs(), `,"user":"outside"`))
+	write(t, y.parent, "passwd", "root:x:0:0")
+	y.s = open(t, y.dir, opts)
+	set(t, y.s, healthy, "user", "anna")
+	return y
+}
+
+// mark remembers the present state as the one to keep.
+func (y *yard) mark() { y.before = y.manifest() }
+
+// check fails the test for any change since mark, but to the allowed names in
+// the store's directory, and if the healthy session does not read right.
+func (y *yard) check(allowed ...string) {
+	y.t.Helper()
+	after := y.manifest()
+	for name := range merge(y.before, after) {
+		if slices.Contains(allowed, strings.TrimPrefix(name, "sessions/")) {
+			continue
+		}
+		if y.before[name] != after[name] {
+			y.t.Errorf("%q was %q, is %q", name, y.before[name], after[name])
+		}
+	}
+	if got := value(y.t, get(y.t, y.s, healthy), "user"); got != "anna" {
+		y.t.Errorf("the healthy session's user = %q", got)
+	}
+}
+
+func merge(a, b map[string]string) map[string]string {
+	all := make(map[string]string)
+	for k := range a {
+		all[k] = ""
+	}
+	for k := range b {
+		all[k] = ""
+	}
+	return all
+}
+
+func (y *yard) manifest() map[string]string {
+	y.t.Helper()
+	m := make(map[string]string)
+	err := filepath.WalkDir(y.parent, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(y.parent, path)
+		fi, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		line := fi.Mode().String()
+		if !fi.IsDir() {
+			line += inode(fi)
+		}
+		if fi.Mode().IsRegular() && fi.Size() < 1<<20 {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			line += fmt.Sprintf(" %x", sha256.Sum256(data))
+		}
+		m[rel] = line
+		return nil
+	})
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	return m
+}
+
+// ops are the operations on one session.
+func ops(s *filestore.Store) map[string]func(id string) error {
+	return map[string]func(id string) error{
+		"Get":     func(id string) error { _, err := s.Get(ctx, id); return err },
+		"Set":     func(id string) error { return s.Set(ctx, id, new(filestore.Session)) },
+		"Create":  func(id string) error { return s.Create(ctx, id, new(filestore.Session)) },
+		"Touch":   func(id string) error { return s.Touch(ctx, id, nil) },
+		"Update":  func(id string) error { return s.Update(ctx, id, func(*filestore.Session) error { return nil }) },
+		"Destroy": func(id string) error { return s.Destroy(ctx, id) },
+	}
+}
