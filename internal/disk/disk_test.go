@@ -1,0 +1,278 @@
+package disk_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore/internal/disk"
+)
+
+func open(t *testing.T, path string, o disk.Options) *disk.Dir {
+	t.Helper()
+	d, err := disk.Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Errorf("Close = %v", err)
+		}
+	})
+	return d
+}
+
+func create(t *testing.T, d *disk.Dir, name, text string) {
+	t.Helper()
+	if err := d.Create(name, []byte(text), 0o600, time.Now().Add(time.Hour)); err != nil {
+		t.Fatalf("Create(%q) = %v", name, err)
+	}
+}
+
+func read(t *testing.T, d *disk.Dir, name string) string {
+	t.Helper()
+	data, info, err := d.Read(name, 1<<20)
+	if err != nil {
+		t.Fatalf("Read(%q) = %v", name, err)
+	}
+	if at, err := d.Stat(name); err != nil || at != (disk.Info{Version: info.Version, Mode: info.Mode, Links: at.Links, UID: at.UID, GID: at.GID}) {
+		t.Errorf("Read(%q) found %+v, Stat %+v, %v", name, info, at, err)
+	}
+	return string(data)
+}
+
+// A file has the contents, the mode and the time that it was given; its name is taken once, and whatever
+// replaces it does so as a whole.
+func TestReplace(t *testing.T) {
+	for _, noSync := range []bool{false, true} {
+		dir := filepath.Join(t.TempDir(), "a", "b")
+		d := open(t, dir, disk.Options{NoSync: noSync})
+		end := time.Now().Add(time.Hour).Truncate(time.Millisecond)
+		if err := d.Create("one", []byte("1"), 0o640, end); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Create("one", []byte("2"), 0o600, end); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("Create of a name that is taken = %v", err)
+		}
+		if i, err := d.Stat("one"); err != nil || !i.ModTime().Equal(end) || disk.Modes && i.Mode != 0o640 {
+			t.Errorf("Stat = %+v, %v", i, err)
+		}
+		create(t, d, "two", "2")
+		if err := d.Rename("two", "one"); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, d, "one"); got != "2" {
+			t.Errorf("one holds %q", got)
+		}
+		if _, err := d.Stat("two"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("two is still there: %v", err)
+		}
+		if err := d.Remove("one"); err != nil {
+			t.Errorf("Remove = %v", err)
+		}
+		if err := d.Remove("one"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Remove of nothing = %v", err)
+		}
+		if _, _, err := d.Read("one", 1); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Read of nothing = %v", err)
+		}
+	}
+}
+
+// A directory that has the name is neither replaced nor removed, nor is what is in it.
+func TestDirectoryInTheWay(t *testing.T) {
+	for _, noSync := range []bool{false, true} {
+		dir := t.TempDir()
+		d := open(t, dir, disk.Options{NoSync: noSync})
+		for _, name := range []string{"empty", "full"} {
+			if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "full", "x"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		create(t, d, "new", "")
+		for _, name := range []string{"empty", "full"} {
+			if err := d.Rename("new", name); !errors.Is(err, disk.ErrUnsafe) {
+				t.Errorf("Rename over a directory = %v", err)
+			}
+			if err := d.Remove(name); !errors.Is(err, disk.ErrUnsafe) {
+				t.Errorf("Remove of a directory = %v", err)
+			}
+			if _, _, err := d.Read(name, 1); !errors.Is(err, disk.ErrUnsafe) {
+				t.Errorf("Read of a directory = %v", err)
+			}
+		}
+		names, err := list(d)
+		if want := []string{"empty", "full", "new"}; err != nil || !slices.Equal(names, want) {
+			t.Errorf("names %q, %v, want %q", names, err, want)
+		}
+	}
+}
+
+func list(d *disk.Dir) (names []string, err error) {
+	for name, err := range d.Names() {
+		if err != nil {
+			return names, err
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// A reader beside writers gets one of the versions, whole.
+func TestReadBesideReplacement(t *testing.T) {
+	for _, noSync := range []bool{false, true} {
+		d := open(t, t.TempDir(), disk.Options{NoSync: noSync})
+		version := func(n int) string { return strings.Repeat(string(rune('a'+n%26)), 1+n%26*1000) }
+		create(t, d, "id", version(0))
+		stop := make(chan bool)
+		var writer sync.WaitGroup
+		writer.Go(func() {
+			for n := 1; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+					create(t, d, "tmp", version(n))
+					if err := d.Rename("tmp", "id"); err != nil {
+						t.Errorf("Rename = %v", err)
+						return
+					}
+				}
+			}
+		})
+		for range 2000 {
+			data, _, err := d.Read("id", 1<<20)
+			if err != nil || string(data) != version(int(data[0]-'a')) {
+				t.Errorf("Read = %d bytes, %v", len(data), err)
+				break
+			}
+		}
+		close(stop)
+		writer.Wait()
+	}
+}
+
+// A file is settled only if it was read long enough after its change.
+func TestSettled(t *testing.T) {
+	d := open(t, t.TempDir(), disk.Options{})
+	create(t, d, "id", "1")
+	if _, i, err := d.Read("id", 1); err != nil || i.Settled {
+		t.Errorf("a new file is settled: %+v, %v", i, err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		_, i, err := d.Read("id", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i.Settled {
+			if age := time.Since(i.ChangeTime()); age < 20*time.Millisecond {
+				t.Errorf("settled after %v", age)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not settled after 5 s: %+v", i)
+		}
+	}
+}
+
+// The limit counts bytes, and SetTime changes the file that was looked at or none.
+func TestLimitAndTime(t *testing.T) {
+	d := open(t, t.TempDir(), disk.Options{})
+	create(t, d, "id", "12345")
+	if _, _, err := d.Read("id", 4); !errors.Is(err, disk.ErrTooLarge) {
+		t.Errorf("Read with a limit of 4 = %v", err)
+	}
+	_, i, err := d.Read("id", 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := time.Now().Add(2 * time.Hour).Truncate(time.Second)
+	if err := d.SetTime("id", i.Version, end); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := d.Stat("id"); err != nil || !now.ModTime().Equal(end) {
+		t.Errorf("after SetTime: %+v, %v", now, err)
+	}
+	if err := d.SetTime("id", i.Version, end.Add(time.Hour)); err == nil {
+		t.Error("SetTime of a file that has changed since")
+	}
+	if now, _ := d.Stat("id"); !now.ModTime().Equal(end) {
+		t.Errorf("its time is %v", now.ModTime())
+	}
+}
+
+// ReadOnly makes nothing.
+func TestReadOnly(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	if _, err := disk.Open(missing, disk.Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open = %v", err)
+	}
+	if _, err := os.Lstat(missing); err == nil {
+		t.Error("it was made")
+	}
+}
+
+// What is below the directory is made once, and not taken from whoever made it before.
+func TestMake(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, dir, disk.Options{})
+	for n := range 2 {
+		if made, err := d.MakeDir("sub"); err != nil || made != (n == 0) {
+			t.Errorf("MakeDir = %v, %v", made, err)
+		}
+		if err := d.MakeFile("sub/file"); err != nil {
+			t.Errorf("MakeFile = %v", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "sub", "file"), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "sub", "file"))
+	if err != nil || !bytes.Equal(data, []byte("x")) {
+		t.Errorf("MakeFile emptied it: %q, %v", data, err)
+	}
+	if fi, err := d.Lstat("sub/file"); err != nil || fi.Size() != 1 {
+		t.Errorf("Lstat = %v, %v", fi, err)
+	} else if same, err := d.Same("sub/file", fi); !same || err != nil {
+		t.Errorf("Same = %v, %v", same, err)
+	}
+}
+
+// Names are yielded in batches: all of many, and no more after the loop ends.
+func TestNames(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, dir, disk.Options{NoSync: true})
+	var want []string
+	for n := range 3000 {
+		want = append(want, fmt.Sprintf("%04d", n))
+		if err := os.WriteFile(filepath.Join(dir, want[n]), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := list(d)
+	if err != nil || !slices.Equal(names, want) {
+		t.Errorf("%d names, %v", len(names), err)
+	}
+	n := 0
+	for range d.Names() {
+		if n++; n == 3 {
+			break
+		}
+	}
+}

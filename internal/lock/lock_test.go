@@ -1,0 +1,239 @@
+package lock_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore/internal/disk"
+	"github.com/sessionfilestore/filestore/internal/format"
+	"github.com/sessionfilestore/filestore/internal/lock"
+)
+
+var ctx = context.Background()
+
+const holderVar = "FILESTORE_TEST_HOLDER"
+
+// TestMain can also be another process, which holds the lock of "id" until its input ends.
+func TestMain(m *testing.M) {
+	dir := os.Getenv(holderVar)
+	if dir == "" {
+		os.Exit(m.Run())
+	}
+	d, err := disk.Open(dir, disk.Options{})
+	if err != nil {
+		panic(err)
+	}
+	table, err := lock.Open(d, ".json", slog.Default())
+	if err != nil {
+		panic(err)
+	}
+	l, err := table.Lock(ctx, "id", 5*time.Second)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("held")
+	io.Copy(io.Discard, os.Stdin)
+	l.Unlock()
+}
+
+func open(t *testing.T, dir string) (*lock.Table, *disk.Dir) {
+	t.Helper()
+	d, err := disk.Open(dir, disk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	table, err := lock.Open(d, ".json", slog.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table, d
+}
+
+func take(t *testing.T, table *lock.Table, id string) *lock.Stripe {
+	t.Helper()
+	l, err := table.Lock(ctx, id, 10*time.Second)
+	if err != nil {
+		t.Fatalf("Lock = %v", err)
+	}
+	return l
+}
+
+// Never two at once, between goroutines and between Tables, which stand for processes.
+func TestExcludes(t *testing.T) {
+	dir := t.TempDir()
+	a, _ := open(t, dir)
+	b, _ := open(t, dir)
+	var wg sync.WaitGroup
+	inside, total := 0, 0
+	var mu sync.Mutex
+	for _, table := range []*lock.Table{a, a, a, b, b} {
+		wg.Go(func() {
+			for range 200 {
+				l := take(t, table, "id")
+				mu.Lock()
+				inside++
+				if inside != 1 {
+					t.Errorf("%d hold the lock", inside)
+				}
+				mu.Unlock()
+				if err := l.Check(); err != nil {
+					t.Errorf("Check = %v", err)
+				}
+				mu.Lock()
+				inside--
+				total++
+				mu.Unlock()
+				l.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if total != 1000 {
+		t.Errorf("%d turns", total)
+	}
+}
+
+// A wait ends with its time or its context, and leaves the queue in order.
+func TestWaitEnds(t *testing.T) {
+	table, _ := open(t, t.TempDir())
+	held := take(t, table, "id")
+	start := time.Now()
+	if _, err := table.Lock(ctx, "id", 50*time.Millisecond); !errors.Is(err, lock.ErrTimeout) {
+		t.Errorf("Lock = %v", err)
+	}
+	c, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if _, err := table.Lock(c, "id", time.Minute); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Lock = %v", err)
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("they took %v", took)
+	}
+	if l, err := table.Try(table.Index("id")); l != nil || err != nil {
+		t.Errorf("Try = %v, %v", l, err)
+	}
+	held.Unlock()
+	l, err := table.Try(table.Index("id"))
+	if l == nil || err != nil {
+		t.Fatalf("Try of a free lock = %v, %v", l, err)
+	}
+	if l.Index() != format.Stripe("id") {
+		t.Errorf("it is stripe %d", l.Index())
+	}
+	l.Unlock()
+}
+
+// Another process excludes, and its death frees the lock.
+func TestOtherProcess(t *testing.T) {
+	dir := t.TempDir()
+	table, _ := open(t, dir)
+	for _, end := range []string{"unlock", "kill"} {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), holderVar+"="+dir)
+		cmd.Stderr = os.Stderr
+		in, _ := cmd.StdinPipe()
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
+			t.Fatalf("the holder says %q, %v", line, err)
+		}
+		if _, err := table.Lock(ctx, "id", 50*time.Millisecond); !errors.Is(err, lock.ErrTimeout) {
+			t.Errorf("%s: Lock beside the holder = %v", end, err)
+		}
+		if end == "kill" {
+			cmd.Process.Kill()
+		}
+		in.Close()
+		take(t, table, "id").Unlock()
+		cmd.Wait()
+	}
+}
+
+// Whoever holds a lock file that is not the directory's any more finds out, and the next one locks the
+// new file.
+func TestLockFileReplaced(t *testing.T) {
+	for name, replace := range map[string]func(path string) error{
+		"deleted": os.Remove,
+		"replaced": func(path string) error {
+			return errors.Join(os.WriteFile(path+".new", nil, 0o600), os.Rename(path+".new", path))
+		},
+		"directory deleted": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
+	} {
+		dir := t.TempDir()
+		a, _ := open(t, dir)
+		b, _ := open(t, dir)
+		held := take(t, a, "id")
+		if err := held.Check(); err != nil {
+			t.Errorf("%s: Check before = %v", name, err)
+		}
+		if err := replace(filepath.Join(dir, format.LockFile(held.Index()))); err != nil {
+			t.Skipf("%s: %v", name, err)
+		}
+		next := take(t, b, "id")
+		if err := held.Check(); !errors.Is(err, disk.ErrUnsafe) {
+			t.Errorf("%s: Check of the one that lost it = %v", name, err)
+		}
+		if err := next.Check(); err != nil {
+			t.Errorf("%s: Check of the next = %v", name, err)
+		}
+		held.Unlock()
+		if _, err := a.Lock(ctx, "id", 50*time.Millisecond); !errors.Is(err, lock.ErrTimeout) {
+			t.Errorf("%s: Lock beside the next = %v", name, err)
+		}
+		next.Unlock()
+		take(t, a, "id").Unlock()
+	}
+}
+
+// A lock file that is not a regular file is an error, at Open and later.
+func TestLockFileIsNot(t *testing.T) {
+	dir := t.TempDir()
+	table, d := open(t, dir)
+	path := filepath.Join(dir, format.LockFile(table.Index("id")))
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := table.Lock(ctx, "id", time.Second); !errors.Is(err, disk.ErrUnsafe) {
+		t.Errorf("Lock = %v", err)
+	}
+	if _, err := lock.Open(d, ".json", slog.Default()); !errors.Is(err, disk.ErrUnsafe) {
+		t.Errorf("Open = %v", err)
+	}
+}
+
+// In a directory that was moved the same files are locked.
+func TestMoved(t *testing.T) {
+	parent := t.TempDir()
+	dir, moved := filepath.Join(parent, "dir"), filepath.Join(parent, "moved")
+	a, _ := open(t, dir)
+	if err := os.Rename(dir, moved); err != nil {
+		t.Skip(err)
+	}
+	b, _ := open(t, moved)
+	held := take(t, b, "id")
+	if _, err := a.Lock(ctx, "id", 50*time.Millisecond); !errors.Is(err, lock.ErrTimeout) {
+		t.Errorf("Lock = %v", err)
+	}
+	held.Unlock()
+	l := take(t, a, "id")
+	if err := l.Check(); err != nil {
+		t.Errorf("Check = %v", err)
+	}
+	l.Unlock()
+}
