@@ -147,6 +147,3 @@ func decode(doc []byte) (*document, error) {
 	}
 	return &document{cookie: unmarshalCookie(cookie), lastAccess: lastAccess, members: members}, nil
 }
-
-// size is d's approximate memory use in bytes.
-func (d *document) size() int64 { return int64(d.members.Size() + len(d.cookie.raw)) }

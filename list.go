@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io/fs"
 	"iter"
 )
 
@@ -45,34 +44,18 @@ func (s *Store) targets(ctx context.Context, op string) iter.Seq2[target, error]
 	return func(yield func(target, error) bool) {
 		p := s.here()
 		err := s.within(ctx, func(in *place) error { p = in; return in.there() })
-		for name, listErr := range p.list() {
-			if listErr != nil { // maybe because the Store was closed
-				err = cmp.Or(s.interrupted(ctx), listErr)
+		if err == nil {
+			for name, listErr := range p.dir.Names() { // not under enter: Close must not wait for the caller's loop
+				if err = cmp.Or(s.interrupted(ctx), listErr); err != nil {
+					break
+				}
+				if t, ok := p.sessionOf(name); ok && !yield(t, nil) {
+					return
+				}
 			}
-			if err != nil {
-				break
-			}
-			if t, ok := p.sessionOf(name); ok && !yield(t, nil) {
-				return
-			}
-			err = s.interrupted(ctx)
 		}
-		if err != nil {
+		if err = cmp.Or(err, s.interrupted(ctx)); err != nil {
 			yield(target{}, wrap(op, "", err))
-		}
-	}
-}
-
-// list yields the names in the directory. It needs no enter: Close must not wait for the caller's loop.
-func (p *place) list() iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		for name, err := range p.dir.Names() {
-			if errors.Is(err, fs.ErrClosed) && p.done.Err() == nil {
-				return // another place has succeeded it: the directory was deleted, and nothing is left of it
-			}
-			if !yield(name, err) {
-				return
-			}
 		}
 	}
 }

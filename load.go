@@ -103,7 +103,7 @@ func (p *place) document(ctx context.Context, t target, keep bool) (*document, e
 		return nil, err
 	}
 	d.origin = origin{t.name, i.Version, i.Settled}
-	if keep && p.cache != nil && d.origin.settled && i.Inode != 0 && max(i.Size, d.size()) <= maxCached {
+	if keep && p.cache != nil && d.origin.settled && i.Inode != 0 && max(i.Size, int64(d.members.Size()+len(d.cookie.raw))) <= maxCached {
 		p.cache.Add(strings.Clone(t.id), d) // the id may be part of something large
 	}
 	return d, nil

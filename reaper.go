@@ -107,7 +107,7 @@ func (p *place) reap(ctx context.Context) (n int, err error) {
 // reapNames goes through the directory. It hands on the sessions that may have ended, and returns the
 // temporary files whose lock is held, maybe by one of the workers.
 func (p *place) reapNames(ctx context.Context, ps *pass, due chan<- target) (later []string, err error) {
-	for name, err := range p.list() {
+	for name, err := range p.dir.Names() {
 		if err := cmp.Or(p.interrupted(ctx), err); err != nil {
 			return later, wrap("reap", "", err)
 		}
@@ -124,7 +124,7 @@ func (p *place) reapNames(ctx context.Context, ps *pass, due chan<- target) (lat
 			due <- t
 		}
 	}
-	return later, nil
+	return later, wrap("reap", "", p.interrupted(ctx))
 }
 
 func (ps *pass) fail(err error) {

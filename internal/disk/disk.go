@@ -252,7 +252,7 @@ func (d *Dir) PathNow() (string, bool) {
 }
 
 // Names yields the names in the directory, in its own order, holding a batch of them at a time. It
-// ends after an error. A directory that was deleted has none.
+// ends after an error. A directory that was deleted, or is closed meanwhile, has none.
 func (d *Dir) Names() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		dir, err := d.root.Open(".") // of its own: a descriptor has one position
@@ -268,7 +268,7 @@ func (d *Dir) Names() iter.Seq2[string, error] {
 				}
 			}
 		}
-		if err != io.EOF && !errors.Is(err, syscall.ENOENT) {
+		if err != io.EOF && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, fs.ErrClosed) {
 			yield("", err)
 		}
 	}
