@@ -3,12 +3,9 @@ package session
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"maps"
 	"time"
 
@@ -331,54 +328,6 @@ func (s *Session) forgetWritten(c change) {
 			}
 		}
 	}
-}
-
-// create stores a new session and refuses an id that is in use: two users must
-// never meet in one session, whatever GenID does.
-func (m *Manager) create(ctx context.Context, id string, sess *filestore.Session) error {
-	own := *sess // the Store may keep it
-	own.Values, own.LastAccess = maps.Clone(sess.Values), time.Now()
-	if c, ok := m.Store.(Creator); ok {
-		return c.Create(ctx, id, &own)
-	}
-	_, err := m.get(ctx, id)
-	if err == nil {
-		return fmt.Errorf("session: create: %w", fs.ErrExist)
-	}
-	if !errors.Is(err, filestore.ErrNotFound) {
-		return err
-	}
-	return m.Store.Set(ctx, id, &own)
-}
-
-func (m *Manager) update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
-	if u, ok := m.Store.(Updater); ok {
-		return u.Update(ctx, id, fn)
-	}
-	sess, err := m.get(ctx, id)
-	if err == nil {
-		err = fn(sess)
-	}
-	if err != nil {
-		return err
-	}
-	return m.Store.Set(ctx, id, sess)
-}
-
-// take removes a session. Of several callers one succeeds, the others get an
-// ErrNotFound, if the Store is an Updater: Destroy alone does not tell.
-func (m *Manager) take(ctx context.Context, id string) error {
-	err := m.update(ctx, id, func(sess *filestore.Session) error {
-		sess.Cookie.OriginalMaxAge, sess.Values = -time.Second, nil // it has expired
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if err := m.Store.Destroy(ctx, id); err != nil {
-		slog.WarnContext(ctx, "session: a session that was replaced is left to expire", "err", err)
-	}
-	return nil
 }
 
 // access touches a loaded session that is not stored. If it has been touched already,
