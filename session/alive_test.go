@@ -17,17 +17,6 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-func openStore(t *testing.T, o filestore.Options) *filestore.Store {
-	t.Helper()
-	o.NoSync, o.ReapInterval = true, -1
-	s, err := filestore.Open(t.TempDir(), &o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
-
 // lives are a store's settings, and a session whose life they rule.
 var lives = map[string]struct {
 	o    filestore.Options
@@ -141,21 +130,6 @@ func TestLogoutBesideStream(t *testing.T) {
 	})
 }
 
-// bare has only what Store demands, and tells how long its sessions live.
-type bare struct{ s *filestore.Store }
-
-func (b bare) Get(ctx context.Context, id string) (*filestore.Session, error) {
-	return b.s.Get(ctx, id)
-}
-
-func (b bare) Set(ctx context.Context, id string, sess *filestore.Session) error {
-	return b.s.Set(ctx, id, sess)
-}
-
-func (b bare) Destroy(ctx context.Context, id string) error { return b.s.Destroy(ctx, id) }
-
-func (b bare) TTL() time.Duration { return b.s.TTL() }
-
 // A change that is lost is never a 200, unless somebody logged out: here nothing can keep the session
 // alive, as the Store cannot touch it, or fails to.
 func TestLostChangeIsTold(t *testing.T) {
@@ -166,14 +140,17 @@ func TestLostChangeIsTold(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						s := openStore(t, filestore.Options{TTL: time.Minute})
 						sess := new(filestore.Session)
-						var store session.Store = bare{s}
+						var store session.Store = struct {
+							session.Store
+							session.Lifer
+						}{s, s}
 						switch how {
 						case "failing Touch":
 							rec := &recorder{Store: s}
 							rec.failOn("touch", errors.New("no"))
 							store = rec
 						case "maxAge, no Lifer":
-							store = plain{&recorder{Store: s}}
+							store = three{s}
 							sess.Cookie.OriginalMaxAge = time.Minute
 						}
 						if err := s.Set(ctx, "id", sess); err != nil {
@@ -327,28 +304,6 @@ func (s *failOnce) Touch(ctx context.Context, id string, c *filestore.Cookie) er
 
 // One Touch that fails is no reason to lose the session.
 func TestTouchFailsOnce(t *testing.T) {
-	for _, at := range []int{1, 3} {
-		for _, life := range []time.Duration{time.Second, time.Hour} {
-			synctest.Test(t, func(t *testing.T) {
-				s := &failOnce{Store: openStore(t, filestore.Options{TTL: life}), at: at}
-				s.Set(ctx, "id", new(filestore.Session))
-				time.Sleep(life * 3 / 4)
-				w := request(manager(s), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
-					for range 100 {
-						time.Sleep(life / 20)
-						s.Reap(ctx)
-					}
-					put(w, r)
-				})
-				if _, err := s.Get(ctx, "id"); err != nil {
-					t.Errorf("touch %d fails, life %v: %d, %v", at, life, w.Code, err)
-				}
-			})
-		}
-	}
-}
-
-func TestTouchFailsOnceLater(t *testing.T) {
 	for _, at := range []int{1, 2, 3, 5} {
 		for _, life := range []time.Duration{time.Second, time.Hour} {
 			for _, age := range []float64{0, .75} {
@@ -393,28 +348,12 @@ func TestTouchAfterIsCapped(t *testing.T) {
 	})
 }
 
-type silent struct{ s *filestore.Store }
-
-func (b silent) Get(ctx context.Context, id string) (*filestore.Session, error) {
-	sess, err := b.s.Get(ctx, id)
-	if err != nil {
-		return nil, filestore.ErrNotFound
-	}
-	return sess, nil
-}
-
-func (b silent) Set(ctx context.Context, id string, sess *filestore.Session) error {
-	return b.s.Set(ctx, id, sess)
-}
-
-func (b silent) Destroy(ctx context.Context, id string) error { return b.s.Destroy(ctx, id) }
-
 // A Store that does not tell its TTL, and says of what has expired that it is not there.
 func TestLostChangeOfASilentStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, filestore.Options{TTL: time.Minute})
 		s.Set(ctx, "id", new(filestore.Session))
-		w := request(manager(silent{s}), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+		w := request(manager(silent(s)), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(2 * time.Minute)
 			put(w, r)
 		})
@@ -426,8 +365,15 @@ func TestLostChangeOfASilentStore(t *testing.T) {
 
 // A Store need not fill LastAccess in.
 func TestNoLastAccess(t *testing.T) {
-	s := &memory{m: make(map[string]*filestore.Session)}
-	s.Set(ctx, "id", &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: time.Hour, Path: "/"}})
+	s := filtered{&MemoryStore{TTL: time.Hour}, func(_ string, sess *filestore.Session, err error) (*filestore.Session, error) {
+		if err != nil {
+			return nil, err
+		}
+		undated := *sess
+		undated.LastAccess = time.Time{}
+		return &undated, nil
+	}}
+	s.Set(ctx, "id", &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: time.Hour, Path: "/"}, LastAccess: time.Now()})
 	m := manager(s)
 	w := request(m, "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
 		request(m, "id", "/", destroy)

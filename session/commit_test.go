@@ -1,12 +1,17 @@
 package session_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +26,201 @@ func request(m *session.Manager, id, target string, h http.HandlerFunc) *httptes
 	w := httptest.NewRecorder()
 	m.Handler(h).ServeHTTP(w, r)
 	return w
+}
+
+// FORMAT 2.3, the "any store" column, and the calls that the store sees.
+func TestDecisions(t *testing.T) {
+	save := func(w http.ResponseWriter, r *http.Request) {
+		if err := session.From(r).Save(); err != nil {
+			t.Error(err)
+		}
+	}
+	reload := func(w http.ResponseWriter, r *http.Request) {
+		if err := session.From(r).Reload(); err != nil {
+			t.Error(err)
+		}
+	}
+	maxAge := func(w http.ResponseWriter, r *http.Request) {
+		session.From(r).Cookie.OriginalMaxAge = 2 * time.Hour
+	}
+	type want struct {
+		calls  string
+		cookie bool
+	}
+	s := newStore(t)
+	for _, resave := range []bool{false, true} {
+		for _, uninit := range []bool{false, true} {
+			for _, rolling := range []bool{false, true} {
+				for _, age := range []time.Duration{0, time.Hour} {
+					touchOr := "touch"
+					if resave {
+						touchOr = "update"
+					}
+					created := ""
+					if uninit {
+						created = "create"
+					}
+					srv := serve(t, &session.Manager{Store: s, Secrets: []string{secret}, Resave: resave, SaveUninitialized: uninit, Rolling: rolling, Cookie: session.CookieOptions{MaxAge: age}},
+						map[string]http.HandlerFunc{"/none": none, "/put": put, "/save": save, "/reload": reload, "/regenerate": regenerate, "/destroy": destroy, "/maxage": maxAge, "/show": show,
+							"/putsave":    func(w http.ResponseWriter, r *http.Request) { put(w, r); save(w, r) },
+							"/destroyput": func(w http.ResponseWriter, r *http.Request) { destroy(w, r); put(w, r) },
+							"/late":       func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200); put(w, r) },
+						})
+					for name, tt := range map[string]struct {
+						path   string
+						cookie string // "" new, "own" existing, "unknown"
+						want
+					}{
+						"new, unmodified":            {"/none", "", want{created, uninit}},
+						"new, modified":              {"/put?a=1", "", want{"create", true}},
+						"new, save":                  {"/save", "", want{"create", uninit}},
+						"existing, unmodified":       {"/none", "own", want{"get " + touchOr, rolling}},
+						"existing, modified":         {"/put?a=2", "own", want{"get update", rolling || age != 0}},
+						"existing, save":             {"/save", "own", want{"get update touch", rolling}},
+						"existing, modified, save":   {"/putsave?a=3", "own", want{"get update touch", rolling || age != 0}},
+						"existing, reload":           {"/reload", "own", want{"get get " + touchOr, rolling}},
+						"existing, regenerate":       {"/regenerate", "own", want{"get create update destroy", true}},
+						"existing, destroy":          {"/destroy", "own", want{"get destroy", false}},
+						"existing, only the cookie":  {"/maxage", "own", want{"get " + touchOr, true}},
+						"unknown id, unmodified":     {"/none", signed("unknown"), want{strings.TrimSpace("get " + created), uninit}},
+						"bad signature, unmodified":  {"/none", signed("unknown") + "x", want{created, uninit}},
+						"unsigned, modified":         {"/put?a=1", "connect.sid=unknown", want{"create", true}},
+						"unknown id, modified":       {"/put?a=1", signed("unknown"), want{"get create", true}},
+						"new, regenerate":            {"/regenerate", "", want{"create", true}},
+						"new, destroy":               {"/destroy", "", want{"", false}},
+						"existing, destroy, put":     {"/destroyput?a=1", "own", want{"get destroy", false}},
+						"existing, put after header": {"/late?a=4", "own", want{"get update", rolling}},
+					} {
+						cookie := tt.cookie
+						if cookie == "own" {
+							cookie = cookieOf(do(t, srv, "/put?a=1", ""))
+						}
+						if tt.path == "/late?a=4" { // first what the header needs
+							switch {
+							case resave:
+								tt.calls = "get update update"
+							case rolling:
+								tt.calls = "get touch update"
+							}
+						}
+						s.take()
+						a := do(t, srv, tt.path, cookie)
+						if got := s.take(); got != tt.calls {
+							t.Errorf("%s (resave %v, saveUninitialized %v, rolling %v, maxAge %v): calls %q, want %q", name, resave, uninit, rolling, age, got, tt.calls)
+						}
+						if got := a.Header.Get("Set-Cookie") != ""; got != tt.want.cookie {
+							t.Errorf("%s (resave %v, saveUninitialized %v, rolling %v, maxAge %v): cookie %v, want %v", name, resave, uninit, rolling, age, got, tt.want.cookie)
+						}
+						if name == "existing, only the cookie" {
+							if sess, err := s.Store.Get(ctx, idOf(t, cookie)); err != nil || sess.Cookie.OriginalMaxAge != 2*time.Hour {
+								t.Errorf("a change of maxAge did not reach the store: %+v, %v", sess, err)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// F16: what does not touch the session sets no cookie, even when the browser has one.
+func TestNoCookieOnUntouched(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	m.Cookie.MaxAge = time.Hour
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/static": none})
+	cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+	for _, c := range []string{cookie, ""} {
+		if a := do(t, srv, "/static", c); a.Header.Get("Set-Cookie") != "" {
+			t.Errorf("Set-Cookie on an untouched path: %q", a.Header.Get("Set-Cookie"))
+		}
+	}
+}
+
+// E1, P5: a slow request that saves after another request's logout leaves the
+// session destroyed.
+func TestLogoutDuringSlowRequest(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		for range long(1, 50) { // times seven
+			for name, m := range map[string]*session.Manager{
+				"changed": {}, "resave": {Resave: true}, "rolling": {Rolling: true, Cookie: session.CookieOptions{MaxAge: time.Hour}},
+				"early": {}, "explicit": {}, "touch": {Cookie: session.CookieOptions{MaxAge: time.Hour}}, "uninitialized": {SaveUninitialized: true, Resave: true},
+			} {
+				m.Store, m.Secrets = s, []string{secret}
+				begun, loggedOut := make(chan bool), make(chan bool)
+				srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/destroy": destroy, "/show": show, "/slow": func(w http.ResponseWriter, r *http.Request) {
+					sess := session.From(r)
+					if name == "early" {
+						http.NewResponseController(w).Flush()
+					}
+					begun <- true
+					<-loggedOut
+					switch name {
+					case "changed", "early":
+						sess.Put("late", 1)
+					case "explicit":
+						sess.Put("late", 1)
+						if err := sess.Save(); !errors.Is(err, filestore.ErrNotFound) {
+							t.Errorf("Save after another's logout = %v", err)
+						}
+						if err := sess.Reload(); !errors.Is(err, filestore.ErrNotFound) {
+							t.Errorf("Reload after another's logout = %v", err)
+						}
+					}
+				}})
+				b := newBrowser(t, srv)
+				b.get("/put?a=1")
+				cookie := b.cookie()
+				done := make(chan answer)
+				go func() { done <- do(t, srv, "/slow", cookie) }()
+				<-begun
+				b.get("/destroy")
+				loggedOut <- true
+				a := <-done
+				if a.StatusCode != 200 {
+					t.Errorf("%s: status %d", name, a.StatusCode)
+				}
+				if _, ok := s.(session.Toucher); a.Header.Get("Set-Cookie") != "" && (name != "rolling" || ok) {
+					t.Errorf("%s: the slow request set %q", name, a.Header.Get("Set-Cookie"))
+				}
+				if got := do(t, srv, "/show", cookie).body; got != "{}\n" {
+					t.Errorf("%s: the session is back: %s", name, got)
+				}
+			}
+		}
+	})
+}
+
+// Parallel requests of one session that change different members lose nothing.
+func TestParallelRequests(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		var gate sync.WaitGroup
+		gate.Add(2)
+		srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/slow": func(w http.ResponseWriter, r *http.Request) {
+			gate.Done()
+			gate.Wait() // both have loaded
+			put(w, r)
+			session.From(r).Delete("old" + r.URL.RawQuery[:1])
+		}})
+		b := newBrowser(t, srv)
+		b.get("/put?olda=1&oldb=2&stays=3")
+		cookie := b.cookie()
+		var wg sync.WaitGroup
+		if _, ok := s.(session.Updater); ok {
+			for _, q := range []string{"a=1", "b=2"} {
+				wg.Go(func() { do(t, srv, "/slow?"+q, cookie) })
+			}
+		} else { // without Update only requests that overlap, but do not save at once, are safe
+			gate.Done()
+			do(t, srv, "/slow?a=1", cookie)
+			gate.Add(1)
+			do(t, srv, "/slow?b=2", cookie)
+		}
+		wg.Wait()
+		if got, want := b.get("/show").body, `{"a":"1","b":"2","stays":"3"}`+"\n"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	})
 }
 
 // Of two parallel requests that write one member the later wins, also if it writes what it loaded,
@@ -196,4 +396,84 @@ func TestChangedCookieIsStored(t *testing.T) {
 			t.Errorf("sent %q; stored %v, %v", w.Header().Get("Set-Cookie"), sess.Cookie.OriginalMaxAge, err)
 		}
 	})
+}
+
+// A slow request that changed nothing put the cookie back that it had loaded.
+func TestTouchKeepsAnothersCookie(t *testing.T) {
+	s := newStore(t)
+	begun, remembered := make(chan bool), make(chan bool)
+	m := manager(s.Store)
+	m.Cookie.MaxAge = time.Hour
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put,
+		"/slow": func(http.ResponseWriter, *http.Request) { begun <- true; <-remembered },
+		"/remember": func(_ http.ResponseWriter, r *http.Request) {
+			session.From(r).Cookie.OriginalMaxAge = 30 * 24 * time.Hour
+		},
+	})
+	cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+	done := make(chan answer)
+	go func() { done <- do(t, srv, "/slow", cookie) }()
+	<-begun
+	do(t, srv, "/remember", cookie)
+	remembered <- true
+	<-done
+	sess, err := s.Store.Get(ctx, idOf(t, cookie))
+	if err != nil || sess.Cookie.OriginalMaxAge != 30*24*time.Hour || time.Until(sess.Cookie.Expires) < 29*24*time.Hour {
+		t.Errorf("the session has %+v, %v", sess.Cookie, err)
+	}
+}
+
+// A change of the cookie after a Save, or after the header, was told to the
+// browser at most.
+func TestCookieChangedLate(t *testing.T) {
+	const month = 30 * 24 * time.Hour
+	s := newStore(t)
+	m := manager(s)
+	m.Cookie.MaxAge = time.Hour
+	remember := func(r *http.Request) { session.From(r).Cookie.OriginalMaxAge = month }
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put,
+		"/login": func(w http.ResponseWriter, r *http.Request) {
+			regenerate(w, r)
+			put(w, r)
+			if err := session.From(r).Save(); err != nil {
+				t.Error(err)
+			}
+			remember(r)
+		},
+		"/flush":   func(w http.ResponseWriter, r *http.Request) { put(w, r); w.(http.Flusher).Flush(); remember(r) },
+		"/touched": func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); remember(r) },
+	})
+	for _, path := range []string{"/login?b=2", "/flush?b=2", "/touched"} {
+		cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+		if fresh := cookieOf(do(t, srv, path, cookie)); fresh != "" {
+			cookie = fresh
+		}
+		if sess, err := s.Store.Get(ctx, idOf(t, cookie)); err != nil || sess.Cookie.OriginalMaxAge != month {
+			t.Errorf("%s: %+v, %v", path, sess, err)
+		}
+	}
+}
+
+// A failing Touch is reported, and no reason to refuse the page; its cookie is
+// not prolonged.
+func TestFailingTouch(t *testing.T) {
+	for _, rolling := range []bool{true, false} {
+		s := newStore(t)
+		m := manager(s)
+		m.Rolling = rolling
+		var n atomic.Int64
+		m.ErrorFunc = func(w http.ResponseWriter, r *http.Request, err error) {
+			n.Add(1)
+			session.From(r).ID() // holds no lock
+			http.Error(w, "no", 500)
+		}
+		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/fail": func(w http.ResponseWriter, r *http.Request) {
+			s.setFail(fs.ErrPermission)
+			io.WriteString(w, "page")
+		}})
+		cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+		if a := do(t, srv, "/fail", cookie); a.StatusCode != 200 || a.body != "page" || n.Load() != 1 || a.Header.Get("Set-Cookie") != "" {
+			t.Errorf("rolling %v: %d %q, %d errors, %q", rolling, a.StatusCode, a.body, n.Load(), a.Header.Get("Set-Cookie"))
+		}
+	}
 }

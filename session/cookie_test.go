@@ -13,12 +13,15 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/session"
+	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
 
 // FORMAT 2.5: what cookie-signature 1.0.7 makes of these.
@@ -145,7 +148,7 @@ func TestSetCookie(t *testing.T) {
 		ok := false
 		var got, want string
 		for range 3 { // the second may turn meanwhile
-			m := manager(&memory{m: make(map[string]*filestore.Session)})
+			m := manager(sessiontest.NewStore())
 			m.Cookie = tt.o
 			m.TrustProxy = true
 			m.GenID = func(*http.Request) (string, error) { return id, nil }
@@ -165,7 +168,7 @@ func TestSetCookie(t *testing.T) {
 		}
 	}
 	// Added to other cookies, not in their place.
-	m := manager(&memory{m: make(map[string]*filestore.Session)})
+	m := manager(sessiontest.NewStore())
 	w := httptest.NewRecorder()
 	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.SetCookie(w, &http.Cookie{Name: "other", Value: "1"})
@@ -183,7 +186,10 @@ func FuzzCookieHeader(f *testing.F) {
 		f.Add(seed)
 	}
 	looked := ""
-	m := manager(lookFunc(func(id string) { looked = id }))
+	m := manager(filtered{sessiontest.NewStore(), func(id string, _ *filestore.Session, err error) (*filestore.Session, error) {
+		looked = id
+		return nil, err
+	}})
 	h := m.Handler(http.HandlerFunc(none))
 	f.Fuzz(func(t *testing.T, header string) {
 		looked = ""
@@ -371,6 +377,11 @@ func TestRefusedCookies(t *testing.T) {
 	for name, m := range map[string]*session.Manager{
 		"SameSite=None, never secure": {Cookie: session.CookieOptions{SameSite: http.SameSiteNoneMode, Secure: session.SecureNever}},
 		"Partitioned, never secure":   {Cookie: session.CookieOptions{Partitioned: true, Secure: session.SecureNever}},
+		"__Host- with a domain":       {Name: "__Host-sid", Cookie: session.CookieOptions{Domain: "example.com"}},
+		"__Host- with a path":         {Name: "__Host-sid", Cookie: session.CookieOptions{Path: "/app"}},
+		"__Host-, never secure":       {Name: "__Host-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
+		"__Secure-, never secure":     {Name: "__Secure-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
+		"a Kelvin sign, folds to k":   {Cookie: session.CookieOptions{Domain: "\u212aexample.com"}},
 		"__host-, never secure":       {Name: "__host-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
 		"__Http-, never secure":       {Name: "__Http-sid", Cookie: session.CookieOptions{Secure: session.SecureNever}},
 		"__Http-, readable":           {Name: "__Http-sid", Cookie: session.CookieOptions{Readable: true}},
@@ -382,7 +393,7 @@ func TestRefusedCookies(t *testing.T) {
 		"expires in 1970":             {Cookie: session.CookieOptions{Expires: time.Unix(1, 0)}},
 		"a relative Manager.Path":     {Path: "app"},
 	} {
-		m.Store, m.Secrets = &memory{}, []string{secret}
+		m.Store, m.Secrets = sessiontest.NewStore(), []string{secret}
 		if refused(m) == "" {
 			t.Errorf("%s: accepted", name)
 		}
@@ -391,9 +402,10 @@ func TestRefusedCookies(t *testing.T) {
 		"SameSiteAuto, never secure": {Cookie: session.CookieOptions{SameSite: session.SameSiteAuto, Secure: session.SecureNever}},
 		"expires, but MaxAge counts": {Cookie: session.CookieOptions{Expires: time.Unix(1, 0), MaxAge: time.Hour}},
 		"the longest name":           {Name: strings.Repeat("x", 3000)},
+		"__Host-":                    {Name: "__Host-sid"},
 		"a second":                   {Cookie: session.CookieOptions{MaxAge: time.Second}},
 	} {
-		m.Store, m.Secrets = &memory{}, []string{secret}
+		m.Store, m.Secrets = sessiontest.NewStore(), []string{secret}
 		if why := refused(m); why != "" {
 			t.Errorf("%s: refused: %s", name, why)
 		}
@@ -421,30 +433,6 @@ func TestExpiresPasses(t *testing.T) {
 	}
 }
 
-// Neither a Manager nor a Session shows what it holds, whichever way it is printed.
-func TestNothingIsPrinted(t *testing.T) {
-	m := manager(newStore(t))
-	srv := serve(t, m, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
-		sess := session.From(r)
-		sess.Put("user", "anna")
-		for _, v := range []any{m, *m, sess, struct {
-			M session.Manager
-			S *session.Session
-		}{*m, sess}, []any{m, sess}} {
-			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-				if text := fmt.Sprintf(verb, v); strings.Contains(text, secret) || strings.Contains(text, sess.ID()) || strings.Contains(text, fmt.Sprintf("%x", secret)) {
-					t.Errorf("%s of a %T: %s", verb, v, text)
-				}
-			}
-			text := logged(t, func() { slog.Error("x", "v", v) })
-			if strings.Contains(text, secret) || strings.Contains(text, sess.ID()) {
-				t.Errorf("log of a %T: %s", v, text)
-			}
-		}
-	}})
-	do(t, srv, "/", "")
-}
-
 // A domain that does not cover the host is told once: a proxy may have changed the host, so that the
 // cookie is sent all the same.
 func TestForeignDomain(t *testing.T) {
@@ -468,5 +456,229 @@ func TestForeignDomain(t *testing.T) {
 				t.Errorf("%s for %s: log %s", domain, host, text)
 			}
 		}
+	}
+}
+
+// F1, F2, F4, F6, A16: a cookie that we did not sign costs no look-up; one that
+// names nothing gives a new id; none makes or opens another's session.
+func TestForgedCookies(t *testing.T) {
+	s := newStore(t)
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show})
+	good := cookieOf(do(t, srv, "/put?user=anna", ""))
+	raw, _ := url.PathUnescape(good)
+	s.take()
+	bad := []string{"connect.sid=", "connect.sid=s:", "connect.sid=s:.", "connect.sid=.", "connect.sid", "connect.sid=s%3A.", "connect.sid=j:{}",
+		"connect.sid=" + idOf(t, good), "connect.sid=s:" + idOf(t, good), good + "=", good + "A", good + "%3D", good[:len(good)-1], "Connect.sid=" + raw[12:], "connect.sid=%", "connect.sid=%zz",
+		strings.Replace(good, "s%3A", "S%3A", 1), strings.Replace(good, "s%3A", "", 1), strings.ReplaceAll(good, "%", "%25"), // A10: decoded once
+	}
+	for i := len("connect.sid="); i < len(raw); i++ { // F2: every position
+		c := []byte(raw)
+		c[i] ^= 1
+		bad = append(bad, string(c))
+	}
+	for _, cookie := range bad {
+		a := do(t, srv, "/show", cookie)
+		if a.body != "{}\n" || a.StatusCode != 200 {
+			t.Errorf("%q: %d %s", cookie, a.StatusCode, a.body)
+		}
+		if calls := s.take(); calls != "" {
+			t.Errorf("%q: store calls %q, want none", cookie, calls)
+		}
+	}
+	for _, cookie := range []string{raw, good, good + " ", `connect.sid="` + raw[12:] + `"`, "a=b; " + good + "; connect.sid=x", "connect.sid=x; " + good, ";;=;a;" + good} { // 27
+		if a := do(t, srv, "/show", cookie); a.body != `{"user":"anna"}`+"\n" {
+			t.Errorf("%q: %s", cookie, a.body)
+		}
+	}
+	// F4, A16: signed, but nothing or nowhere.
+	for _, id := range []string{"fixated_id_0123456789", "../../x", "../" + idOf(t, good), "", "a/b", "CON", strings.Repeat("a", 300), "x\x00"} {
+		before := len(s.files(t))
+		a := do(t, srv, "/put?user=eve", signed(id))
+		if a.StatusCode != 200 || idOf(t, cookieOf(a)) == id {
+			t.Errorf("signed %q: %d, cookie %q", id, a.StatusCode, cookieOf(a))
+		}
+		if n := len(s.files(t)); n != before+1 {
+			t.Errorf("signed %q: %d new files", id, n-before)
+		}
+		if _, err := s.Store.Get(ctx, id); err == nil {
+			t.Errorf("signed %q was adopted", id)
+		}
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(s.dir)); len(entries) != 1 {
+		t.Errorf("%d entries beside the store", len(entries))
+	}
+}
+
+// F7: huge and many cookies are bounded work.
+func TestManyCookies(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	h := m.Handler(http.HandlerFunc(show))
+	for name, cookie := range map[string]string{
+		"1 MiB value":    "connect.sid=s:" + strings.Repeat("a", 1<<20),
+		"10,000 cookies": strings.Repeat("a=b; ", 10_000) + "connect.sid=s:x.y",
+		"a million ;":    strings.Repeat(";", 1<<20),
+		"a million %":    "connect.sid=s:" + strings.Repeat("%", 1<<20),
+		"a million dots": "connect.sid=s:" + strings.Repeat(".", 1<<20),
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Cookie", cookie)
+		start := time.Now()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if d := time.Since(start); d > time.Second || w.Body.String() != "{}\n" {
+			t.Errorf("%s: %s after %v", name, w.Body, d)
+		}
+	}
+	if calls := s.take(); calls != "" {
+		t.Errorf("store calls %q", calls)
+	}
+}
+
+// F3, 28: rotation.
+func TestRotation(t *testing.T) {
+	s := newStore(t)
+	handlers := map[string]http.HandlerFunc{"/put": put, "/show": show}
+	old := serve(t, manager(s), handlers)
+	cookie := cookieOf(do(t, old, "/put?a=1", ""))
+	m := &session.Manager{Store: s, Secrets: []string{"a new secret", "another one", secret}}
+	rotated := serve(t, m, handlers)
+	if got := do(t, rotated, "/show", cookie).body; got != `{"a":"1"}`+"\n" {
+		t.Errorf("with the old secret in the list: %s", got)
+	}
+	rolling := serve(t, &session.Manager{Store: s, Secrets: m.Secrets, Rolling: true}, handlers)
+	fresh := cookieOf(do(t, rolling, "/show", cookie))
+	if fresh == "" || fresh == cookie {
+		t.Errorf("not signed anew: %q", fresh)
+	}
+	removed := serve(t, &session.Manager{Store: s, Secrets: []string{"a new secret"}}, handlers)
+	if got := do(t, removed, "/show", fresh).body; got != `{"a":"1"}`+"\n" {
+		t.Errorf("signed with the first secret: %s", got)
+	}
+	if got := do(t, removed, "/show", cookie).body; got != "{}\n" {
+		t.Errorf("signed with a removed secret: %s", got)
+	}
+}
+
+// 43, E: what the file says of the cookie rules, and is checked before it is sent.
+func TestStoredCookie(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	m.Rolling = true
+	m.Cookie = session.CookieOptions{MaxAge: time.Hour, SameSite: http.SameSiteStrictMode}
+	var reported atomic.Int64
+	m.ErrorFunc = func(http.ResponseWriter, *http.Request, error) { reported.Add(1) }
+	srv := serve(t, m, map[string]http.HandlerFunc{"/none": none, "/app/none": none})
+	for cookie, want := range map[string]string{
+		`{"originalMaxAge":null,"expires":null,"httpOnly":false,"path":"/app","sameSite":true}`: "; Path=/app; SameSite=Strict",
+		`{"originalMaxAge":null,"domain":"example.com","priority":"HIGH","partitioned":true}`:   "; Domain=example.com; Path=/; HttpOnly; Partitioned; Priority=High",
+		`{"originalMaxAge":null,"path":null}`:                                                   "; HttpOnly",
+		`{"originalMaxAge":null,"secure":true}`:                                                 "", // over plain HTTP
+		`{"originalMaxAge":null,"path":"/; Domain=evil"}`:                                       "error",
+		`{"originalMaxAge":null,"domain":"a;b"}`:                                                "error",
+		`{"originalMaxAge":null,"sameSite":"never"}`:                                            "error",
+		`{"originalMaxAge":null,"priority":"x\r\nSet-Cookie: a=b"}`:                             "error",
+	} {
+		reported.Store(0)
+		doc := fmt.Sprintf(`{"cookie":%s,"__lastAccess":%d}`, cookie, time.Now().UnixMilli())
+		os.WriteFile(filepath.Join(s.dir, "id.json"), []byte(doc), 0o600)
+		got := do(t, srv, "/none", signed("id")).Header.Get("Set-Cookie")
+		_, got, _ = strings.Cut(got, strings.TrimPrefix(signed("id"), "connect.sid="))
+		if want == "error" {
+			if got != "" || reported.Load() != 1 {
+				t.Errorf("%s: %q, %d errors", cookie, got, reported.Load())
+			}
+		} else if got != want {
+			t.Errorf("%s: %q, want %q", cookie, got, want)
+		}
+	}
+}
+
+// F11: secure cookies and proxies.
+func TestSecure(t *testing.T) {
+	for _, tt := range []struct {
+		secure  session.Secure
+		trust   bool
+		tls     bool
+		header  string
+		want    string // "none", "plain", "secure"
+		sameSit http.SameSite
+	}{
+		{session.SecureAuto, false, false, "", "plain", 0},
+		{session.SecureAuto, false, false, "https", "plain", 0}, // a spoofed header is ignored
+		{session.SecureAuto, true, false, "https", "secure", 0},
+		{session.SecureAuto, true, false, " HTTPS , http", "secure", 0},
+		{session.SecureAuto, true, false, "http, https", "plain", 0},
+		{session.SecureAuto, false, true, "", "secure", 0},
+		{session.SecureAlways, false, false, "", "none", 0},
+		{session.SecureAlways, false, false, "https", "none", 0},
+		{session.SecureAlways, true, false, "https", "secure", 0},
+		{session.SecureAlways, false, true, "http", "secure", 0},
+		{session.SecureNever, true, true, "https", "plain", 0},
+		{session.SecureAuto, false, true, "", "secure", session.SameSiteAuto},
+		{session.SecureAuto, false, false, "", "plain", session.SameSiteAuto},
+	} {
+		m := manager(newStore(t))
+		m.TrustProxy = tt.trust
+		m.Cookie.Secure, m.Cookie.SameSite = tt.secure, tt.sameSit
+		h := m.Handler(http.HandlerFunc(put))
+		r := httptest.NewRequest("GET", "http://example.com/?a=1", nil)
+		if tt.tls {
+			r = httptest.NewRequest("GET", "https://example.com/?a=1", nil)
+		}
+		if tt.header != "" {
+			r.Header.Set("X-Forwarded-Proto", tt.header)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		cookie := w.Header().Get("Set-Cookie")
+		got := "none"
+		if strings.Contains(cookie, "; Secure") {
+			got = "secure"
+		} else if cookie != "" {
+			got = "plain"
+		}
+		if got != tt.want {
+			t.Errorf("%+v: %q", tt, cookie)
+		}
+		if tt.sameSit == session.SameSiteAuto && strings.Contains(cookie, "SameSite=None") != tt.tls {
+			t.Errorf("SameSiteAuto with TLS %v: %q", tt.tls, cookie)
+		}
+	}
+}
+
+// F12, F15: what cannot work is refused when the handler is made, and the
+// message names no secret.
+func TestRefusedConfiguration(t *testing.T) {
+	s := sessiontest.NewStore()
+	for name, m := range map[string]*session.Manager{
+		"no store":         {Secrets: []string{secret}},
+		"no secrets":       {Store: s},
+		"empty secrets":    {Store: s, Secrets: []string{}},
+		"empty secret":     {Store: s, Secrets: []string{""}},
+		"short secret":     {Store: s, Secrets: []string{"hunter2"}},
+		"empty old secret": {Store: s, Secrets: []string{secret, ""}},
+		"name":             {Store: s, Secrets: []string{secret}, Name: "a b"},
+		"name injection":   {Store: s, Secrets: []string{secret}, Name: "a=b;c"},
+		"name newline":     {Store: s, Secrets: []string{secret}, Name: "a\r\n"},
+		"path":             {Store: s, Secrets: []string{secret}, Cookie: session.CookieOptions{Path: "/; Domain=x"}},
+		"path newline":     {Store: s, Secrets: []string{secret}, Cookie: session.CookieOptions{Path: "/\r\nX: y"}},
+		"relative path":    {Store: s, Secrets: []string{secret}, Cookie: session.CookieOptions{Path: "x"}},
+		"domain":           {Store: s, Secrets: []string{secret}, Cookie: session.CookieOptions{Domain: "a b"}},
+		"domain injection": {Store: s, Secrets: []string{secret}, Cookie: session.CookieOptions{Domain: "a.com; Secure"}},
+		"priority":         {Store: s, Secrets: []string{secret}, Cookie: session.CookieOptions{Priority: "urgent"}},
+		"maxAge":           {Store: s, Secrets: []string{secret}, Cookie: session.CookieOptions{MaxAge: -1}},
+		"sameSite":         {Store: s, Secrets: []string{secret}, Cookie: session.CookieOptions{SameSite: 9}},
+		"secure":           {Store: s, Secrets: []string{secret}, Cookie: session.CookieOptions{Secure: 9}},
+	} {
+		func() {
+			defer func() {
+				text := fmt.Sprint(recover())
+				if text == "<nil>" || strings.Contains(text, "hunter2") || strings.Contains(text, secret) {
+					t.Errorf("%s: panic %q", name, text)
+				}
+			}()
+			m.Handler(http.NotFoundHandler())
+		}()
 	}
 }

@@ -2,14 +2,14 @@ package session_test
 
 import (
 	"bytes"
-	"context"
+	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
-	"log/slog"
+	"io/fs"
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,34 +20,31 @@ import (
 	"github.com/sessionfilestore/filestore/internal/interop"
 	"github.com/sessionfilestore/filestore/sealed"
 	"github.com/sessionfilestore/filestore/session"
+	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
 
-// A request without a session, as it is outside the Manager's path, made Value, Put and ID panic.
-func TestNilSession(t *testing.T) {
-	var s *session.Session
-	for name, err := range map[string]error{
-		"Put":        s.Put("a", 1),
-		"Flash":      s.Flash("a", "b"),
-		"Save":       s.Save(),
-		"Reload":     s.Reload(),
-		"Regenerate": s.Regenerate(),
-		"Destroy":    s.Destroy(),
-		"Flashes":    func() error { _, err := s.Flashes("a"); return err }(),
-		"FlashesAs":  func() error { _, err := session.FlashesAs[int](s, "a"); return err }(),
-		"Value":      func() error { _, err := session.Value[string](s, "a"); return err }(),
-	} {
-		if !errors.Is(err, session.ErrNoSession) || !strings.Contains(err.Error(), "path") {
-			t.Errorf("%s of a nil Session = %v", name, err)
+// The cookie's path rules which requests have a session; mounting below it does not matter.
+func TestPath(t *testing.T) {
+	m := manager(newStore(t))
+	m.Cookie.Path = "/app"
+	var got *session.Session
+	h := m.Handler(http.StripPrefix("/app", m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = session.From(r)
+		if got != nil {
+			got.Put("a", 1)
 		}
+	}))))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/app/x", nil))
+	if got == nil || len(w.Header()["Set-Cookie"]) != 1 || !strings.Contains(w.Header().Get("Set-Cookie"), "; Path=/app;") {
+		t.Errorf("/app/x: session %v, cookies %q", got, w.Header()["Set-Cookie"])
 	}
-	s.Delete("a")
-	if id := s.ID(); id != "" {
-		t.Errorf("ID of a nil Session = %q", id)
+	got = nil
+	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = session.From(r) })).ServeHTTP(w, httptest.NewRequest("GET", "/other", nil))
+	if got != nil {
+		t.Error("/other has a session")
 	}
-	if text := fmt.Sprint(s); text == "" {
-		t.Error("a nil Session has no text")
-	}
-	if session.From(httptest.NewRequest("GET", "/", nil)) != nil || session.FromContext(context.Background()) != nil {
+	if session.From(httptest.NewRequest("GET", "/", nil)) != nil {
 		t.Error("a request that passed no Handler has a session")
 	}
 }
@@ -103,6 +100,117 @@ func TestPathMatch(t *testing.T) {
 			t.Errorf("cookie path %q: %q", tt.cookie, c)
 		}
 	}
+}
+
+// Requests within the cookie's path had no session, depending on their spelling.
+func TestPathSpelling(t *testing.T) {
+	for path, uris := range map[string][]string{"/": {"/", "http://example.com", "http://example.com/x", "/%zz"}, "/app": {"/app", "/app/x", "/%61pp/x", "http://example.com/app"}} {
+		m := manager(newStore(t))
+		m.Cookie.Path = path
+		for _, uri := range uris {
+			r := httptest.NewRequest("GET", "/app", nil)
+			r.RequestURI = uri
+			if u, err := url.ParseRequestURI(uri); err == nil {
+				r.URL = u
+			}
+			found := false
+			m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { found = session.From(r) != nil })).ServeHTTP(httptest.NewRecorder(), r)
+			if !found {
+				t.Errorf("path %s: %s has no session", path, uri)
+			}
+		}
+	}
+}
+
+// F10: visitors who do nothing leave nothing.
+func TestNoFilesForVisitors(t *testing.T) {
+	s := newStore(t)
+	h := manager(s).Handler(http.HandlerFunc(show))
+	for range long(10_000, 100_000) {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if c := w.Header().Get("Set-Cookie"); c != "" {
+			t.Fatalf("cookie %q", c)
+		}
+	}
+	if n := len(s.files(t)); n != 0 || s.take() != "" {
+		t.Errorf("%d files", n)
+	}
+}
+
+func TestIDs(t *testing.T) {
+	seen := make(map[string]bool)
+	m := manager(sessiontest.NewStore())
+	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := session.From(r).ID()
+		if len(id) != 32 || strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" || seen[id] {
+			t.Fatalf("id %q", id)
+		}
+		seen[id] = true
+	}))
+	for range 20_000 {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	}
+}
+
+// F9, 32: ids.
+// A zero is no source of random numbers.
+type zero struct{}
+
+func (zero) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// F9: ids come from crypto/rand, all 24 bytes.
+func TestIDsAreFromCryptoRand(t *testing.T) {
+	s := newStore(t)
+	random := rand.Reader
+	defer func() { rand.Reader = random }()
+	rand.Reader = zero{}
+	m := manager(s)
+	var id string
+	w := httptest.NewRecorder()
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { id = session.From(r).ID() })).
+		ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if want := strings.Repeat("A", 32); id != want {
+		t.Errorf("the id is %q, want %q", id, want)
+	}
+}
+
+// A14, A15, F9: ids of a custom GenID.
+func TestGenID(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		next, fail := "same_id", error(nil)
+		m := manager(s)
+		m.GenID = func(*http.Request) (string, error) { return next, fail }
+		var reported error
+		m.ErrorFunc = func(w http.ResponseWriter, _ *http.Request, err error) { reported = err; w.WriteHeader(500) }
+		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/show": show, "/regenerate": func(w http.ResponseWriter, r *http.Request) {
+			if err := session.From(r).Regenerate(); err != nil {
+				http.Error(w, err.Error(), 500)
+			}
+		}})
+		cookie := cookieOf(do(t, srv, "/put?user=anna", ""))
+		if a := do(t, srv, "/put?user=bert", ""); a.StatusCode != 500 || a.Header.Get("Set-Cookie") != "" || !errors.Is(reported, fs.ErrExist) {
+			t.Errorf("a second session of one id: %d, %q, %v", a.StatusCode, a.Header.Get("Set-Cookie"), reported)
+		}
+		if got := do(t, srv, "/show", cookie).body; got != `{"user":"anna"}`+"\n" {
+			t.Errorf("the first session is now %s", got)
+		}
+		for _, next = range []string{"../x", "", "a/b", "x\n"} {
+			reported = nil
+			for _, path := range []string{"/put?a=1", "/show"} {
+				if a := do(t, srv, path, ""); a.StatusCode != 500 || a.Header.Get("Set-Cookie") != "" || !errors.Is(reported, filestore.ErrInvalidID) {
+					t.Errorf("id %q: %d, %v", next, a.StatusCode, reported)
+				}
+			}
+		}
+		fail = errors.New("no entropy")
+		if a := do(t, srv, "/show", ""); a.StatusCode != 500 || !errors.Is(reported, fail) {
+			t.Errorf("GenID failed: %d, %v", a.StatusCode, reported)
+		}
+		if a := do(t, srv, "/regenerate", cookie); a.StatusCode != 500 {
+			t.Errorf("GenID failed in Regenerate: %d", a.StatusCode)
+		}
+	})
 }
 
 // Managers within each other have a session each; they silently shared the outer one's.
@@ -314,82 +422,6 @@ func TestUploadsAreRemoved(t *testing.T) {
 	}
 }
 
-var holder *session.Session
-
-type looking struct{ X int }
-
-func (l *looking) UnmarshalJSON(b []byte) error { holder.ID(); return nil }
-
-func within(t *testing.T, name string, f func()) {
-	t.Helper()
-	done := make(chan bool)
-	go func() { defer close(done); f() }()
-	select {
-	case <-done:
-	case <-time.After(3 * time.Second):
-		t.Errorf("%s: deadlock", name)
-	}
-}
-
-type lookingTTL struct{ *recorder }
-
-func (s lookingTTL) TTL() time.Duration {
-	if holder != nil {
-		holder.ID()
-	}
-	return time.Hour
-}
-
-// No lock is held while code runs that may look at the session.
-func TestForeignCodeLooksAtTheSession(t *testing.T) {
-	m := manager(newStore(t))
-	within(t, "Value", func() {
-		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			holder = session.From(r)
-			holder.Put("a", 1)
-			session.Value[looking](holder, "a")
-		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-	})
-	within(t, "FlashesAs", func() {
-		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			holder = session.From(r)
-			holder.Flash("a", "x")
-			session.FlashesAs[looking](holder, "a")
-		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-	})
-	holder = nil
-	m = manager(lookingTTL{newStore(t)})
-	within(t, "TTL", func() {
-		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			holder = session.From(r)
-			holder.Put("a", 1)
-			holder.Save()
-		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-	})
-}
-
-type lookingLog struct{ slog.Handler }
-
-func (lookingLog) Enabled(context.Context, slog.Level) bool { return true }
-
-func (lookingLog) Handle(context.Context, slog.Record) error {
-	holder.ID()
-	return nil
-}
-
-func TestLogLooksAtTheSession(t *testing.T) {
-	old := slog.Default()
-	defer slog.SetDefault(old)
-	slog.SetDefault(slog.New(lookingLog{slog.DiscardHandler}))
-	s := newStore(t)
-	m := manager(s)
-	m.Rolling = true
-	s.Store.Set(ctx, "id", &filestore.Session{Cookie: filestore.Cookie{Path: "/", SameSite: "none"}})
-	within(t, "log", func() {
-		request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { holder = session.From(r) })
-	})
-}
-
 // A handler that was given up on goes on reading the request while it is handed back.
 func TestHandBackBesideGivenUp(t *testing.T) {
 	s := newStore(t)
@@ -462,4 +494,24 @@ func TestHeaderOfGivenUp(t *testing.T) {
 		h.ServeHTTP(httptest.NewRecorder(), r)
 	}
 	time.Sleep(50 * time.Millisecond)
+}
+
+// GenID may look at the session that it is making an id for, and at any other.
+func TestGenIDLooksAtTheSession(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	n := 0
+	m.GenID = func(r *http.Request) (string, error) {
+		n++
+		sess := session.From(r)
+		session.Value[string](sess, "user")
+		sess.Put("n", n)
+		sess.Delete("n")
+		return strings.Repeat("x", 20+n) + sess.ID(), nil
+	}
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/regenerate": regenerate})
+	cookie := cookieOf(do(t, srv, "/put?user=anna", ""))
+	if a := do(t, srv, "/regenerate", cookie); a.StatusCode != 200 || cookieOf(a) == "" {
+		t.Errorf("%d, cookie %q", a.StatusCode, cookieOf(a))
+	}
 }

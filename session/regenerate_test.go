@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
@@ -19,19 +20,6 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// live returns the ids of the live sessions.
-func (s *recorder) live(t testing.TB) []string {
-	t.Helper()
-	var ids []string
-	for e, err := range s.Store.All(ctx) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, e.ID)
-	}
-	return ids
-}
-
 // keepUser is what people write to get a new id with the same user.
 func keepUser(r *http.Request) error {
 	s := session.From(r)
@@ -41,6 +29,36 @@ func keepUser(r *http.Request) error {
 	}
 	s.Put("user", user) // whatever Regenerate said
 	return err
+}
+
+// F8, FORMAT 41: Regenerate gives a new id at once, empties, and kills the old one.
+func TestRegenerate(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/login": func(w http.ResponseWriter, r *http.Request) {
+			sess := session.From(r)
+			before := sess.ID()
+			if err := sess.Regenerate(); err != nil {
+				t.Error(err)
+			}
+			if sess.ID() == before || len(sess.Values) != 0 {
+				t.Errorf("Regenerate left the id or %d values", len(sess.Values))
+			}
+			sess.Put("user", "anna")
+		}})
+		b := newBrowser(t, srv)
+		b.get("/put?cart=1")
+		old := b.cookie()
+		if a := b.get("/login"); cookieOf(a) == "" || cookieOf(a) == old {
+			t.Errorf("login set the cookie %q, it was %q", cookieOf(a), old)
+		}
+		if got, want := b.get("/show").body, `{"user":"anna"}`+"\n"; got != want {
+			t.Errorf("after login: %s, want %s", got, want)
+		}
+		a := do(t, srv, "/show", old)
+		if a.body != "{}\n" {
+			t.Errorf("the old cookie opens %s", a.body)
+		}
+	})
 }
 
 // A logout beside a request that changes the id wins, whichever comes first: the user was logged in
@@ -294,223 +312,6 @@ func TestRegenerateAfterFailedFlush(t *testing.T) {
 	}
 }
 
-// A late answer with the old cookie must not undo a login in the browser.
-func TestLateAnswerSetsNoCookie(t *testing.T) {
-	s := newStore(t)
-	m := manager(s)
-	m.SaveUninitialized = true
-	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/show": show, "/login": func(w http.ResponseWriter, r *http.Request) {
-		if err := session.From(r).Regenerate(); err != nil {
-			t.Error(err)
-		}
-		put(w, r)
-	}})
-	old := cookieOf(do(t, srv, "/put?cart=1", ""))
-	fresh := cookieOf(do(t, srv, "/login?user=anna", old))
-	for _, path := range []string{"/show", "/put?a=1"} {
-		if a := do(t, srv, path, old); a.Header.Get("Set-Cookie") != "" || a.StatusCode != 200 {
-			t.Errorf("%s with the old cookie: %d, %q", path, a.StatusCode, a.Header.Get("Set-Cookie"))
-		}
-	}
-	if n := len(s.files(t)); n != 1 {
-		t.Errorf("%d files", n)
-	}
-	// But whoever logs in again gets a session.
-	if a := do(t, srv, "/login?user=bert", old); cookieOf(a) == "" || do(t, srv, "/show", cookieOf(a)).body != `{"user":"bert"}`+"\n" {
-		t.Errorf("a login with the old cookie: %q", a.Header.Get("Set-Cookie"))
-	}
-	if got := do(t, srv, "/show", fresh).body; got != `{"user":"anna"}`+"\n" {
-		t.Errorf("the first login has %s", got)
-	}
-	// An id that was destroyed, or never was, is no replaced one.
-	if a := do(t, srv, "/put?a=1", signed("unknown")); cookieOf(a) == "" {
-		t.Error("no cookie for an unknown id")
-	}
-}
-
-// GenID may look at the session that it is making an id for, and at any other.
-func TestGenIDLooksAtTheSession(t *testing.T) {
-	s := newStore(t)
-	m := manager(s)
-	n := 0
-	m.GenID = func(r *http.Request) (string, error) {
-		n++
-		sess := session.From(r)
-		session.Value[string](sess, "user")
-		sess.Put("n", n)
-		sess.Delete("n")
-		return strings.Repeat("x", 20+n) + sess.ID(), nil
-	}
-	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/regenerate": regenerate})
-	cookie := cookieOf(do(t, srv, "/put?user=anna", ""))
-	if a := do(t, srv, "/regenerate", cookie); a.StatusCode != 200 || cookieOf(a) == "" {
-		t.Errorf("%d, cookie %q", a.StatusCode, cookieOf(a))
-	}
-}
-
-// A Store or Codec that panics, with a middleware within that recovers, made the request hang.
-func TestPanickingStore(t *testing.T) {
-	for _, op := range []string{"create", "update", "touch", "destroy"} {
-		s := &panicking{recorder: newStore(t)}
-		m := manager(s)
-		m.Rolling = true
-		cookie := cookieOf(answer{request(m, "none", "/?a=1", put).Result(), ""})
-		s.at = op
-		handler := map[string]http.HandlerFunc{"create": put, "update": put, "touch": none, "destroy": destroy}[op]
-		r := httptest.NewRequest("GET", "/?b=1", nil)
-		if op != "create" {
-			r.Header.Set("Cookie", cookie)
-		}
-		w := httptest.NewRecorder()
-		done := make(chan bool)
-		go func() {
-			defer close(done)
-			m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				defer func() {
-					if recover() == nil {
-						t.Errorf("%s: no panic", op)
-					}
-
-					session.From(r).ID()
-					w.WriteHeader(500)
-				}()
-				handler(w, r)
-				w.Write([]byte("x"))
-			})).ServeHTTP(w, r)
-		}()
-		select {
-		case <-done:
-			if w.Code != 500 {
-				t.Errorf("%s: status %d", op, w.Code)
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatalf("%s: the request hangs", op)
-		}
-	}
-}
-
-// panicking panics in one method.
-type panicking struct {
-	*recorder
-	at string
-}
-
-func (s *panicking) try(op string) {
-	if s.at == op {
-		panic("the store has a defect")
-	}
-}
-
-func (s *panicking) Create(ctx context.Context, id string, sess *filestore.Session) error {
-	s.try("create")
-	return s.recorder.Create(ctx, id, sess)
-}
-func (s *panicking) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
-	s.try("update")
-	return s.recorder.Update(ctx, id, fn)
-}
-func (s *panicking) Touch(ctx context.Context, id string, c *filestore.Cookie) error {
-	s.try("touch")
-	return s.recorder.Touch(ctx, id, c)
-}
-func (s *panicking) Destroy(ctx context.Context, id string) error {
-	s.try("destroy")
-	return s.recorder.Destroy(ctx, id)
-}
-
-// Of three requests that have loaded one session the first replaces it, the second fails to, and the
-// third logs out.
-func TestLogoutAfterFailedRegenerate(t *testing.T) {
-	s := newStore(t)
-	m := manager(s)
-	sess := new(filestore.Session)
-	sess.Put("user", "anna")
-	s.Store.Set(ctx, "id", sess)
-	nested := func(h http.HandlerFunc) { request(m, "id", "/", h) }
-	nested(func(w http.ResponseWriter, r1 *http.Request) {
-		nested(func(w http.ResponseWriter, r2 *http.Request) {
-			nested(func(w http.ResponseWriter, r3 *http.Request) {
-				if err := keepUser(r3); err != nil {
-					t.Error(err)
-				}
-			})
-			if err := keepUser(r2); !errors.Is(err, filestore.ErrNotFound) {
-				t.Error(err)
-			}
-		})
-		if err := session.From(r1).Destroy(); err != nil {
-			t.Error(err)
-		}
-	})
-	for _, id := range s.live(t) {
-		sess, _ := s.Store.Get(ctx, id)
-		t.Errorf("after the logout there is a session of %s", sess.Values["user"])
-	}
-	// and the late answer
-	sess = new(filestore.Session)
-	s.Store.Set(ctx, "id2", sess)
-	request(m, "id2", "/", func(w http.ResponseWriter, r1 *http.Request) {
-		request(m, "id2", "/", regenerate)
-		session.From(r1).Regenerate()
-	})
-	if c := request(m, "id2", "/?a=1", put).Header().Get("Set-Cookie"); c != "" {
-		t.Errorf("a late answer sets %.40q", c)
-	}
-}
-
-// A logout that had loaded the old session, long after it was replaced.
-func TestSlowLogout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := openStore(t, filestore.Options{})
-		m := manager(s)
-		s.Set(ctx, "id", new(filestore.Session))
-		var err error
-		var next string
-		request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) {
-			request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { keepUser(r); next = session.From(r).ID() })
-			time.Sleep(11 * time.Second)
-			err = session.From(r).Destroy()
-		})
-		if _, e := s.Get(ctx, next); e == nil {
-			t.Errorf("Destroy = %v, and the user is logged in", err)
-		}
-	})
-}
-
-// A logout that was sent before the browser had the new cookie.
-func TestLogoutWithOldCookie(t *testing.T) {
-	s := newStore(t)
-	m := manager(s)
-	s.Store.Set(ctx, "id", new(filestore.Session))
-	request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { keepUser(r) })
-	var err error
-	request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { err = session.From(r).Destroy() })
-	if live := s.live(t); len(live) != 0 {
-		t.Errorf("Destroy = %v, live %q", err, live)
-	}
-}
-
-// A GenID that comes back to an old id.
-func TestIDsInACircle(t *testing.T) {
-	s := newStore(t)
-	m := manager(s)
-	n := 0
-	m.GenID = func(*http.Request) (string, error) { n++; return []string{"b", "a"}[(n-1)%2], nil }
-	s.Store.Set(ctx, "a", new(filestore.Session))
-	begun := time.Now()
-	request(m, "a", "/", func(w http.ResponseWriter, r *http.Request) {
-		session.From(r).Regenerate()
-		if err := session.From(r).Regenerate(); err != nil {
-			t.Error(err)
-		}
-		s.take()
-		session.From(r).Destroy()
-		if calls := strings.Count(s.take(), "destroy"); calls > 10 {
-			t.Errorf("%d calls of Destroy in %v", calls, time.Since(begun))
-		}
-	})
-}
-
 // Once CookieOptions.Expires has passed no session can begin, and none is replaced.
 func TestRegenerateAfterExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -656,32 +457,31 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 }
 
-type slowUpdate struct{ *filestore.Store }
-
-func (s slowUpdate) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
-	time.Sleep(40 * time.Second)
-	return s.Store.Update(ctx, id, fn)
-}
-
-// After a 500 because another method had not returned, it is too late for a new id.
-func TestBusySession(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := openStore(t, filestore.Options{})
-		m := manager(slowUpdate{s})
-		s.Set(ctx, "id", new(filestore.Session))
-		var err error
-		w := request(m, "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
-			put(w, r)
-			done := make(chan bool)
-			go func() { session.From(r).Save(); close(done) }()
-			time.Sleep(time.Second)
-			w.Write([]byte("x"))
-			<-done
-			err = session.From(r).Regenerate()
-		})
-		_, gone := s.Get(ctx, "id")
-		if !errors.Is(err, session.ErrTooLate) {
-			t.Errorf("status %d, Regenerate = %v, cookie %q, the old session %v", w.Code, err, w.Header().Get("Set-Cookie"), gone)
+// E3: requests that go on with the old id beside a Regenerate leave nothing of it.
+func TestRegenerateBesideWriters(t *testing.T) {
+	s := newStore(t)
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/login": func(w http.ResponseWriter, r *http.Request) {
+		sess := session.From(r)
+		if err := sess.Regenerate(); err != nil {
+			t.Error(err)
 		}
-	})
+		sess.Put("user", "anna")
+	}})
+	for range long(30, 1000) {
+		b := newBrowser(t, srv)
+		b.get("/put?cart=1")
+		old := b.cookie()
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() { do(t, srv, fmt.Sprintf("/put?k%d=1", i), old) })
+		}
+		b.get("/login")
+		wg.Wait()
+		if _, err := s.Store.Get(ctx, idOf(t, old)); !errors.Is(err, filestore.ErrNotFound) {
+			t.Fatalf("the old session is there: %v", err)
+		}
+		if got := b.get("/show").body; got != `{"user":"anna"}`+"\n" {
+			t.Errorf("the new session has %s", got)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,16 +23,6 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/session"
 )
-
-// lookFunc is a store in which nothing is, and that tells what was looked for.
-type lookFunc func(id string)
-
-func (f lookFunc) Get(_ context.Context, id string) (*filestore.Session, error) {
-	f(id)
-	return nil, filestore.ErrNotFound
-}
-func (lookFunc) Set(context.Context, string, *filestore.Session) error { return nil }
-func (lookFunc) Destroy(context.Context, string) error                 { return nil }
 
 // F13: by whichever way the header leaves, the session is stored before and the
 // cookie is in it, once.
@@ -384,21 +376,6 @@ func TestErrorFuncFlushes(t *testing.T) {
 	}
 }
 
-// What is put in after the end of the request goes nowhere.
-func TestAfterTheEnd(t *testing.T) {
-	s := newStore(t)
-	m := manager(s)
-	s.Store.Set(ctx, "id", new(filestore.Session))
-	var sess *session.Session
-	request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { sess = session.From(r) })
-	sess.Put("late", 1)
-	err := sess.Save()
-	got, _ := s.Store.Get(ctx, "id")
-	if len(got.Values) > 0 {
-		t.Errorf("Save = %v, stored %s", err, got.Values)
-	}
-}
-
 // A client that has sent its request and closed its writing half still reads.
 func TestHalfClosedClient(t *testing.T) {
 	s := newStore(t)
@@ -413,4 +390,152 @@ func TestHalfClosedClient(t *testing.T) {
 	if !strings.Contains(string(b), "Set-Cookie") {
 		t.Errorf("answer %.80q", b)
 	}
+}
+
+// After a Hijack or Flush that the writer cannot do the cookie was missing.
+func TestFailedHijack(t *testing.T) {
+	m := manager(newStore(t))
+	for name, try := range map[string]func(w http.ResponseWriter) error{
+		"Hijack": func(w http.ResponseWriter) error { _, _, err := http.NewResponseController(w).Hijack(); return err },
+		"Flush":  func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() },
+	} {
+		rec := httptest.NewRecorder()
+		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			session.From(r).Put("b", 1)
+			if err := try(w); !errors.Is(err, http.ErrNotSupported) {
+				t.Errorf("%s = %v", name, err)
+			}
+			put(w, r)
+			io.WriteString(w, "x")
+		})).ServeHTTP(struct{ http.ResponseWriter }{rec}, httptest.NewRequest("GET", "/?a=1", nil))
+		if c := rec.Header()["Set-Cookie"]; len(c) != 1 {
+			t.Errorf("after a failed %s: cookies %q", name, c)
+		}
+	}
+}
+
+// An ErrorFunc that only counts made a success of a failure.
+func TestSilentErrorFunc(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	var n atomic.Int64
+	m.ErrorFunc = func(http.ResponseWriter, *http.Request, error) { n.Add(1) }
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": func(w http.ResponseWriter, r *http.Request) {
+		put(w, r)
+		s.setFail(fs.ErrPermission)
+		w.WriteHeader(http.StatusOK)
+		http.SetCookie(w, &http.Cookie{Name: "after", Value: "x"})
+	}})
+	if a := do(t, srv, "/put?a=1", ""); a.StatusCode != 500 || a.Header.Get("Set-Cookie") != "" || n.Load() != 1 {
+		t.Errorf("at the save: %d, %q, %d errors", a.StatusCode, a.Header.Get("Set-Cookie"), n.Load())
+	}
+	if a := do(t, srv, "/put?a=1", signed("id")); a.StatusCode != 500 || n.Load() != 2 {
+		t.Errorf("at the load: %d, %d errors", a.StatusCode, n.Load())
+	}
+}
+
+// The redirect race: whoever follows the 302 as soon as the header is there
+// finds the session, although the handler is still running.
+func TestRedirectRace(t *testing.T) {
+	s := newStore(t)
+	missed := 0
+	release := make(chan bool, 1)
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/show": show, "/put": put, "/go": func(w http.ResponseWriter, r *http.Request) {
+		put(w, r)
+		http.Redirect(w, r, "/show", http.StatusFound)
+		http.NewResponseController(w).Flush()
+		<-release
+	}})
+	for i := range 100 {
+		b := newBrowser(t, srv)
+		if i%2 == 1 { // an existing session
+			b.get("/put?a=1")
+		}
+		req, _ := http.NewRequest("GET", fmt.Sprintf("%s/go?n=%d", srv.URL, i), nil)
+		res, err := b.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := b.get("/show"); !strings.Contains(a.body, fmt.Sprintf(`"n":"%d"`, i)) {
+			missed++
+		}
+		release <- true
+		res.Body.Close()
+	}
+	if missed > 0 {
+		t.Errorf("missed %d of 100", missed)
+	}
+}
+
+// A Store or Codec that panics, with a middleware within that recovers, made the request hang.
+func TestPanickingStore(t *testing.T) {
+	for _, op := range []string{"create", "update", "touch", "destroy"} {
+		s := &panicking{recorder: newStore(t)}
+		m := manager(s)
+		m.Rolling = true
+		cookie := cookieOf(answer{request(m, "none", "/?a=1", put).Result(), ""})
+		s.at = op
+		handler := map[string]http.HandlerFunc{"create": put, "update": put, "touch": none, "destroy": destroy}[op]
+		r := httptest.NewRequest("GET", "/?b=1", nil)
+		if op != "create" {
+			r.Header.Set("Cookie", cookie)
+		}
+		w := httptest.NewRecorder()
+		done := make(chan bool)
+		go func() {
+			defer close(done)
+			m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s: no panic", op)
+					}
+
+					session.From(r).ID()
+					w.WriteHeader(500)
+				}()
+				handler(w, r)
+				w.Write([]byte("x"))
+			})).ServeHTTP(w, r)
+		}()
+		select {
+		case <-done:
+			if w.Code != 500 {
+				t.Errorf("%s: status %d", op, w.Code)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: the request hangs", op)
+		}
+	}
+}
+
+// panicking panics in one method.
+type panicking struct {
+	*recorder
+	at string
+}
+
+func (s *panicking) try(op string) {
+	if s.at == op {
+		panic("the store has a defect")
+	}
+}
+
+func (s *panicking) Create(ctx context.Context, id string, sess *filestore.Session) error {
+	s.try("create")
+	return s.recorder.Create(ctx, id, sess)
+}
+
+func (s *panicking) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
+	s.try("update")
+	return s.recorder.Update(ctx, id, fn)
+}
+
+func (s *panicking) Touch(ctx context.Context, id string, c *filestore.Cookie) error {
+	s.try("touch")
+	return s.recorder.Touch(ctx, id, c)
+}
+
+func (s *panicking) Destroy(ctx context.Context, id string) error {
+	s.try("destroy")
+	return s.recorder.Destroy(ctx, id)
 }

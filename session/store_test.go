@@ -1,0 +1,311 @@
+package session_test
+
+import (
+	"context"
+	"io"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/session"
+	"github.com/sessionfilestore/filestore/session/sessiontest"
+)
+
+// A recorder is a filestore.Store that remembers what was asked of it.
+type recorder struct {
+	*filestore.Store
+	dir string
+
+	mu    sync.Mutex
+	calls []string
+	fail  error  // what every call returns, if not nil
+	only  string // unless it is another than this one, if not ""
+}
+
+func (s *recorder) call(op string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, op)
+	if s.only != "" && s.only != op {
+		return nil
+	}
+	return s.fail
+}
+
+// take returns the calls since the last take.
+func (s *recorder) take() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	calls := strings.Join(s.calls, " ")
+	s.calls = nil
+	return calls
+}
+
+func (s *recorder) setFail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = err
+}
+
+// failOn lets the calls of op fail.
+func (s *recorder) failOn(op string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail, s.only = err, op
+}
+
+func (s *recorder) Get(ctx context.Context, id string) (*filestore.Session, error) {
+	if err := s.call("get"); err != nil {
+		return nil, err
+	}
+	return s.Store.Get(ctx, id)
+}
+
+func (s *recorder) Create(ctx context.Context, id string, sess *filestore.Session) error {
+	if err := s.call("create"); err != nil {
+		return err
+	}
+	return s.Store.Create(ctx, id, sess)
+}
+
+func (s *recorder) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
+	if err := s.call("update"); err != nil {
+		return err
+	}
+	return s.Store.Update(ctx, id, fn)
+}
+
+func (s *recorder) Touch(ctx context.Context, id string, c *filestore.Cookie) error {
+	if err := s.call("touch"); err != nil {
+		return err
+	}
+	return s.Store.Touch(ctx, id, c)
+}
+
+func (s *recorder) Destroy(ctx context.Context, id string) error {
+	if err := s.call("destroy"); err != nil {
+		return err
+	}
+	return s.Store.Destroy(ctx, id)
+}
+
+func newStore(t testing.TB) *recorder {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1, TouchAfter: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return &recorder{Store: s, dir: dir}
+}
+
+func (s *recorder) files(t testing.TB) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(s.dir, "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// live returns the ids of the live sessions.
+func (s *recorder) live(t testing.TB) []string {
+	t.Helper()
+	var ids []string
+	for e, err := range s.Store.All(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
+
+func openStore(t *testing.T, o filestore.Options) *filestore.Store {
+	t.Helper()
+	o.NoSync, o.ReapInterval = true, -1
+	s, err := filestore.Open(t.TempDir(), &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// three has only the methods that a Store must have.
+type three struct{ session.Store }
+
+// A filtered Store is a three whose Get returns what get makes of the result.
+type filtered struct {
+	session.Store
+	get func(id string, sess *filestore.Session, err error) (*filestore.Session, error)
+}
+
+func (f filtered) Get(ctx context.Context, id string) (*filestore.Session, error) {
+	sess, err := f.Store.Get(ctx, id)
+	return f.get(id, sess, err)
+}
+
+// silent is s, but tells no expired session from one that never was.
+func silent(s session.Store) session.Store {
+	return filtered{s, func(_ string, sess *filestore.Session, err error) (*filestore.Session, error) {
+		if err != nil {
+			return nil, filestore.ErrNotFound
+		}
+		return sess, nil
+	}}
+}
+
+// stores runs a test over a Store that has every optional method, one that has none,
+// and one that hands out the very sessions that it keeps.
+func stores(t *testing.T, test func(t *testing.T, s session.Store)) {
+	t.Run("filestore", func(t *testing.T) { test(t, newStore(t)) })
+	t.Run("three", func(t *testing.T) { test(t, three{newStore(t)}) })
+	t.Run("memory", func(t *testing.T) { test(t, &MemoryStore{TTL: time.Hour}) })
+}
+
+// The stores of these tests are Stores: three methods suffice.
+func TestStores(t *testing.T) {
+	for name, open := range map[string]func(t *testing.T) session.Store{
+		"recorder": func(t *testing.T) session.Store { return newStore(t) },
+		"three":    func(t *testing.T) session.Store { return three{newStore(t)} },
+		"silent":   func(t *testing.T) session.Store { return silent(newStore(t)) },
+		"memory":   func(t *testing.T) session.Store { return &MemoryStore{TTL: time.Hour} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sessiontest.Run(t, open)
+		})
+	}
+}
+
+// There is one way to say "none". Anything else is a defect of the Store, and no reason to panic.
+func TestStoreThatReturnsNil(t *testing.T) {
+	store := filtered{new(MemoryStore), func(_ string, sess *filestore.Session, _ error) (*filestore.Session, error) { return sess, nil }}
+	srv := serve(t, manager(store), map[string]http.HandlerFunc{"/show": show})
+	if a := do(t, srv, "/show", signed("id")); a.StatusCode != 500 {
+		t.Errorf("neither a session nor an error: %d %q", a.StatusCode, a.body)
+	}
+}
+
+// A store that keeps what Set gives it, and ends sessions by ExpiresAt, works:
+// sessions had no LastAccess, and went on changing under it.
+func TestOwnStore(t *testing.T) {
+	s := &MemoryStore{TTL: time.Hour}
+	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/late": func(w http.ResponseWriter, r *http.Request) {
+		put(w, r)
+		w.(http.Flusher).Flush()
+		session.From(r).Values["b"] = []byte(`"unsaved"`)
+		if kept, err := s.Get(ctx, session.From(r).ID()); err != nil || len(kept.Values) != 1 {
+			t.Errorf("the store has %+v, %v", kept, err)
+		}
+		session.From(r).Delete("b")
+	}})
+	b := newBrowser(t, srv)
+	b.get("/late?a=1")
+	b.get("/put?c=2")
+	if got, want := b.get("/show").body, `{"a":"1","c":"2"}`+"\n"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	for id := range s.sessions {
+		sess, err := s.Get(ctx, id)
+		if err != nil || time.Since(sess.LastAccess) > time.Minute {
+			t.Errorf("dated %v, %v", sess, err)
+		}
+	}
+}
+
+// A14: a genid that gives another's id gets an error; the other session is as it was.
+func TestGenIDOfAnother(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		anna := &filestore.Session{LastAccess: time.Now()}
+		anna.Put("user", "anna")
+		if err := s.Set(ctx, "anna", anna); err != nil {
+			t.Fatal(err)
+		}
+		m := manager(s)
+		m.GenID = func(*http.Request) (string, error) { return "anna", nil }
+		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/login": func(w http.ResponseWriter, r *http.Request) {
+			sess := session.From(r)
+			if err := sess.Regenerate(); err == nil {
+				sess.Put("user", "eve")
+			}
+		}})
+		for _, path := range []string{"/login", "/put?user=eve"} {
+			if a := do(t, srv, path, ""); a.StatusCode != 500 {
+				t.Errorf("%s: status %d", path, a.StatusCode)
+			}
+			sess, err := s.Get(ctx, "anna")
+			if err != nil || string(sess.Values["user"]) != `"anna"` {
+				t.Errorf("%s: the other session is %v, %v", path, sess, err)
+			}
+		}
+	})
+}
+
+// F14, C1: a store that fails means no answer in the session's name.
+func TestStoreErrors(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	var mu sync.Mutex
+	var last error
+	reported := func() error { mu.Lock(); defer mu.Unlock(); return last }
+	m.ErrorFunc = func(w http.ResponseWriter, r *http.Request, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		last = err
+		http.Error(w, "sorry", http.StatusServiceUnavailable)
+	}
+	ran := 0
+	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/show": show, "/fail": func(w http.ResponseWriter, r *http.Request) {
+		ran++
+		put(w, r)
+		w.Header().Set("Content-Length", "5")
+		w.Header().Set("Location", "/welcome")
+		s.setFail(fs.ErrPermission)
+		w.WriteHeader(302)
+		if _, err := w.Write([]byte("hello")); err == nil {
+			t.Error("Write after the session could not be stored succeeded")
+		}
+	}, "/late": func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "hello")
+		put(w, r)
+		s.setFail(fs.ErrPermission)
+	}})
+	cookie := cookieOf(do(t, srv, "/put?a=1", ""))
+
+	// At the load.
+	s.setFail(fs.ErrPermission)
+	if a := do(t, srv, "/fail", cookie); a.StatusCode != 503 || a.body != "sorry\n" || ran != 0 || reported() != fs.ErrPermission {
+		t.Errorf("load: %d %q, handler ran %d times, %v", a.StatusCode, a.body, ran, reported())
+	}
+	s.setFail(nil)
+	// At the save: nothing of the handler's answer leaves.
+	for _, c := range []string{cookie, ""} {
+		a := do(t, srv, "/fail?b=1", c)
+		if a.StatusCode != 503 || a.body != "sorry\n" || a.Header.Get("Location") != "" || a.Header.Get("Set-Cookie") != "" {
+			t.Errorf("save: %d %q %v", a.StatusCode, a.body, a.Header)
+		}
+		s.setFail(nil)
+	}
+	// Too late for another answer: reported all the same.
+	if a := do(t, srv, "/late?c=1", cookie); a.StatusCode != 200 || a.body != "hello" || reported() != fs.ErrPermission {
+		t.Errorf("late: %d %q, reported %v", a.StatusCode, a.body, reported())
+	}
+	s.setFail(nil)
+	if got := do(t, srv, "/show", cookie).body; got != `{"a":"1"}`+"\n" {
+		t.Errorf("the session is now %s", got)
+	}
+	// Without an ErrorFunc.
+	srv = serve(t, manager(s), map[string]http.HandlerFunc{"/show": show})
+	s.setFail(fs.ErrPermission)
+	if a := do(t, srv, "/show", cookie); a.StatusCode != 500 || strings.Contains(a.body, "corrupt") || strings.Contains(a.body, "session") {
+		t.Errorf("default: %d %q", a.StatusCode, a.body)
+	}
+}
