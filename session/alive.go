@@ -9,15 +9,22 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// A session must not end while a request that came in time is under way. So a timer
-// touches it, in beats: the first is the access, soon after the request's arrival if
-// nothing was stored by then, the others come before the session would end. Most requests
-// are over before the first.
+// This file keeps a session alive while a request that came in time is under way. A
+// timer touches it, in beats. The first beat comes soon after the request's arrival,
+// unless the session was stored by then. The others come before the session would end.
+// Most requests are over before the first.
 
 const (
-	soon        = time.Second     // after its arrival a request is an access
-	unknownLife = time.Minute     // assumed of a Store that is not a Lifer
-	longestRest = 5 * time.Second // between two looks, as another request may shorten the session's life
+	// firstBeat is the longest wait for the first beat: an access is late by no more.
+	firstBeat = time.Second
+
+	// unknownLife is the life that we assume if the Store is not a Lifer. Such a Store is
+	// touched more often than need be, and a session that lives less may end early.
+	unknownLife = time.Minute
+
+	// longestRest is the longest wait between two beats, because another request may
+	// shorten the session's life. A life shorter than this is seen too late.
+	longestRest = 5 * time.Second
 )
 
 // life returns how long a session with the cookie c lives after its last access.
@@ -28,52 +35,52 @@ func (m *Manager) life(c *filestore.Cookie) time.Duration {
 	return m.shared.ttl
 }
 
-// keep notes when the session that was just loaded ends, and begins its beats.
-func (s *Session) keep() {
+// keepAlive notes when the session that was just loaded ends, and plans the first beat.
+func (s *Session) keepAlive() {
 	left := s.m.life(&s.Cookie)
 	if !s.LastAccess.IsZero() && (s.Cookie.OriginalMaxAge != 0 || s.m.shared.ttlKnown) {
 		left = time.Until(s.LastAccess.Add(left))
 	}
-	wait := min(soon, left/5)
+	wait := min(firstBeat, left/5)
 	s.mu.Lock()
 	s.until = time.Now().Add(left)
-	s.plan(wait)
+	s.planBeat(wait)
 	s.mu.Unlock()
-	if wait < soon/20 { // it came in time, and no timer is as sure as to do it now
+	if wait < firstBeat/20 { // the session ends within a quarter of a second: a timer may be late
 		s.prolong()
 	}
 }
 
-// lives notes that the session lives for d from now at least. Its caller has mu.
-func (s *Session) lives(d time.Duration) {
+// livesFor notes that the session lives at least for d from now. Its caller holds mu.
+func (s *Session) livesFor(d time.Duration) {
 	s.until = time.Now().Add(d)
-	s.plan(d - d/5) // a margin for a slow machine
+	s.planBeat(d - d/5) // a margin for a slow machine
 }
 
-// plan lets the next beat come after d. Its caller has mu.
-func (s *Session) plan(d time.Duration) {
+// planBeat sets the timer of the next beat to d, or sooner. Its caller holds mu.
+func (s *Session) planBeat(d time.Duration) {
 	if _, ok := s.m.Store.(Toucher); !ok {
 		return
 	}
-	s.unplan()
+	s.cancelBeat()
 	if !s.ended {
 		s.beats.Add(1)
 		s.timer = time.AfterFunc(max(time.Millisecond, min(d, longestRest)), s.beat)
 	}
 }
 
-func (s *Session) unplan() {
+func (s *Session) cancelBeat() {
 	if s.timer != nil && s.timer.Stop() {
 		s.beats.Done()
 	}
 	s.timer = nil
 }
 
-// stop ends the beats; none is under way when it returns.
-func (s *Session) stop() {
+// stopBeats ends the beats. None is under way when it returns.
+func (s *Session) stopBeats() {
 	s.mu.Lock()
 	s.ended = true
-	s.unplan()
+	s.cancelBeat()
 	s.mu.Unlock()
 	s.beats.Wait()
 }
@@ -81,55 +88,61 @@ func (s *Session) stop() {
 func (s *Session) beat() {
 	defer s.beats.Done()
 	defer func() {
-		if v := recover(); v != nil { // here no server recovers: one damaged session would end the program
+		if v := recover(); v != nil { // no server recovers here: one damaged session would end the program
 			slog.ErrorContext(s.ctx, "session: the Store has panicked", "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
-	default: // a method is at work, and may be replacing the session
+	default: // a method is at work, and may be replacing the session: try again
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.plan(time.Until(s.until) / 5)
+		s.planBeat(time.Until(s.until) / 5)
 		return
 	}
 	s.prolong()
 }
 
-// prolong touches the session if that has not been done yet, or if it is about to end, and
-// plans the next beat. It looks at nothing that belongs to the handler.
+// prolong touches the session if that has not been done yet or if it is about to end,
+// and plans the next beat. It does not look at what belongs to the handler.
 func (s *Session) prolong() {
 	t, ok := s.m.Store.(Toucher)
 	s.mu.Lock()
 	id, life, first := s.id, s.m.life(&s.baseCookie), !s.accessed
-	idle := !ok || s.ended || s.over || !s.stored // until something is stored
+	idle := !ok || s.ended || s.over || !s.stored // save plans the next beat
 	s.mu.Unlock()
 	if idle {
 		return
 	}
-	left := life / 2 // if the write was spared
-	var err error
-	if !first {
-		var sess *filestore.Session
-		if sess, err = s.m.get(s.ctx, id); err == nil {
-			life = s.m.life(&sess.Cookie)
-			left = time.Until(sess.LastAccess.Add(life))
-		}
-	}
-	if err == nil && (first || left <= life/4) {
-		left = life / 2
-		err = t.Touch(s.ctx, id, nil)
-	}
+	left, err := s.touchIfDue(t, id, life, first)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case err == nil:
 		s.accessed = true
-		s.lives(left)
+		s.livesFor(left)
 	case !errors.Is(err, filestore.ErrNotFound):
-		s.plan(time.Until(s.until) / 5) // again
+		s.planBeat(time.Until(s.until) / 5) // try again
 	case time.Now().Before(s.until):
-		s.over = true // before its time only a logout ends a session
+		s.over = true // only a logout ends a session before its time
 	}
+}
+
+// touchIfDue touches the session id if this is the first time or its end is near, and
+// returns how long it lives at least.
+func (s *Session) touchIfDue(t Toucher, id string, life time.Duration, first bool) (left time.Duration, err error) {
+	if !first {
+		sess, err := s.m.get(s.ctx, id)
+		if err != nil {
+			return 0, err
+		}
+		life = s.m.life(&sess.Cookie)
+		left = time.Until(sess.LastAccess.Add(life))
+	}
+	if first || left <= life/4 {
+		left = life / 2 // not life: the Store may have spared the write
+		err = t.Touch(s.ctx, id, nil)
+	}
+	return left, err
 }

@@ -14,9 +14,9 @@ import (
 
 // This file decides what is stored, touched and sent, and when.
 
-// The next five decide as express-session's functions of these names. (There
-// isSaved also asks whether the id is the old one, and so saves a regenerated
-// session twice; and a changed cookie is sent with rolling only.)
+// The next five functions decide as express-session's functions of these names, with
+// two differences. There isSaved also wants the id to be the old one, so that a
+// regenerated session is saved twice, and a changed cookie is sent only with rolling.
 
 func (s *Session) isModified() bool {
 	return s.renewed || !equal(s.first, s.Values)
@@ -48,7 +48,8 @@ func equal(a, b values) bool { return maps.EqualFunc(a, b, equalJSON) }
 
 func equalJSON(a, b json.RawMessage) bool { return bytes.Equal(a, b) }
 
-// differ reports a change of anything but Expires, which every request moves.
+// differ reports whether a and b differ in more than Expires, which every request
+// moves.
 func differ(a, b filestore.Cookie) bool {
 	a.Expires = b.Expires
 	return a != b
@@ -56,7 +57,7 @@ func differ(a, b filestore.Cookie) bool {
 
 func (s *Session) cookieChanged() bool { return differ(s.Cookie, s.baseCookie) }
 
-// renew is express-session's touch: the cookie's time starts again.
+// renew lets the cookie's time start again, as express-session's touch does.
 func renew(c *filestore.Cookie) {
 	c.Expires = time.Time{}
 	if c.OriginalMaxAge != 0 {
@@ -64,14 +65,14 @@ func renew(c *filestore.Cookie) {
 	}
 }
 
-// follow makes the cookie's two times one: what the handler has set counts. Its
-// caller has mu.
-func (s *Session) follow() error {
+// syncExpires makes OriginalMaxAge and Expires agree: the one that the handler has set
+// counts. Its caller holds mu.
+func (s *Session) syncExpires() error {
 	c, was := &s.Cookie, &s.lastCookie
 	if c.OriginalMaxAge == was.OriginalMaxAge && !c.Expires.Equal(was.Expires) {
 		c.OriginalMaxAge = untilExpires(c.Expires)
 	}
-	if c.OriginalMaxAge != was.OriginalMaxAge { // what others have written into the file is theirs to answer for
+	if c.OriginalMaxAge != was.OriginalMaxAge { // if not, another program may have written it, and it stays
 		if err := checkLife("Session.Cookie.OriginalMaxAge", c.OriginalMaxAge); err != nil {
 			return err
 		}
@@ -81,150 +82,155 @@ func (s *Session) follow() error {
 	return nil
 }
 
-// untilExpires returns the OriginalMaxAge of a cookie that expires then.
+// untilExpires returns the OriginalMaxAge of a cookie that expires at that time.
 func untilExpires(at time.Time) time.Duration {
 	if at.IsZero() {
 		return 0
 	}
-	// In whole milliseconds, so that it leads to at again, and not 0, which is none.
+	// In whole milliseconds, so that renew computes the same time again. Not 0, which
+	// would mean no maxAge.
 	return cmp.Or(at.Truncate(time.Millisecond).Sub(time.Now().Truncate(time.Millisecond)), -time.Millisecond)
 }
 
-// reach says why no browser can find the new session s again: its caller has mu.
-func (s *Session) reach() error {
+// unreachable returns why no browser can find s again, or nil if one can. Its caller
+// holds mu.
+func (s *Session) unreachable() error {
 	switch {
 	case s.id == s.cookieID || s.id == s.sentID:
 		return nil
 	case s.left || s.ended:
 		return ErrTooLate
 	}
-	return s.m.settable(&s.Cookie, s.secure)
+	return s.m.checkNewCookie(&s.Cookie, s.secure)
 }
 
-// A decision is what is to become of a session.
+// A decision says what to do with a session.
 type decision struct {
-	cookie, store bool
-	unsure        bool  // whether to store: see undone
+	cookie, store bool  // send the cookie, store the session
+	unsure        bool  // store it only if it is overwritten
 	changed       bool  // something is lost if it is not stored
-	reach         error // why a new session cannot be found again
+	unreachable   error // why no browser can find it again
 }
 
+// decide also reports whether the session is over.
 func (s *Session) decide() (d decision, over bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
 		return d, true, nil
 	}
-	if err := s.follow(); err != nil {
+	if err := s.syncExpires(); err != nil {
 		return d, false, err
 	}
 	d.cookie, d.store = !s.left && s.shouldSetCookie(), s.shouldSave()
-	// A changed cookie is otherwise left to access, of which there is one, for
-	// sessions that the request's cookie named.
+	// touch stores a changed cookie too. But it runs once, only with a Toucher, and only
+	// for a session that the request's cookie named.
 	_, toucher := s.m.Store.(Toucher)
 	d.store = d.store || s.stored && s.cookieChanged() && (!toucher || s.accessed || s.cookieID != s.id)
 	d.unsure = !d.store && s.stored && len(s.written) > 0
 	d.changed = s.isModified() || s.cookieChanged()
-	d.reach = s.reach()
+	d.unreachable = s.unreachable()
 	return d, false, nil
 }
 
-// commit stores the session if it should be, and returns the Set-Cookie header that
-// should be sent, "" if none. Its caller has the turn.
+// commit stores the session if it should, and returns the Set-Cookie header to send,
+// or "". Its caller has the turn.
 func (s *Session) commit() (header string, err error) {
 	d, over, err := s.decide()
 	switch {
 	case over, err != nil:
 		return "", err
-	case d.reach != nil && (d.cookie || d.store):
-		return "", s.unreachable(d)
+	case d.unreachable != nil && (d.cookie || d.store):
+		return "", s.notStored(d)
 	case d.unsure:
-		if d.store, err = s.undone(); err != nil {
-			return "", s.gone(err, true)
+		if d.store, err = s.overwritten(); err != nil {
+			return "", s.ignoreGone(err, true)
 		}
 		d.changed = d.changed || d.store
 	}
 	switch {
 	case d.store:
-		err = s.gone(s.save(), d.changed)
+		err = s.ignoreGone(s.save(), d.changed)
 		s.mu.Lock()
 		s.accessed = s.accessed || err == nil
 		s.mu.Unlock()
-	case d.cookie: // not for a session that is gone
-		err = s.access(true)
-		if err != nil { // no reason to refuse the page, but the cookie would promise what the store has not
-			s.later(err)
+	case d.cookie: // but not for a session that is gone
+		if err := s.touch(true); err != nil { // the page can be sent, but not a cookie that promises a longer life
+			s.reportLater(err)
 			return "", nil
 		}
 	}
-	header, warning := s.answer(d.cookie)
+	header, warning := s.cookieHeader(d.cookie)
 	if warning != nil {
-		s.m.say(warning)
+		s.m.warnOnce(warning)
 	}
 	return header, err
 }
 
-// hasReplaced reports that the session has replaced the one that the browser knows.
+// hasReplaced reports whether the session has replaced the one that the browser knows.
 func (s *Session) hasReplaced() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.renewed && s.cookieID != "" && s.stored
 }
 
-// answer returns the Set-Cookie header of a session that is stored, and what is to be
-// said of it.
-func (s *Session) answer(cookie bool) (header string, warning error) {
+// cookieHeader returns the Set-Cookie header, or "" if the session is not stored or send
+// is false. The warning is for the log.
+func (s *Session) cookieHeader(send bool) (header string, warning error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !cookie || s.over || !s.stored {
+	if !send || s.over || !s.stored {
 		return "", nil
 	}
 	c := &s.Cookie
-	switch warning = s.m.unsettable(c, s.secure); {
+	switch warning = s.m.checkCookie(c, s.secure); {
 	case warning != nil && !errors.Is(warning, ErrCookie):
 		s.touchErr = join(s.touchErr, warning)
 		return "", nil
 	case warning != nil && c.Secure:
-		// Of a loaded session, whose cookie somebody has made so: what Node does, but not in silence.
+		// Somebody has given a loaded session such a cookie. Node sends nothing either, but
+		// does not say so.
 		return "", warning
 	case warning == nil && c.Domain != "" && !domainMatch(s.host, c.Domain):
-		warning = fmt.Errorf("session: the cookie's domain %s does not cover the host of a request, so that browsers drop it unless a proxy has changed the host", c.Domain)
+		warning = fmt.Errorf("session: the cookie's domain %s does not cover the host of a request, so that browsers drop it, unless a proxy has changed the host", c.Domain)
 	}
 	s.sentID = s.id
 	return s.setCookie(), warning
 }
 
-// unreachable tells that a new session is not stored.
-func (s *Session) unreachable(d decision) error {
+// notStored says why a new session is not stored: in the log if the settings are the
+// cause, else by its error if something is lost.
+func (s *Session) notStored(d decision) error {
 	switch {
-	case errors.Is(d.reach, ErrCookie): // it is about the settings, so that each request would tell it
-		s.m.say(d.reach)
+	case errors.Is(d.unreachable, ErrCookie): // an error would repeat itself at every request
+		s.m.warnOnce(d.unreachable)
 		return nil
 	case d.changed:
-		return d.reach
+		return d.unreachable
 	}
 	return nil
 }
 
-// later keeps an error that can change nothing of the response until its end.
-func (s *Session) later(err error) {
+// reportLater keeps an error for the end of the request, because it does not change the
+// response.
+func (s *Session) reportLater(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.touchErr = join(s.touchErr, err)
 }
 
-// A change is what a request has made of its session, as the Store is to have it.
+// A change is what a request has done to its session and the Store does not have yet.
+// Its fields are those of Session.
 type change struct {
-	id           string
-	stored       bool
-	values, base values
-	written      map[string]bool
-	read         map[string]bool // kinds of flash messages
-	cookie       filestore.Cookie
-	cookieToo    bool
+	id            string
+	stored        bool
+	values, base  values
+	written, read map[string]bool
+	cookie        filestore.Cookie
+	cookieToo     bool // the cookie has changed
 }
 
-// pending returns the change that is to be stored; its caller has mu.
+// pending returns the change to store. Its caller holds mu.
 func (s *Session) pending() change {
 	return change{s.id, s.stored, maps.Clone(s.Values), s.base, maps.Clone(s.written), maps.Clone(s.read), s.Cookie, s.cookieChanged()}
 }
@@ -232,8 +238,8 @@ func (s *Session) pending() change {
 // save stores the session. Its caller has the turn.
 func (s *Session) save() error {
 	s.mu.Lock()
-	err := s.follow()
-	reach := s.reach()
+	err := s.syncExpires()
+	unreachable := s.unreachable()
 	c, over, ended := s.pending(), s.over, s.ended
 	s.mu.Unlock()
 	switch {
@@ -243,8 +249,8 @@ func (s *Session) save() error {
 		return fmt.Errorf("session: save: %w", filestore.ErrNotFound)
 	case err != nil:
 		return err
-	case !c.stored && reach != nil:
-		return fmt.Errorf("session: save: %w", reach)
+	case !c.stored && unreachable != nil:
+		return fmt.Errorf("session: save: %w", unreachable)
 	case c.stored:
 		err = s.m.update(s.ctx, c.id, c.merge)
 	default:
@@ -258,11 +264,11 @@ func (s *Session) save() error {
 	s.stored = true
 	s.base, s.saved, s.baseCookie = c.values, c.values, c.cookie
 	s.forgetWritten(c)
-	s.lives(s.m.life(&c.cookie))
+	s.livesFor(s.m.life(&c.cookie))
 	return nil
 }
 
-// merge applies the change to what the store has by now.
+// merge makes the change in sess, which the store has by now.
 func (c *change) merge(sess *filestore.Session) error {
 	if sess.Values == nil {
 		sess.Values = make(values)
@@ -276,6 +282,7 @@ func (c *change) merge(sess *filestore.Session) error {
 	return nil
 }
 
+// apply makes the change in now, the values that the store has by now.
 func (c *change) apply(now values) {
 	for key, raw := range c.values {
 		if old, ok := c.base[key]; !ok || c.written[key] || !bytes.Equal(old, raw) {
@@ -297,9 +304,9 @@ func (c *change) apply(now values) {
 	}
 }
 
-// undone reports whether the store has something else by now than what this
-// request has written, although that is what it loaded.
-func (s *Session) undone() (bool, error) {
+// overwritten reports whether another request has changed a member that this request
+// wrote as it was, so that this request must store it again.
+func (s *Session) overwritten() (bool, error) {
 	s.mu.Lock()
 	c := s.pending()
 	s.mu.Unlock()
@@ -314,14 +321,14 @@ func (s *Session) undone() (bool, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forgetWritten(c) // what others write from now on is later
+	s.forgetWritten(c) // if another request writes from now on, its write is the later one
 	return false, nil
 }
 
-// forgetWritten notes that the store has what c has written. Its caller has mu.
+// forgetWritten notes that the store has what c wrote. Its caller holds mu.
 func (s *Session) forgetWritten(c change) {
 	for key := range c.written {
-		if equalJSON(s.Values[key], c.values[key]) { // else it was written again meanwhile
+		if equalJSON(s.Values[key], c.values[key]) { // if not, it was written again meanwhile
 			delete(s.written, key)
 			if key == flashMember {
 				s.read = nil
@@ -330,12 +337,12 @@ func (s *Session) forgetWritten(c change) {
 	}
 }
 
-// access touches a loaded session that is not stored. If it has been touched already,
-// it looks whether the session is still there if that is to be known.
-func (s *Session) access(look bool) error {
+// touch touches a loaded session that need not be stored, once. After that it only
+// looks whether the session is still there, and only if look is set.
+func (s *Session) touch(look bool) error {
 	t, ok := s.m.Store.(Toucher)
 	s.mu.Lock()
-	id, is, base, accessed := s.id, s.Cookie, s.baseCookie, s.accessed
+	id, cookie, base, accessed := s.id, s.Cookie, s.baseCookie, s.accessed
 	if !ok || s.over || !s.shouldTouch() || accessed && !look {
 		s.mu.Unlock()
 		return nil
@@ -344,26 +351,26 @@ func (s *Session) access(look bool) error {
 	s.mu.Unlock()
 	if accessed {
 		_, err := s.m.get(s.ctx, id)
-		return s.gone(err, false)
+		return s.ignoreGone(err, false)
 	}
-	c := &is
-	if !differ(is, base) {
-		c = nil // its own, which another request may have changed meanwhile
+	c := &cookie
+	if !differ(cookie, base) {
+		c = nil // keep the stored one, which another request may have changed meanwhile
 	}
-	if err := s.gone(t.Touch(s.ctx, id, c), false); err != nil {
+	if err := s.ignoreGone(t.Touch(s.ctx, id, c), false); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.baseCookie = is
-	s.lives(s.m.life(&is) / 2) // the write may have been spared
+	s.baseCookie = cookie
+	s.livesFor(s.m.life(&cookie) / 2) // the Store may have spared the write
 	return nil
 }
 
-// gone turns an ErrNotFound into nil if another request has destroyed the session
-// meanwhile: its user has logged out, and the logout stands. Losing a change is an
-// error if the session has merely expired, as it then seems, or may have.
-func (s *Session) gone(err error, changed bool) error {
+// ignoreGone turns ErrNotFound into nil, because another request has logged the user out
+// and the logout stands. But if the session may merely have expired, losing a change is
+// still an error.
+func (s *Session) ignoreGone(err error, changed bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.stored || !errors.Is(err, filestore.ErrNotFound) {

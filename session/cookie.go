@@ -20,24 +20,25 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// Sign returns value with its signature, as cookie-signature does: value, a dot,
-// and the HMAC-SHA256 in base64 without padding. express-session's cookies carry
-// it behind the prefix "s:".
+// Sign returns value with its signature, as the npm package cookie-signature does:
+// value, a dot, and the HMAC-SHA256 in base64 without padding. In express-session's
+// cookies it follows the prefix "s:".
 func Sign(value, secret string) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(value))
 	return value + "." + base64.RawStdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// Unsign returns the value that one of the secrets has signed. It compares in
-// constant time and always tries all secrets.
+// Unsign returns the value in signed, if one of the secrets has signed it. It compares
+// in constant time and always tries all secrets.
 func Unsign(signed string, secrets ...string) (value string, ok bool) {
 	dot := strings.LastIndexByte(signed, '.')
 	if dot < 0 {
 		return "", false
 	}
 	for _, secret := range secrets {
-		// Whole strings, as in Node: of the encodings of one MAC only the canonical counts.
+		// Compare the text, as Node does: a MAC has several base64 encodings, and only the
+		// canonical one counts.
 		if hmac.Equal([]byte(Sign(signed[:dot], secret)), []byte(signed)) {
 			ok = true
 		}
@@ -48,12 +49,12 @@ func Unsign(signed string, secrets ...string) (value string, ok bool) {
 	return signed[:dot], true
 }
 
-// A browser sends several cookies of one name if they differ in path or domain. More
-// than these few are not its doing.
+// maxCookies is how many signed cookies of the name are tried. A browser sends several
+// if they differ in path or domain, but seldom more than two or three.
 const maxCookies = 8
 
-// cookieIDs yields the ids in the request's session cookies that we have signed, in
-// the order of the header, with whether an old secret did.
+// cookieIDs yields the ids in the request's session cookies that we have signed, in the
+// order of the header. old says that the first secret did not sign it.
 func (m *Manager) cookieIDs(r *http.Request) iter.Seq2[string, bool] {
 	return func(yield func(id string, old bool) bool) {
 		tried := 0
@@ -78,9 +79,9 @@ func (m *Manager) cookieIDs(r *http.Request) iter.Seq2[string, bool] {
 	}
 }
 
-// cookieValues reads the request's cookies of a name as the npm package cookie
-// does: a value is percent-decoded once, not query-decoded: a plus stays a plus.
-// net/http refuses values that Node accepts.
+// cookieValues yields the values of the request's cookies of a name, read as the npm
+// package cookie does: net/http refuses values that Node accepts. A value is
+// percent-decoded once, and a plus stays a plus.
 func cookieValues(r *http.Request, name string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, header := range r.Header["Cookie"] {
@@ -104,9 +105,9 @@ func cookieValues(r *http.Request, name string) iter.Seq[string] {
 	}
 }
 
-// setCookie returns the Set-Cookie header for the session, attributes in Node's
-// order. Node leaves Max-Age out, which browsers prefer to Expires: it does not
-// depend on their clock.
+// setCookie returns the session's Set-Cookie header, with the attributes in Node's
+// order. It also has Max-Age, which Node leaves out: browsers prefer it to Expires, and
+// it does not depend on their clock.
 func (s *Session) setCookie() string {
 	c := &s.Cookie
 	var b strings.Builder
@@ -146,7 +147,8 @@ func capital(s string) string {
 	return strings.ToUpper(s[:1]) + strings.ToLower(s[1:])
 }
 
-// encodeURIComponent is JavaScript's; package url has none that spares the same characters.
+// encodeURIComponent is the JavaScript function. No function of package url leaves the
+// same characters alone.
 func encodeURIComponent(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
@@ -159,7 +161,7 @@ func encodeURIComponent(s string) string {
 	return b.String()
 }
 
-// newCookie returns the attributes that the options give a session made now.
+// newCookie returns the cookie of a session that begins now.
 func (m *Manager) newCookie(secure bool) filestore.Cookie {
 	o := &m.Cookie
 	c := filestore.Cookie{
@@ -183,7 +185,7 @@ func (m *Manager) newCookie(secure bool) filestore.Cookie {
 		c.SameSite = "none"
 	case SameSiteAuto:
 		c.SameSite = "lax"
-		if secure && c.Secure { // browsers take no other
+		if secure && c.Secure { // browsers accept no other
 			c.SameSite = "none"
 		}
 	}
@@ -223,10 +225,12 @@ var (
 	pathRE   = regexp.MustCompile(`^[ -:=-~]*$`)
 )
 
+// minSecret is the least length of a secret in bytes. It catches "" and "secret", not
+// every secret that can be guessed.
 const minSecret = 8
 
-// check refuses settings with which no cookie would be safe or arrive at all.
-// It names no secret.
+// check returns an error if with these settings no cookie would be safe, or none would
+// arrive. The error shows no secret.
 func (m *Manager) check() error {
 	o := &m.Cookie
 	if m.Store == nil {
@@ -270,21 +274,21 @@ func (m *Manager) check() error {
 	if err := checkAttributes(&c); err != nil {
 		return err
 	}
-	if why := m.refused(&c); why != "" {
-		return errors.New("no browser takes the cookie: " + why)
+	if why := m.brokenRule(&c); why != "" {
+		return errors.New("no browser accepts the cookie: " + why)
 	}
 	return nil
 }
 
-// Browsers drop a cookie whose name and value have more than 4,096 bytes together (a
-// signed id has up to 250, of which each may be escaped), and ignore an attribute of
-// more than 1,024.
+// Browsers drop a cookie whose name and value have more than 4,096 bytes together, and
+// ignore an attribute of more than 1,024. A signed id has up to 250 bytes, and 750 or so
+// with some of them percent-encoded.
 const (
 	maxName      = 3000
 	maxAttribute = 1024
 )
 
-// checkLife refuses what was meant in seconds: 3600 is 3.6 microseconds.
+// checkLife refuses a number that was meant as seconds: 3600 is 3.6 microseconds.
 func checkLife(name string, d time.Duration) error {
 	if 0 < d && d < time.Second {
 		return fmt.Errorf("%s is %v, and must be at least a second: for seconds write 3600*time.Second", name, d)
@@ -311,24 +315,24 @@ func oneOf(s string, words ...string) bool {
 	return s == "" || slices.Contains(words, strings.ToLower(s))
 }
 
-// settable says why a new session with the cookie c can have none: as unsettable, or
-// because its time is over before it begins.
-func (m *Manager) settable(c *filestore.Cookie, secure bool) error {
+// checkNewCookie is checkCookie for a new session. It also returns an ErrCookie if the
+// session's time is over before it begins.
+func (m *Manager) checkNewCookie(c *filestore.Cookie, secure bool) error {
 	if c.OriginalMaxAge < 0 {
-		return fmt.Errorf("%w: it has expired; look at CookieOptions.Expires, which has passed, or at what the handler sets", ErrCookie)
+		return fmt.Errorf("%w: it has expired; either CookieOptions.Expires has passed, or the handler has set a time in the past", ErrCookie)
 	}
-	return m.unsettable(c, secure)
+	return m.checkCookie(c, secure)
 }
 
-// unsettable says why no browser would take c in the response to a request that came
-// over TLS, if secure, or over plain HTTP: an ErrCookie if the settings or the server's surroundings are the cause. What a stored session
-// has for attributes is checked as Node does: a session without its cookie rather than
-// a header out of a file.
-func (m *Manager) unsettable(c *filestore.Cookie, secure bool) error {
+// checkCookie returns an error if no browser would accept c in the response to a request
+// that came over TLS, if secure, or over plain HTTP. It is an ErrCookie if the settings
+// or the proxy are the cause. Any other error is about an attribute that somebody has
+// written into a stored session: as in Node such a session gets no cookie.
+func (m *Manager) checkCookie(c *filestore.Cookie, secure bool) error {
 	if err := checkAttributes(c); err != nil {
 		return fmt.Errorf("session: %w", err)
 	}
-	why := m.refused(c)
+	why := m.brokenRule(c)
 	if c.Secure && !secure {
 		why = "it is Secure, and the request came over plain HTTP"
 	}
@@ -338,9 +342,9 @@ func (m *Manager) unsettable(c *filestore.Cookie, secure bool) error {
 	return fmt.Errorf("%w: %s; behind a proxy that ends TLS set Manager.TrustProxy, for plain HTTP change CookieOptions.Secure, SameSite and Partitioned, or Manager.Name", ErrCookie, why)
 }
 
-// refused says which rule of browsers the cookie c breaks, "" if none. The rules are
+// brokenRule returns the browsers' rule that the cookie c breaks, or "". The rules are
 // those of RFC 6265bis, 5.7, and of CHIPS.
-func (m *Manager) refused(c *filestore.Cookie) string {
+func (m *Manager) brokenRule(c *filestore.Cookie) string {
 	name := strings.ToLower(m.name())
 	host := strings.HasPrefix(name, "__host-")
 	script := strings.HasPrefix(name, "__http-") || strings.HasPrefix(name, "__host-http-")
@@ -362,7 +366,7 @@ func (m *Manager) refused(c *filestore.Cookie) string {
 	return ""
 }
 
-// domainMatch is that of RFC 6265, 5.1.3, of the host of a request.
+// domainMatch is the domain-match of RFC 6265, 5.1.3. host may have a port.
 func domainMatch(host, domain string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -371,12 +375,12 @@ func domainMatch(host, domain string) bool {
 	return host == domain || strings.HasSuffix(host, "."+domain)
 }
 
-// lookAround tells of a Manager around this one whose cookie takes the place of ours
-// in the browser, and the other way round.
-func (m *Manager) lookAround(s *Session) {
+// warnSameCookie warns of a Manager around this one if the browser cannot keep the
+// cookies of both.
+func (m *Manager) warnSameCookie(s *Session) {
 	for o := s.outer; o != nil; o = o.outer {
 		if o.m.name() == m.name() && o.m.path() == m.path() && o.m.Cookie.Domain == m.Cookie.Domain {
-			m.say(fmt.Errorf("session: two Managers within each other set the cookie %s for the path %s: give each a Name of its own", m.name(), m.path()))
+			m.warnOnce(fmt.Errorf("session: two nested Managers set the cookie %s for the path %s: give each its own Name", m.name(), m.path()))
 		}
 	}
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-const flashMember = "flash" // connect-flash's
+const flashMember = "flash" // as in the npm package connect-flash
 
-// Flash keeps msg under kind until Flashes reads it, in a later request most
-// often. The member and its shape are those of connect-flash: lists by kind. What an
-// application has put under kind in place of a list becomes the first of the list.
-// Messages that parallel requests keep are united when they are stored.
+// Flash keeps msg under kind until Flashes reads it, most often in a later request. The
+// messages are stored as by the npm package connect-flash: in the member "flash", as
+// lists by kind. If an application has put something else under kind, that becomes the
+// first message of the list. The messages of parallel requests are united.
 func (s *Session) Flash(kind string, msg string) error {
 	if s == nil {
 		return ErrNoSession
@@ -34,14 +34,15 @@ func (s *Session) Flash(kind string, msg string) error {
 	if err := json.Unmarshal(text.Values[flashMember], &one); err != nil {
 		return err
 	}
-	if kinds[kind], err = encode(append(list(kinds[kind]), one[kind])); err != nil {
+	kinds[kind], err = encode(append(list(kinds[kind]), one[kind]))
+	if err != nil {
 		return err
 	}
 	return s.putFlash(kinds)
 }
 
-// Flashes returns the messages of kind, oldest first, and forgets them. Of one that
-// is not a string it returns the JSON; see FlashesAs.
+// Flashes returns the messages of kind, oldest first, and removes them. If a message is
+// not a string, its JSON is returned; see FlashesAs.
 func (s *Session) Flashes(kind string) ([]string, error) {
 	raws, err := FlashesAs[json.RawMessage](s, kind)
 	if raws == nil || err != nil {
@@ -56,9 +57,9 @@ func (s *Session) Flashes(kind string) ([]string, error) {
 	return msgs, nil
 }
 
-// FlashesAs is Session.Flashes for messages that other code has put there as
-// something else than strings, such as objects. If one is not a T it is an error, and
-// none is forgotten.
+// FlashesAs is like Session.Flashes, for messages of other types than string, which other
+// code has put there. If a message is not a T, FlashesAs returns an error and removes
+// none.
 func FlashesAs[T any](s *Session, kind string) ([]T, error) {
 	if s == nil {
 		return nil, ErrNoSession
@@ -86,7 +87,7 @@ func FlashesAs[T any](s *Session, kind string) ([]T, error) {
 			return nil, err
 		}
 		if kinds, err = s.flash(); err != nil || !equalJSON(kinds[kind], raw) {
-			continue // it was changed meanwhile
+			continue // the messages were changed meanwhile: start again
 		}
 		delete(kinds, kind)
 		if s.read == nil {
@@ -97,17 +98,17 @@ func FlashesAs[T any](s *Session, kind string) ([]T, error) {
 	}
 }
 
-// flash returns the lists by kind. Its caller has mu.
+// flash returns the lists by kind. Its caller holds mu.
 func (s *Session) flash() (values, error) {
 	kinds, ok := flashKinds(s.Values[flashMember])
 	if !ok {
-		return nil, fmt.Errorf("session: the member %q is not an object of lists, as connect-flash keeps: it is left alone", flashMember)
+		return nil, fmt.Errorf("session: the member %q is not an object of lists, as connect-flash writes it, and is left alone", flashMember)
 	}
 	return kinds, nil
 }
 
-// flashKinds takes a flash member apart, false if it is not connect-flash's. Nothing,
-// and null, is an empty one.
+// flashKinds returns the lists in a flash member by kind, or false if connect-flash did
+// not write it. A missing member, or null, has none.
 func flashKinds(raw json.RawMessage) (values, bool) {
 	kinds := values{}
 	if raw != nil && json.Unmarshal(raw, &kinds) != nil {
@@ -121,13 +122,14 @@ func flashKinds(raw json.RawMessage) (values, bool) {
 
 func (s *Session) putFlash(kinds values) error {
 	raw, err := encode(kinds)
-	if err == nil {
-		s.put(flashMember, raw)
+	if err != nil {
+		return err
 	}
-	return err
+	s.put(flashMember, raw)
+	return nil
 }
 
-// list returns the elements of a list. What is not a list is one of itself alone.
+// list returns the elements of a list. Any other value counts as a list of itself.
 func list(raw json.RawMessage) []json.RawMessage {
 	if raw == nil {
 		return nil
@@ -139,8 +141,8 @@ func list(raw json.RawMessage) []json.RawMessage {
 	return elements
 }
 
-// encode returns the JSON of lists and objects of JSON, which it does not change but
-// for white space: Node does not escape <, > and & either.
+// encode returns v as JSON without escaping <, > and &, as Node writes it. Raw JSON in v
+// changes in white space only.
 func encode(v any) (json.RawMessage, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -149,10 +151,10 @@ func encode(v any) (json.RawMessage, error) {
 	return bytes.TrimSpace(buf.Bytes()), err
 }
 
-// uniteFlash returns the flash member for a session that was loaded with base and
-// that this request has made mine, while others have made it now: what this request
-// read is gone, and what it added is behind what others did. If one of them is not
-// connect-flash's, mine counts. read has the kinds that were read.
+// uniteFlash merges flash members: this request has loaded base and made it mine, and
+// meanwhile other requests have made it now. What this request read is removed from now,
+// and what it added is appended. If connect-flash did not write one of them, the result
+// is mine. read has the kinds that this request read.
 func uniteFlash(base, mine, now json.RawMessage, read map[string]bool) json.RawMessage {
 	b, okB := flashKinds(base)
 	m, okM := flashKinds(mine)

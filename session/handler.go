@@ -1,6 +1,7 @@
 package session
 
-// This file gives a request its session, and hands the request back.
+// This file leads from a request to its session: which requests have one, which
+// session it is, and who answers if it cannot be loaded.
 
 import (
 	"cmp"
@@ -17,18 +18,18 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// Handler gives every request that next serves its session. It panics if m
-// cannot work: without Store or Secrets, or with a cookie that no browser would
-// take whatever the request.
+// Handler returns next with a session for every request on Manager.Path. It panics if
+// m cannot work: without Store or Secrets, or with a cookie that no browser would ever
+// accept.
 //
-// If only the request shows that no browser would take the cookie, as one that must
-// be Secure on a request that came over plain HTTP, a new session is not stored,
-// so that such requests leave no files, and the log says once what cures it.
+// A cookie may turn out to be unacceptable only when a request comes, for example if
+// it must be Secure and the request came over plain HTTP. Then a new session is not
+// stored, so that such requests leave no files, and the log says once what cures it.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	if err := m.check(); err != nil {
 		panic("session: " + err.Error())
 	}
-	m.share()
+	m.initShared()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if m.From(r) != nil || !pathMatch(originalPath(r), cmp.Or(m.Path, m.path())) {
 			next.ServeHTTP(w, r)
@@ -42,16 +43,15 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		rw := &response{ResponseWriter: w, session: s, header: w.Header().Clone()}
 		own := s.r
 		defer handBack(r, own)
-		defer s.stop()
+		defer s.stopBeats()
 		next.ServeHTTP(rw, own)
 		rw.finish()
 	})
 }
 
-// handBack shows whoever is outside what became of the request within: the mux
-// below notes its pattern in our copy, the server looks there for uploaded files.
-// It writes only what differs, and neither the context nor the body: others may be
-// reading the request.
+// handBack copies to r what the handlers within have noted in own: a mux its pattern,
+// ParseMultipartForm the uploaded files, which the server removes. It writes only what
+// differs, and neither context nor body, because others may be reading r.
 func handBack(r, own *http.Request) {
 	set(&r.Method, own.Method)
 	set(&r.URL, own.URL)
@@ -67,7 +67,7 @@ func handBack(r, own *http.Request) {
 	}
 	if r.Pattern == "" && own.Pattern != "" {
 		r.Pattern = own.Pattern
-		for part := range strings.SplitSeq(own.Pattern, "{") { // its wildcards: {name}, {name...}
+		for part := range strings.SplitSeq(own.Pattern, "{") { // wildcards are {name} and {name...}
 			if name, _, ok := strings.Cut(part, "}"); ok {
 				name = strings.TrimSuffix(name, "...")
 				r.SetPathValue(name, own.PathValue(name))
@@ -76,6 +76,7 @@ func handBack(r, own *http.Request) {
 	}
 }
 
+// set changes *field only if need be: others may be reading it.
 func set[T comparable](field *T, to T) {
 	if *field != to {
 		*field = to
@@ -88,24 +89,25 @@ func originalPath(r *http.Request) string {
 	if err != nil {
 		u = r.URL
 	}
-	if u.Path == "*" { // the server as a whole
+	if u.Path == "*" { // OPTIONS * is about the server as a whole
 		return "/"
 	}
 	return cmp.Or(u.Path, "/")
 }
 
-// pathMatch is that of RFC 6265, 5.1.4.
+// pathMatch is the path-match of RFC 6265, 5.1.4.
 func pathMatch(path, cookiePath string) bool {
 	rest, ok := strings.CutPrefix(path, cookiePath)
 	return ok && (rest == "" || strings.HasSuffix(cookiePath, "/") || rest[0] == '/')
 }
 
+// fail answers with ErrorFunc, or with a 500.
 func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if m.ErrorFunc != nil {
 		answer := &answered{ResponseWriter: w}
-		defer func() { // also if it panics, and somebody recovers
+		defer func() { // even if it panics and somebody recovers
 			if !answer.yes {
-				w.WriteHeader(http.StatusInternalServerError) // it must not pass for a success
+				w.WriteHeader(http.StatusInternalServerError) // silence would be a 200
 			}
 		}()
 		m.ErrorFunc(answer, r, err)
@@ -115,33 +117,33 @@ func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 }
 
-// load finds the session that the request's cookies name, or makes a new one.
+// load returns the session that r's cookies name, or a new one.
 func (m *Manager) load(r *http.Request) (*Session, error) {
 	s := &Session{
 		Session: new(filestore.Session), m: m, outer: From(r), turn: make(chan struct{}, 1),
 		ctx: context.WithoutCancel(r.Context()), done: r.Context().Done(), secure: m.isSecure(r), host: r.Host,
 	}
 	s.r = r.WithContext(context.WithValue(r.Context(), contextKey{}, s))
-	m.lookAround(s)
-	// The signature comes first: no look-up for an id that we did not sign.
+	m.warnSameCookie(s)
+	// cookieIDs verifies first: an id that we did not sign costs no look-up.
 	for id, old := range m.cookieIDs(r) {
 		sess, err := m.get(s.ctx, id)
 		switch {
 		case err == nil:
 			s.id, s.cookieID, s.resign = id, id, old
-			s.adopt(sess)
+			s.setLoaded(sess)
 			s.first, s.firstCookie = s.base, s.baseCookie
 			if !m.Resave {
 				s.saved = s.base
 			}
-			s.keep()
+			s.keepAlive()
 			return s, nil
 		case unreadable(err):
-			slog.WarnContext(s.ctx, "session: a session that cannot be read is kept, and its visitor gets a new one", "err", err)
+			slog.WarnContext(s.ctx, "session: this session cannot be read: it is kept, and the visitor gets a new one", "err", err)
 		case !errors.Is(err, filestore.ErrNotFound):
 			return nil, err
 		}
-		// An unknown id is never adopted, although we signed it.
+		// A new session never gets an unknown id, although we signed it.
 		if s.replaced == "" && m.shared.wasReplaced(id) {
 			s.replaced = id
 		}
@@ -150,9 +152,9 @@ func (m *Manager) load(r *http.Request) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.become(id, m.newSession(s.secure))
-	// A request that was sent before the login whose answer the browser has by now:
-	// a cookie for a new session would undo that.
+	s.setNew(id, m.newSession(s.secure))
+	// The request may have been sent before a login whose answer the browser has by
+	// now. A cookie for a new session would undo that login.
 	s.over = s.replaced != "" && m.shared.justReplaced(s.replaced)
 	return s, nil
 }
@@ -161,10 +163,12 @@ func (m *Manager) newSession(secure bool) *filestore.Session {
 	return &filestore.Session{Cookie: m.newCookie(secure), Values: values{}}
 }
 
+// newID returns an id for a new session. GenID may fail, and may call methods of the
+// session: the caller holds no mu.
 func (m *Manager) newID(r *http.Request) (string, error) {
 	if m.GenID == nil {
 		b := make([]byte, 24)
-		rand.Read(b) // crashes the program rather than return without 24 random bytes
+		rand.Read(b) // crashes the program if there is no randomness
 		return base64.RawURLEncoding.EncodeToString(b), nil
 	}
 	id, err := m.GenID(r)

@@ -7,25 +7,24 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// Regenerate destroys the session and begins a new, empty one under a new id.
-// Call it whenever the user's rights change, at login above all: an id that
-// somebody planted in the browser before is then worth nothing. The new cookie is
-// as Manager.Cookie says.
+// Regenerate destroys the session and begins a new, empty one under a new id. Call it
+// whenever the user's rights change, above all at login: it makes worthless any id
+// that somebody planted in the browser before. The new cookie is as Manager.Cookie
+// says.
 //
-// The new session is stored before the old one goes, and of several requests that
-// replace one session at the same moment one succeeds. If the old session is gone by
-// then, because another request destroyed or replaced it, Regenerate fails with
-// filestore.ErrNotFound, and what is put in afterwards goes nowhere: a request that
-// copies the user from the old session into the new must not undo a logout. It fails
-// with ErrTooLate once the browser cannot be told the new id any more, and with
-// ErrCookie if no browser would take it. After any error the old session is as it was,
-// and no new one has begun. (If the Store fails in the last step, in which the old
-// session goes, it may be gone.)
+// The new session is stored before the old one goes. If several requests replace one
+// session at the same moment, one of them succeeds. If another request has destroyed
+// or replaced the old session, Regenerate fails with filestore.ErrNotFound, and what
+// is put in afterwards is lost: a request that copies the user from the old session
+// into the new one must not undo a logout. It fails with ErrTooLate if the browser
+// cannot be told the new id any more, and with ErrCookie if no browser would accept
+// the cookie. After an error the old session is as it was, and no new one has begun;
+// only if the Store fails in the last step, which removes the old session, that
+// session may be gone.
 //
-// For some seconds a request that still brings the old id gets a session that is not
-// stored and sets no cookie, so that its late answer does not undo a login in the
-// browser; and see Destroy. Other processes, and other Managers, do not know of the
-// replacement.
+// For some seconds a request with the old id gets a session that is not stored and
+// sets no cookie, so that its late answer does not undo a login in the browser. See
+// also Destroy. Other processes and other Managers do not know of the replacement.
 func (s *Session) Regenerate() error {
 	end, err := s.takeTurn()
 	if err != nil {
@@ -53,7 +52,7 @@ func (s *Session) regenerate() error {
 		late = true
 	default:
 	}
-	switch reason := s.m.settable(&fresh.Cookie, s.secure); {
+	switch reason := s.m.checkNewCookie(&fresh.Cookie, s.secure); {
 	case late:
 		return ErrTooLate
 	case reason != nil:
@@ -66,31 +65,33 @@ func (s *Session) regenerate() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.become(id, fresh)
+	s.setNew(id, fresh)
 	s.renewed = true
 	if stored {
 		s.stored, s.saved, s.accessed = true, s.base, true
-		s.lives(s.m.life(&fresh.Cookie))
+		s.livesFor(s.m.life(&fresh.Cookie))
 	}
 	return nil
 }
 
-// replace stores fresh as the session id, and removes the session old. Whatever
-// happens, at least one of them is there until somebody destroys it, and if the old
-// one has gone in another way the new one goes too.
+// replace stores fresh as the session id, then removes the session old. At every moment
+// at least one of them is there, unless somebody else destroys the old one: then the new
+// one goes too.
 func (s *Session) replace(old, id string, fresh *filestore.Session) error {
 	renew(&fresh.Cookie)
-	if err := s.m.create(s.ctx, id, fresh); errors.Is(err, filestore.ErrNotFound) {
-		return fmt.Errorf("genid: %v", err) // an invalid id: it says nothing of the old session
-	} else if err != nil {
+	err := s.m.create(s.ctx, id, fresh)
+	if errors.Is(err, filestore.ErrNotFound) { // the new id is invalid; the old session is there
+		return fmt.Errorf("genid: %v", err)
+	}
+	if err != nil {
 		return err
 	}
-	s.m.shared.replace(old, id) // before: a logout that finds the old one gone must know
-	err := s.m.take(s.ctx, old)
+	s.m.shared.noteReplaced(old, id) // before the old one goes: a logout that misses it must know the new one
+	err = s.m.take(s.ctx, old)
 	if err == nil {
 		return nil
 	}
-	s.m.shared.forget(old, id)
+	s.m.shared.forgetReplaced(old, id)
 	if errors.Is(err, filestore.ErrNotFound) {
 		s.mu.Lock()
 		s.over = true

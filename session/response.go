@@ -12,20 +12,19 @@ import (
 )
 
 // response is the handler's ResponseWriter. It stores the session and sets its
-// cookie just before the header leaves, by whichever way the handler makes it
-// leave. Other abilities of the writer below are reached with
-// http.ResponseController or Unwrap.
+// cookie just before the header leaves, however the handler makes it leave.
+// http.ResponseController and Unwrap reach the other abilities of the writer below.
 type response struct {
 	http.ResponseWriter
 	session *Session
 	header  http.Header // as it was before the handler
-	left    bool        // the header has left, or is about to with the next write
-	cookie  string      // the Set-Cookie that we have added to it
-	dropped bool        // ErrorFunc has answered: the handler's writes go nowhere
+	left    bool        // the header has left, or leaves with the next write
+	cookie  string      // the Set-Cookie that we have added
+	dropped bool        // ErrorFunc has answered, and the handler's writes are discarded
 }
 
-// leave does what is to be done before the header leaves; it returns an error
-// if ErrorFunc has answered instead.
+// leave must be called before the header leaves. It returns an error if ErrorFunc has
+// answered instead of the handler.
 func (w *response) leave() error {
 	if w.dropped {
 		return errDropped
@@ -35,20 +34,20 @@ func (w *response) leave() error {
 	}
 	w.left = true
 	h := w.Header()
-	if w.cookie != "" { // of a header that then did not leave; the id may have changed since
+	if w.cookie != "" { // from an attempt that failed: see unsupported; the id may have changed since
 		h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(c string) bool { return c == w.cookie })
 	}
 	var err error
-	if w.cookie, err = w.session.depart(); err == nil {
-		if w.cookie != "" {
-			h.Add("Set-Cookie", w.cookie)
-		}
-		return nil
+	w.cookie, err = w.session.commitHeader()
+	if err != nil {
+		clear(h)
+		maps.Copy(h, w.header)
 	}
-	clear(h)
-	maps.Copy(h, w.header)
-	if w.cookie != "" { // of a session that has replaced another: without it its user had none
+	if w.cookie != "" {
 		h.Add("Set-Cookie", w.cookie)
+	}
+	if err == nil {
+		return nil
 	}
 	w.dropped = true
 	w.session.m.fail(w.ResponseWriter, w.session.r, err)
@@ -57,14 +56,16 @@ func (w *response) leave() error {
 
 var errDropped = errors.New("session: the response was dropped: its session could not be stored")
 
-// depart commits the session whose response header is about to leave.
-func (s *Session) depart() (cookie string, err error) {
+// commitHeader commits the session just before the response header leaves. With an
+// error it still returns the cookie of a session that has replaced another: without
+// that cookie the user would have no session.
+func (s *Session) commitHeader() (cookie string, err error) {
 	done := false
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.left = true
-		s.over = s.over || !done // the Store has panicked; not again in finish
+		s.over = s.over || !done // the Store has panicked: finish must not call it again
 	}()
 	end, err := s.takeTurn()
 	if err != nil {
@@ -76,15 +77,15 @@ func (s *Session) depart() (cookie string, err error) {
 	if err != nil {
 		cookie = ""
 		if s.hasReplaced() {
-			cookie, _ = s.answer(true)
+			cookie, _ = s.cookieHeader(true)
 		}
 	}
 	done = true
 	return cookie, err
 }
 
-// unsupported is for what the writer below cannot do: the header has not left, if it
-// had not before.
+// unsupported takes leave back if the writer below cannot do what was asked, because the
+// header has not left then. before says that it had left earlier.
 func (w *response) unsupported(before bool, err error) {
 	if before || !errors.Is(err, http.ErrNotSupported) {
 		return
@@ -96,8 +97,8 @@ func (w *response) unsupported(before bool, err error) {
 	s.left, s.sentID = false, ""
 }
 
-// finish ends the request after the handler: with the header, if the handler
-// wrote nothing, and with what it changed after the header had left.
+// finish ends the request after the handler. It sends the header if the handler wrote
+// nothing, and stores what the handler changed after the header had left.
 func (w *response) finish() {
 	late := w.left
 	if w.leave() != nil {
@@ -110,12 +111,12 @@ func (w *response) finish() {
 		return
 	}
 	func() {
-		defer end() // ErrorFunc may want to use the session
+		defer end() // before report: ErrorFunc may use the session
 		if late {
 			_, err = s.commit()
 		}
 		if err == nil {
-			err = s.access(false)
+			err = s.touch(false)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -124,7 +125,7 @@ func (w *response) finish() {
 	s.report(err)
 }
 
-// join is errors.Join, but leaves a single error as it is.
+// join is errors.Join, but returns a single error as it is.
 func join(a, b error) error {
 	if a == nil || b == nil {
 		return cmp.Or(a, b)
@@ -132,14 +133,14 @@ func join(a, b error) error {
 	return errors.Join(a, b)
 }
 
-// report hands ErrorFunc an error that can change nothing of the response.
+// report tells ErrorFunc of an error that does not change the response.
 func (s *Session) report(err error) {
 	if err != nil {
 		s.m.fail(discard{http.Header{}}, s.r, err)
 	}
 }
 
-// discard takes the answer of an ErrorFunc that comes too late.
+// discard takes what an ErrorFunc writes too late.
 type discard struct{ header http.Header }
 
 func (d discard) Header() http.Header         { return d.header }
@@ -164,7 +165,7 @@ func (w *answered) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// FlushError keeps a flush alone from passing for a success.
+// FlushError sends a 500 if nothing was written: a flush alone would be a 200.
 func (w *answered) FlushError() error {
 	if !w.yes {
 		w.WriteHeader(http.StatusInternalServerError)
@@ -195,12 +196,12 @@ func (w *response) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// ReadFrom keeps io.Copy's way to sendfile.
+// ReadFrom lets io.Copy use sendfile.
 func (w *response) ReadFrom(r io.Reader) (int64, error) {
 	if err := w.leave(); err != nil {
 		return 0, err
 	}
-	return io.Copy(w.ResponseWriter, r) // uses its ReadFrom if it has one
+	return io.Copy(w.ResponseWriter, r) // uses the writer's ReadFrom if it has one
 }
 
 // Flush is for code that asks for an http.Flusher.
@@ -217,7 +218,7 @@ func (w *response) FlushError() error {
 	return err
 }
 
-// Hijack stores the session first; setting the cookie is then up to the handler.
+// Hijack stores the session first. The handler must then set the cookie itself.
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	before := w.left
 	if err := w.leave(); err != nil {

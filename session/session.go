@@ -3,43 +3,43 @@
 // format and by the rules of the npm package. Go and Express applications that
 // share a store, a secret and a cookie name share their logins.
 //
-// It departs from express-session if that is unsafe:
+// It departs from express-session where express-session is unsafe:
 //
 //   - A changed session is stored before the response header leaves, so that a
-//     client that follows a redirect finds it, and once more at the end if the
-//     handler changed it after that.
-//   - Of a loaded session only the members that the request wrote or deleted are
-//     written, into what the store holds by then. Parallel requests that change
-//     different members lose nothing (of one member the later write wins: to count,
-//     use filestore.Store.Update), flash messages are united, and a session that
-//     another request destroyed stays destroyed.
-//   - The arrival of a request is the access. A session does not end while a
-//     request that came in time is under way, if the Store is a Toucher, and what
-//     the request changes is stored however long it takes.
+//     client that follows a redirect finds it. If the handler changes it after
+//     that, it is stored again at the end.
+//   - A request writes only the members that it changed or deleted, into what the
+//     store holds by then. Parallel requests that change different members lose
+//     nothing, flash messages are united, and a session that another request
+//     destroyed stays destroyed. If two requests write the same member, the later
+//     write wins: to count, use filestore.Store.Update.
+//   - The access is the arrival of a request. If the Store is a Toucher, a session
+//     does not end while a request that came in time is under way, and the
+//     request's changes are stored however long it takes.
 //   - A new id is stored before the old session goes, and the old session can be
-//     replaced once: see Session.Regenerate.
-//   - Of several cookies of the name the first that verifies and opens a session
-//     counts. express-session takes the first, whatever it is.
+//     replaced only once: see Session.Regenerate.
+//   - If a request has several cookies of the name, the first that verifies and
+//     opens a session counts. express-session takes the first, whatever it is.
 //   - A session that no cookie can reach is not stored: see Manager.Handler.
 //   - A cookie that the handler changed is sent, and one that was signed with an
-//     old secret is signed anew. A cookie with Expires has Max-Age too, which does
+//     old secret is signed again. A cookie with Expires has Max-Age too, which does
 //     not depend on the client's clock.
-//   - The store's own __lastAccess does not count as a change.
+//   - The reserved member __lastAccess does not count as a change.
 //   - If the store fails, the request fails, through Manager.ErrorFunc. A session
-//     that cannot be read, because its file is damaged for example, is different:
-//     it is kept, the log is told, and its visitor gets a new one, under a new id.
+//     that cannot be read is different, because its file is damaged for example:
+//     it is kept, the log says so, and its visitor gets a new one, under a new id.
 //   - The cookie's path covers requests as in RFC 6265: /app does not cover
 //     /application.
-//   - Cookies are SameSite=Lax, and Secure over TLS, unless told otherwise; the
-//     defaults of resave and saveUninitialized are false.
+//   - By default cookies are SameSite=Lax, and Secure over TLS; resave and
+//     saveUninitialized are false.
 //
-// A response that sets a session cookie must not be cached by shared caches;
-// like express-session the package adds no Cache-Control header of its own.
+// Shared caches must not keep a response that sets a session cookie. Like
+// express-session the package adds no Cache-Control header.
 //
-// As in express-session, a signature says nothing of the cookie's name: Managers
-// that are not to open each other's sessions need a store or a secret each.
-// Handlers of several Managers may stand within each other: each has a session of
-// its own, and needs a cookie name or path of its own.
+// As in express-session, the signature does not cover the cookie's name. If two
+// Managers must not open each other's sessions, give each its own store or secret.
+// The Handlers of several Managers may be nested: each has its own session, and
+// needs its own cookie name or path.
 package session
 
 import (
@@ -57,168 +57,207 @@ import (
 )
 
 // Manager holds the settings of the middleware. Store and Secrets are required.
-// It must not be changed after the first call of Handler. Printed, it shows none of
-// them.
+// It must not be changed after the first call of Handler. Printing it with fmt
+// or log/slog shows none of its fields.
 type Manager struct {
 	Store Store
 
 	// Secrets sign the cookie: the first signs, all verify. A cookie that was
-	// signed with a later one is signed anew by the next response. None may be
-	// shorter than 8 bytes.
+	// signed with another than the first is signed again by the next response. Each
+	// must have at least 8 bytes.
 	Secrets []string
 
-	Name   string // of the cookie; "" = connect.sid
+	// Name is the cookie's name; "" means connect.sid.
+	Name string
+
+	// Cookie has the attributes of new sessions' cookies.
 	Cookie CookieOptions
 
 	// Path is the path of the requests that have a session, as this server sees
-	// them; "" = Cookie.Path, which is what the browser sees. They differ behind a
-	// proxy that strips a prefix: there Path is "/", and Cookie.Path the prefix.
+	// them; "" means Cookie.Path, which is what the browser sees. They differ behind
+	// a proxy that strips a prefix: there Path is "/", and Cookie.Path the prefix.
 	Path string
 
-	Resave            bool // store loaded sessions although they have not changed
-	Rolling           bool // set the cookie on every response to a stored session; without it a browser drops a cookie with a MaxAge that long after the session last changed, however often the site is used
-	SaveUninitialized bool // store new sessions although nothing was put in
-	TrustProxy        bool // believe X-Forwarded-Proto; only behind a proxy that sets it
+	// Resave stores loaded sessions even if they have not changed.
+	Resave bool
 
-	// GenID makes the ids of new sessions. nil = 24 bytes of crypto/rand in
-	// base64url, as in express-session.
+	// Rolling sets the cookie on every response to a stored session. Without it a
+	// browser drops a cookie once MaxAge has passed since the session last changed,
+	// however often the site is used.
+	Rolling bool
+
+	// SaveUninitialized stores new sessions even if nothing was put in.
+	SaveUninitialized bool
+
+	// TrustProxy believes X-Forwarded-Proto. Set it only behind a proxy that sets
+	// that header.
+	TrustProxy bool
+
+	// GenID makes the ids of new sessions. nil means 24 bytes of crypto/rand in
+	// base64url, as in express-session. It may be called concurrently, and may use
+	// the request's session. Its ids must pass filestore.ValidID.
 	GenID func(*http.Request) (string, error)
 
-	// ErrorFunc answers a request whose session could not be loaded (Manager.From
-	// is then nil) or stored. What the handler has begun of a response is dropped,
-	// and if ErrorFunc writes nothing the answer is 500. It is also told of what
-	// can change no answer: errors after the header has left, and of Touch; what
-	// it writes then goes nowhere. nil = log the error and answer 500.
+	// ErrorFunc answers a request whose session could not be loaded or stored. In the
+	// first case Manager.From is nil. What the handler has begun of a response is
+	// dropped, and if ErrorFunc writes nothing the answer is 500. It also gets errors
+	// that can change no answer any more: those after the header has left, and those
+	// of Touch. What it writes then is discarded. nil means log the error and answer
+	// 500.
 	ErrorFunc func(http.ResponseWriter, *http.Request, error)
 
-	shared *shared // set by the first Handler
+	shared *shared // made by the first call of Handler
 }
 
 // Secure says whether browsers may send the cookie over TLS only.
 type Secure int
 
 const (
-	SecureAuto   Secure = iota // as the request came that made the session
-	SecureAlways               // and over plain HTTP no cookie is set at all
-	SecureNever
+	SecureAuto   Secure = iota // Secure if the session was made over TLS
+	SecureAlways               // always Secure: over plain HTTP no cookie is set at all
+	SecureNever                // never Secure
 )
 
-// SameSiteAuto is express-session's 'auto': None over TLS, else Lax. It is Lax too
-// if the cookie is not Secure, as browsers do not take None then.
+// SameSiteAuto is express-session's 'auto': None for a Secure cookie over TLS, else
+// Lax, because browsers accept None only for Secure cookies.
 const SameSiteAuto http.SameSite = -1
 
 // CookieOptions are the attributes of a new session's cookie. A session that
 // was stored before keeps its own, as in express-session.
 type CookieOptions struct {
-	Path        string        // "" = "/"; also which requests have a session, see Manager.Path
-	Domain      string        // "" = the host alone
-	MaxAge      time.Duration // the session's life after its last access, at least a second; 0 = the store's TTL, and the cookie ends with the browser
-	Expires     time.Time     // rarely: in place of MaxAge the time from the session's start to this date; as in express-session each access then prolongs it. Once it has passed no session can begin
-	Secure      Secure
-	SameSite    http.SameSite // 0 = Lax; http.SameSiteDefaultMode = no attribute
+	// Path is the cookie's path; "" means "/". It also says which requests have a
+	// session: see Manager.Path.
+	Path string
+
+	// Domain is the cookie's domain; "" means the host alone.
+	Domain string
+
+	// MaxAge is the session's life after its last access, at least a second. 0 means
+	// the store's TTL, and a cookie that ends with the browser.
+	MaxAge time.Duration
+
+	// Expires counts only if MaxAge is 0, and is rarely useful. MaxAge is then the
+	// time from a session's start to this date, and each access prolongs the session
+	// by it, as in express-session. Once the date has passed no session can begin.
+	Expires time.Time
+
+	// Secure is SecureAuto by default.
+	Secure Secure
+
+	// SameSite is Lax by default. http.SameSiteDefaultMode leaves the attribute out.
+	SameSite http.SameSite
+
+	// Partitioned sets the attribute of that name (CHIPS); browsers want Secure too.
 	Partitioned bool
-	Priority    string // "", "low", "medium" or "high"
-	Readable    bool   // true leaves HttpOnly out: scripts can read the cookie
+
+	// Priority is "low", "medium", "high", or "" for no attribute.
+	Priority string
+
+	// Readable leaves HttpOnly out, so that scripts can read the cookie.
+	Readable bool
 }
 
-// The errors that callers act on; use errors.Is. Those of the Store come as they are.
+// The errors that callers act on; use errors.Is. Errors of the Store are returned
+// unchanged or wrapped.
 var (
-	// ErrNoSession is what the methods of a nil Session return, and Value of one.
+	// ErrNoSession is returned by the methods of a nil Session, and by Value for one.
 	ErrNoSession = errors.New("session: the request has no session: it did not pass through Manager.Handler, or its path is not one that the Manager serves (see Manager.Path)")
 
-	// ErrTooLate is what Regenerate, and Save of a new session, return once the
-	// response header has left or the request's context is done, because the client,
-	// an http.TimeoutHandler or a deadline has given the response up: the browser
-	// could not be told a new id. Nothing has changed then. ErrorFunc gets it if a new
-	// session was changed after the header.
+	// ErrTooLate is returned by Regenerate, and by Save of a new session, if the
+	// browser cannot be told a new id any more: the response header has left, or the
+	// request's context is done, because the client, an http.TimeoutHandler or a
+	// deadline has given the response up. Nothing has changed then. ErrorFunc gets it
+	// if a new session was changed after the header left.
 	ErrTooLate = errors.New("session: the response has left, or was given up")
 
-	// ErrCookie is a cookie that no browser would take, so that a new session
-	// could never be found again. Its text says why, and what cures it.
-	ErrCookie = errors.New("session: no browser would take the cookie")
+	// ErrCookie is returned for a cookie that no browser would accept, so that a new
+	// session could never be found again. Its text says why, and what cures it.
+	ErrCookie = errors.New("session: no browser would accept the cookie")
 
 	errBusy = errors.New("session: another method of the session has not returned")
 )
 
-// Session is the session of one request. What the handler has put in is stored
-// by the middleware; a panic in the handler stores nothing more.
+// Session is the session of one request. The middleware stores what the handler
+// puts in; if the handler panics, nothing more is stored.
 //
-// Its methods, and Value, may be called concurrently, so that a handler that an
-// http.TimeoutHandler has given up on harms nobody; what is put in after the end of
-// the request goes nowhere. Those that use the Store wait for each other, for half a
-// minute at most; then they fail. Of a nil Session they do nothing, and return
-// ErrNoSession if they return an error. What belongs to the filestore.Session within
-// is for one goroutine, and does not exist of a nil Session; Regenerate and Reload
-// replace it: do not keep it. What is changed in Values directly is told by comparing
-// it with what was loaded; Put and Delete also count if they change nothing.
+// Its methods, and Value, are safe for concurrent use, so that a handler does no harm
+// after an http.TimeoutHandler has given up on it. What is put in after the end of
+// the request is lost. Methods that use the Store wait for each other, for half a
+// minute at most; then they fail. On a nil Session they do nothing; those that return
+// an error return ErrNoSession.
 //
-// To change the cookie's life set Cookie.OriginalMaxAge, after any Regenerate:
-// 0 is a cookie that ends with the browser, anything positive must be at least a
-// second, and a negative one ends the session.
-// Expires follows it. If only Cookie.Expires is set, OriginalMaxAge becomes the time
-// until then. That alone is no change for which a new session is stored.
+// The embedded filestore.Session is for one goroutine, and a nil Session has none. Do
+// not keep it: Regenerate and Reload replace it. A direct change of Values is found
+// by comparing it with what was loaded. A Put or Delete counts even if it changes
+// nothing.
+//
+// To change the cookie's life set Cookie.OriginalMaxAge, after any Regenerate. 0
+// makes a cookie that ends with the browser, a positive value must be at least a
+// second, and a negative one ends the session. Expires follows it. If only
+// Cookie.Expires is set, OriginalMaxAge becomes the time until then. A change of the
+// cookie alone does not make a new session worth storing.
 type Session struct {
 	*filestore.Session
 
 	m     *Manager
-	outer *Session // of the Manager around this one's
+	outer *Session // the session of the Manager around m, or nil
 
-	// The request is the handlers': beside GenID and ErrorFunc nothing looks at it
-	// after it has arrived.
+	// r belongs to the handlers: once it has arrived, only GenID and ErrorFunc look
+	// at it.
 	r      *http.Request
-	ctx    context.Context // outlives the client: a browser that has gone must not undo a login that it was told of, nor a logout
-	done   <-chan struct{} // the response was given up
+	ctx    context.Context // outlives the client: if the browser has gone, a login or logout must still be stored
+	done   <-chan struct{} // closed when the response is given up
 	secure bool            // the request came over TLS, as far as that can be trusted
 	host   string
 
-	turn chan struct{} // whoever has put a token in may call the Store and GenID
+	turn chan struct{} // a lock of one slot: its holder may call the Store and GenID
 
 	// mu guards what follows and the filestore.Session. It is never held while
-	// foreign code runs: that may look at the session.
+	// foreign code runs, because that may look at the session.
 	mu       sync.Mutex
 	id       string
-	cookieID string // the id that the request's cookie brought and the store knew, else ""
+	cookieID string // the id from the request's cookie if the store knew it, else ""
 	sentID   string // the id in the response header, else ""
 	resign   bool   // the request's cookie was signed with an old secret
-	renewed  bool   // it got another id than it had when the request began
-	replaced string // the id that the request's cookie brought and that another request has just replaced, else ""
+	renewed  bool   // the id is not the one with which the request began
+	replaced string // the id from the request's cookie if another request has just replaced it, else ""
 	stored   bool   // the store has, or had, a session of this id
 	over     bool   // nothing is stored any more: destroyed here or elsewhere, replaced elsewhere, or the Store has panicked
 	accessed bool   // the middleware has stored or touched it
 	left     bool   // the response header has left
 	ended    bool   // the handler has returned
-	touchErr error  // of a touch before the header left, to be reported after it
+	touchErr error  // from a touch before the header left, reported after it
 
-	base        values          // what the store has, as far as we know; changes are told against it
+	base        values          // what the store has, as far as we know; a change is a difference from it
 	written     map[string]bool // the members that Put and Delete were called for since
 	read        map[string]bool // the kinds of flash messages that were read since
-	saved       values          // express-session's savedHash: nil = never saved
+	saved       values          // express-session's savedHash; nil if never saved
 	first       values          // express-session's originalHash
 	baseCookie  filestore.Cookie
 	firstCookie filestore.Cookie
-	lastCookie  filestore.Cookie // as the middleware left it: a difference is the handler's
+	lastCookie  filestore.Cookie // as the middleware left it: any difference is the handler's
 
-	until time.Time      // when the session ends, as far as we know, at the earliest
+	until time.Time      // the earliest time at which the session can end, as far as we know
 	timer *time.Timer    // of the next beat
-	beats sync.WaitGroup // those planned or under way
+	beats sync.WaitGroup // counts the beats that are planned or under way
 }
 
 type values = map[string]json.RawMessage
 
 type contextKey struct{}
 
-// From returns the session of r, nil if r has not passed through a Manager's
-// Handler or is outside the path that it serves. If several Managers have given r
-// a session it is that of the innermost; see Manager.From.
+// From returns the session of r. It is nil if r has not passed through a Manager's
+// Handler, or is outside the path that the Manager serves. If several Managers have
+// given r a session, From returns that of the innermost; see Manager.From.
 func From(r *http.Request) *Session { return FromContext(r.Context()) }
 
-// FromContext is From for the context of a request.
+// FromContext is like From, for the context of a request.
 func FromContext(ctx context.Context) *Session {
 	s, _ := ctx.Value(contextKey{}).(*Session)
 	return s
 }
 
-// From returns the session that m has given r, nil if there is none.
+// From returns the session that m has given r, or nil if there is none.
 func (m *Manager) From(r *http.Request) *Session {
 	s := From(r)
 	for s != nil && s.m != m {
@@ -227,7 +266,8 @@ func (m *Manager) From(r *http.Request) *Session {
 	return s
 }
 
-// Value returns the member key of s as a T; a missing key is the zero T.
+// Value returns the member key of s as a T, or the zero T if there is none. Its error
+// is ErrNoSession, or says that the member is not a T.
 func Value[T any](s *Session, key string) (T, error) {
 	if s == nil {
 		var zero T
@@ -257,18 +297,19 @@ func (s *Session) Put(key string, v any) error {
 	return nil
 }
 
-// put writes a member; its caller has mu.
+// put writes a member. Its caller holds mu.
 func (s *Session) put(key string, raw json.RawMessage) {
 	if s.Values == nil {
 		s.Values = values{}
 	}
 	s.Values[key] = raw
-	s.note(key)
+	s.noteWritten(key)
 }
 
-// note remembers that key was written or deleted, also if it is as before: of two
-// requests the later counts.
-func (s *Session) note(key string) {
+// noteWritten remembers that key was written or deleted, even if it is as before: if
+// another request has changed it meanwhile, this write is the later one. Its caller
+// holds mu.
+func (s *Session) noteWritten(key string) {
 	if s.written == nil {
 		s.written = make(map[string]bool)
 	}
@@ -283,11 +324,11 @@ func (s *Session) Delete(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.Values, key)
-	s.note(key)
+	s.noteWritten(key)
 }
 
-// ID returns the session's id, a credential: whoever has it and a signature is
-// this session's user. It is "" of a nil Session.
+// ID returns the session's id, or "" for a nil Session. It is a credential: whoever
+// has it and a signature is this session's user.
 func (s *Session) ID() string {
 	if s == nil {
 		return ""
@@ -297,27 +338,29 @@ func (s *Session) ID() string {
 	return s.id
 }
 
-// adopt makes sess, as the store has it, the session's contents.
-func (s *Session) adopt(sess *filestore.Session) {
+// setLoaded makes sess, which was just read from the store, the session's contents.
+func (s *Session) setLoaded(sess *filestore.Session) {
 	s.Session = sess
 	s.stored = true
 	s.base, s.written, s.read = maps.Clone(s.Values), nil, nil
 	s.baseCookie, s.lastCookie = s.Cookie, s.Cookie
 }
 
-// become makes s the new session fresh, which is not stored.
-func (s *Session) become(id string, fresh *filestore.Session) {
+// setNew makes s the new session fresh, which is not stored.
+func (s *Session) setNew(id string, fresh *filestore.Session) {
 	s.id, s.Session = id, fresh
 	s.stored, s.over = false, false
 	s.base, s.first, s.saved, s.written, s.read = values{}, values{}, nil, nil, nil
 	s.baseCookie, s.firstCookie, s.lastCookie = fresh.Cookie, fresh.Cookie, fresh.Cookie
 }
 
-// longestTurn bounds the wait for another method of the same session, and so for a
-// GenID or Store that calls one of those that wait.
+// longestTurn bounds the wait for another method of the same session. Without it a
+// GenID or Store that calls such a method would wait for itself. It is longer than
+// a call of the Store should take: filestore's LockTimeout is 5 seconds.
 const longestTurn = 30 * time.Second
 
-// takeTurn waits until no other method of s is using the Store. end ends the turn.
+// takeTurn waits until no other method of s is using the Store. The caller must call
+// end.
 func (s *Session) takeTurn() (end func(), err error) {
 	if s == nil {
 		return nil, ErrNoSession
@@ -338,11 +381,11 @@ func (s *Session) takeTurn() (end func(), err error) {
 	}
 }
 
-// Destroy removes the session from the store. What is put in afterwards goes
-// nowhere; for a word of farewell by Flash, call Regenerate instead, which
-// destroys and begins anew. If another request has given the session a new id in the
-// last hour that is destroyed too: a logout that was sent before is one all the same.
-// The browser keeps its cookie, as in express-session, but it opens nothing any more.
+// Destroy removes the session from the store. What is put in afterwards is lost: to
+// say goodbye with Flash, call Regenerate instead, which also begins a new session. If
+// another request of this Manager has given the session a new id in the last hour, the
+// new session is destroyed too, because the user has logged out. The browser keeps its
+// cookie, as in express-session, but the cookie opens nothing any more.
 func (s *Session) Destroy() error {
 	end, err := s.takeTurn()
 	if err != nil {
@@ -352,7 +395,7 @@ func (s *Session) Destroy() error {
 	s.mu.Lock()
 	s.over = true
 	s.Values = values{}
-	var ids []string // none: no flush to the disk for whoever has no session
+	var ids []string // empty if nothing is stored, which spares the Store a flush
 	if s.stored {
 		ids = []string{s.id}
 	}
@@ -369,9 +412,9 @@ func (s *Session) Destroy() error {
 	return err
 }
 
-// Reload replaces the session's contents by what the store has now. It fails
-// with filestore.ErrNotFound, and changes nothing, if the session is gone or was
-// never stored.
+// Reload replaces the session's contents by what the store has now. If the session
+// is gone or was never stored, it fails with filestore.ErrNotFound and changes
+// nothing.
 func (s *Session) Reload() error {
 	end, err := s.takeTurn()
 	if err != nil {
@@ -379,7 +422,7 @@ func (s *Session) Reload() error {
 	}
 	defer end()
 	s.mu.Lock()
-	id, ok := s.id, s.stored && !s.over // not even if the store has one of this id: it is somebody else's
+	id, ok := s.id, s.stored && !s.over // if the store has this id all the same, it is somebody else's session
 	s.mu.Unlock()
 	if !ok {
 		return fmt.Errorf("session: reload: %w", filestore.ErrNotFound)
@@ -390,16 +433,16 @@ func (s *Session) Reload() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.adopt(sess)
+	s.setLoaded(sess)
 	if s.saved != nil {
 		s.saved = s.base
 	}
 	return nil
 }
 
-// Save stores the session now. It fails with filestore.ErrNotFound if the
-// session was destroyed meanwhile: it is not brought back. A new session that no
-// cookie can reach any more is an ErrTooLate or an ErrCookie.
+// Save stores the session now. It fails with filestore.ErrNotFound if the session was
+// destroyed meanwhile, and does not bring it back. It fails with ErrTooLate or
+// ErrCookie if the session is new and no cookie can reach it any more.
 func (s *Session) Save() error {
 	end, err := s.takeTurn()
 	if err != nil {
@@ -409,14 +452,14 @@ func (s *Session) Save() error {
 	return s.save()
 }
 
-// Format prints of m whatever the verb only what it is: it holds secrets.
+// Format prints only the type, whatever the verb: m holds secrets.
 func (m Manager) Format(f fmt.State, _ rune) { fmt.Fprint(f, "session.Manager") }
 
-// LogValue is Format for log/slog.
+// LogValue does the same for log/slog.
 func (m Manager) LogValue() slog.Value { return slog.StringValue("session.Manager") }
 
-// Format prints of s whatever the verb only what it is: its id is a credential.
+// Format prints only the type, whatever the verb: the id is a credential.
 func (s *Session) Format(f fmt.State, _ rune) { fmt.Fprint(f, "session.Session") }
 
-// LogValue is Format for log/slog.
+// LogValue does the same for log/slog.
 func (s *Session) LogValue() slog.Value { return slog.StringValue("session.Session") }

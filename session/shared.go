@@ -7,82 +7,91 @@ import (
 	"time"
 )
 
-// shared is what the requests of a Manager share.
-type shared struct {
-	ttl      time.Duration // how long a session lives whose cookie does not say
-	ttlKnown bool
+// This file holds what the requests of a Manager share: the Store's TTL, the warnings
+// already given, and which ids have just replaced which.
 
-	mu    sync.Mutex
-	said  map[string]bool
-	next  map[string][]replacement // by the old id
-	order []string                 // of the same, oldest first
+type shared struct {
+	ttl      time.Duration // the life of a session whose cookie has no maxAge
+	ttlKnown bool          // else ttl is a guess
+
+	mu       sync.Mutex
+	warned   map[string]bool          // warnings that were given
+	replaced map[string][]replacement // by the old id
+	order    []string                 // the old ids, oldest first
 }
 
+// A replacement is the new id of a session. One session can have several for a
+// moment: only one of the requests that replace it succeeds.
 type replacement struct {
-	id string // the new one
+	id string
 	at time.Time
 }
 
 const (
-	// How long an answer to the old id sets no cookie: longer than the browser needs to
-	// hear of the new one.
-	quiet = 10 * time.Second
+	// noCookieFor is how long answers to the old id set no cookie. The browser must have
+	// received the new id by then.
+	noCookieFor = 10 * time.Second
 
-	// How long a logout with the old id destroys the new session.
-	rememberReplaced = time.Hour
+	// rememberFor is how long a logout with the old id also destroys the new session.
+	rememberFor = time.Hour
 
-	maxReplaced = 10_000 // remembered at a time
+	// maxReplaced bounds the memory: with two ids of 32 bytes each, some 2 MB.
+	maxReplaced = 10_000
 )
 
-var sharing sync.Mutex // guards Manager.shared while Handlers are made
+// sharedMu guards Manager.shared while Handlers are made.
+var sharedMu sync.Mutex
 
-func (m *Manager) share() {
-	sharing.Lock()
-	defer sharing.Unlock()
+// initShared makes m.shared, unless an earlier Handler has.
+func (m *Manager) initShared() {
+	sharedMu.Lock()
+	defer sharedMu.Unlock()
 	if m.shared != nil {
 		return
 	}
-	m.shared = &shared{ttl: unknownLife, said: make(map[string]bool), next: make(map[string][]replacement)}
+	m.shared = &shared{ttl: unknownLife, warned: make(map[string]bool), replaced: make(map[string][]replacement)}
 	if l, ok := m.Store.(Lifer); ok {
 		m.shared.ttl, m.shared.ttlKnown = l.TTL(), true
 	}
 }
 
-// replace notes that the session old is becoming the session id.
-func (s *shared) replace(old, id string) {
+// noteReplaced remembers that the session id is replacing the session old, and drops
+// what is too old or too much.
+func (s *shared) noteReplaced(old, id string) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.order) > 0 {
-		first := s.next[s.order[0]]
-		if len(s.order) < maxReplaced && len(first) > 0 && now.Sub(first[len(first)-1].at) < rememberReplaced {
+		first := s.replaced[s.order[0]]
+		if len(s.order) < maxReplaced && len(first) > 0 && now.Sub(first[len(first)-1].at) < rememberFor {
 			break
 		}
-		delete(s.next, s.order[0])
+		delete(s.replaced, s.order[0])
 		s.order = s.order[1:]
 	}
-	if _, ok := s.next[old]; !ok {
+	if _, ok := s.replaced[old]; !ok {
 		s.order = append(s.order, old)
 	}
-	s.next[old] = append(s.next[old], replacement{id, now})
+	s.replaced[old] = append(s.replaced[old], replacement{id, now})
 }
 
-// forget takes back what replace noted. (The id stays in order, where it does no harm.)
-func (s *shared) forget(old, id string) {
+// forgetReplaced takes noteReplaced back. The old id stays in order, where it does no
+// harm.
+func (s *shared) forgetReplaced(old, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next[old] = slices.DeleteFunc(s.next[old], func(r replacement) bool { return r.id == id })
+	s.replaced[old] = slices.DeleteFunc(s.replaced[old], func(r replacement) bool { return r.id == id })
 }
 
-// successors returns the ids that have replaced the sessions ids, and those that have
-// replaced these in turn.
+// successors returns the ids that have replaced ids, the ids that have replaced those,
+// and so on.
 func (s *shared) successors(ids ...string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var found []string
-	seen := make(map[string]bool) // a GenID may go round in a circle
+	seen := make(map[string]bool) // so that a GenID that repeats ids makes no endless loop
 	for len(ids) > 0 {
-		next := s.next[ids[0]]
+		next := s.replaced[ids[0]]
 		ids = ids[1:]
 		for _, r := range next {
 			if !seen[r.id] {
@@ -98,22 +107,22 @@ func (s *shared) successors(ids ...string) []string {
 func (s *shared) wasReplaced(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.next[id]) > 0
+	return len(s.replaced[id]) > 0
 }
 
-// justReplaced reports whether that was a moment ago.
+// justReplaced reports whether the session id was replaced within noCookieFor.
 func (s *shared) justReplaced(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.next[id], func(r replacement) bool { return time.Since(r.at) < quiet })
+	return slices.ContainsFunc(s.replaced[id], func(r replacement) bool { return time.Since(r.at) < noCookieFor })
 }
 
-// say logs a warning about the settings once.
-func (m *Manager) say(warning error) {
+// warnOnce logs a warning about the settings, the first time only.
+func (m *Manager) warnOnce(warning error) {
 	text := warning.Error()
 	m.shared.mu.Lock()
-	first := !m.shared.said[text]
-	m.shared.said[text] = true
+	first := !m.shared.warned[text]
+	m.shared.warned[text] = true
 	m.shared.mu.Unlock()
 	if first {
 		slog.Warn(text)

@@ -1,7 +1,7 @@
 package session
 
-// This file is what the middleware needs of a Store, and what it does where the
-// Store is no more than that.
+// This file says what a Store must do and what it may do, and makes up for the
+// optional methods that a Store does not have.
 
 import (
 	"context"
@@ -15,56 +15,68 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// Store is what the middleware needs of a session store. *filestore.Store is one.
+// A Store keeps sessions. *filestore.Store is one; package sessiontest tests one.
 //
-// Get returns an error that errors.Is filestore.ErrNotFound if there is no such
-// session or it has expired; Destroy then succeeds. An error of Get that is
-// filestore.ErrCorrupt, ErrDecrypt, ErrTooLarge or ErrUnsafeFile says that this one
-// session cannot be read: its visitor gets a new one. Any other error is a store
-// that fails. An id is any string that one of the Secrets has signed. When a session
-// expires is the Store's to say, by ExpiresAt; the middleware sets LastAccess
-// whenever it stores. Set may keep what it is given, and Get return what it keeps:
-// the middleware copies. Set stores the session whether or not there is one. All
-// must be safe for concurrent use.
+// All methods must be safe for concurrent use. An id is any string that one of the
+// Secrets has signed: it need not be an id that the Store would accept.
 //
-// A Store may do better by also being an Updater, a Creator, a Toucher or a Lifer.
-// Without the first two a session is read again before it is written, which narrows
-// the races that these close. Without Toucher unchanged sessions are not touched:
-// they expire when they have not changed for their life, however much they are used,
-// and a change that comes too late is an error.
+// A Store may also be an Updater, a Creator, a Toucher or a Lifer; the middleware
+// finds out by type assertion. Without Updater and Creator it reads a session again
+// before it writes it, which narrows the races that these close. Without Toucher it
+// does not touch unchanged sessions: a session then expires when it has not changed
+// for its life, however much it is used, and a change that comes too late is an error.
 type Store interface {
+	// Get returns the session id. If there is none, or it has expired, the error is
+	// filestore.ErrNotFound, as errors.Is tells. If this one session cannot be read,
+	// it is filestore.ErrCorrupt, ErrDecrypt, ErrTooLarge or ErrUnsafeFile, and the
+	// visitor gets a new session. Any other error means that the Store fails. A nil
+	// session without an error is not allowed.
+	//
+	// The Store decides when a session expires, by filestore.Session.ExpiresAt. Get
+	// may return what the Store keeps, because the middleware copies it.
 	Get(ctx context.Context, id string) (*filestore.Session, error)
+
+	// Set stores s as the session id, whether or not there is one. It may keep s. The
+	// middleware has set s.LastAccess.
 	Set(ctx context.Context, id string, s *filestore.Session) error
+
+	// Destroy removes the session id. It succeeds if there is none.
 	Destroy(ctx context.Context, id string) error
 }
 
-// A Toucher marks a session as accessed without writing its values, and fails
-// with filestore.ErrNotFound if it is gone. With a nil cookie the session keeps its
-// own, whose Expires starts again. It may spare the write if the last access is
-// younger than half of the session's life.
+// A Toucher marks sessions as accessed.
 type Toucher interface {
+	// Touch sets the last access to now, and the cookie to c; the values stay. A nil c
+	// keeps the session's cookie, whose Expires starts again. If there is no such
+	// session, Touch fails with filestore.ErrNotFound and makes none. It may spare the
+	// write if less than half of the session's life has passed since the last access.
 	Touch(ctx context.Context, id string, c *filestore.Cookie) error
 }
 
-// An Updater reads, changes and writes a session in one step, and fails with
-// filestore.ErrNotFound if it is gone. It may call fn more than once.
+// An Updater changes sessions without losing a parallel change.
 type Updater interface {
+	// Update reads the session id, calls fn with it and stores the result, in one
+	// step. It may call fn more than once. If there is no such session, it fails with
+	// filestore.ErrNotFound and does not call fn. If fn returns an error, Update
+	// returns it and stores nothing.
 	Update(ctx context.Context, id string, fn func(*filestore.Session) error) error
 }
 
-// A Creator stores a new session, and fails with fs.ErrExist if the id is taken.
+// A Creator stores new sessions without overwriting any.
 type Creator interface {
+	// Create stores s as the session id. It fails with fs.ErrExist if there is one.
 	Create(ctx context.Context, id string, s *filestore.Session) error
 }
 
-// A Lifer tells how long a session lives after its last access if its cookie has
-// no maxAge. It is asked once, when the Handler is made. Of a Store that does not
-// tell, a minute is assumed when a session has to be kept alive under a slow request.
+// A Lifer knows how long its sessions live.
 type Lifer interface {
+	// TTL returns how long a session lives after its last access if its cookie has no
+	// maxAge. It is called once, by Manager.Handler. To keep a session alive under a
+	// slow request, a minute is assumed of a Store that is not a Lifer.
 	TTL() time.Duration
 }
 
-// get is Store.Get, whose result the Store may keep.
+// get is Store.Get, but returns a copy, because the Store may keep the session.
 func (m *Manager) get(ctx context.Context, id string) (*filestore.Session, error) {
 	sess, err := m.Store.Get(ctx, id)
 	if err != nil {
@@ -81,16 +93,17 @@ func (m *Manager) get(ctx context.Context, id string) (*filestore.Session, error
 	return &own, nil
 }
 
-// unreadable reports that err is about one session, and will be the same next time.
+// unreadable reports whether err is about this one session, so that reading it again
+// would fail again.
 func unreadable(err error) bool {
 	return errors.Is(err, filestore.ErrCorrupt) || errors.Is(err, filestore.ErrDecrypt) ||
 		errors.Is(err, filestore.ErrTooLarge) || errors.Is(err, filestore.ErrUnsafeFile)
 }
 
 // create stores a new session and refuses an id that is in use: two users must
-// never meet in one session, whatever GenID does.
+// never share a session, whatever GenID does.
 func (m *Manager) create(ctx context.Context, id string, sess *filestore.Session) error {
-	own := *sess // the Store may keep it
+	own := *sess // a copy, because the Store may keep it
 	own.Values, own.LastAccess = maps.Clone(sess.Values), time.Now()
 	if c, ok := m.Store.(Creator); ok {
 		return c.Create(ctx, id, &own)
@@ -110,27 +123,27 @@ func (m *Manager) update(ctx context.Context, id string, fn func(*filestore.Sess
 		return u.Update(ctx, id, fn)
 	}
 	sess, err := m.get(ctx, id)
-	if err == nil {
-		err = fn(sess)
-	}
 	if err != nil {
+		return err
+	}
+	if err := fn(sess); err != nil {
 		return err
 	}
 	return m.Store.Set(ctx, id, sess)
 }
 
-// take removes a session. Of several callers one succeeds, the others get an
-// ErrNotFound, if the Store is an Updater: Destroy alone does not tell.
+// take removes a session. If the Store is an Updater, only one of several callers
+// succeeds, and the others get ErrNotFound: Destroy does not tell them apart.
 func (m *Manager) take(ctx context.Context, id string) error {
 	err := m.update(ctx, id, func(sess *filestore.Session) error {
-		sess.Cookie.OriginalMaxAge, sess.Values = -time.Second, nil // it has expired
+		sess.Cookie.OriginalMaxAge, sess.Values = -time.Second, nil // which expires it
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	if err := m.Store.Destroy(ctx, id); err != nil {
-		slog.WarnContext(ctx, "session: a session that was replaced is left to expire", "err", err)
+		slog.WarnContext(ctx, "session: a replaced session could not be destroyed and is left to expire", "err", err)
 	}
 	return nil
 }
