@@ -11,15 +11,16 @@ import (
 	"strings"
 )
 
-// An envelope is what a file holds. hmac, ct and aad are text, in the encoding that encodeas names.
+// An envelope is the content of a file, under kruptein's names. hmac, ct and aad are text in the encoding
+// that encodeas names.
 type envelope struct {
 	hmac, ct, aad string
-	iv, at        []byte // at, the tag, is nil with CBC
+	iv, at        []byte // at is the tag, nil with CBC
 	salt          [saltSize]byte
-	enc           encoding // nil where the file does not say
+	enc           encoding // nil if the file does not show it
 }
 
-// marshalJSON writes what Node's JSON.stringify does.
+// marshalJSON writes the same bytes as Node's JSON.stringify.
 func (e *envelope) marshalJSON() []byte {
 	b := make([]byte, 0, 1024+2*len(e.ct))
 	b = quote(append(b, `{"hmac":`...), e.hmac)
@@ -33,7 +34,7 @@ func (e *envelope) marshalJSON() []byte {
 	return append(b, '}')
 }
 
-// quote appends s as JSON.stringify would. encoding/json escapes U+2028 as well.
+// quote appends s as JSON.stringify does. encoding/json would escape U+2028 as well.
 func quote[T string | []byte](b []byte, s T) []byte {
 	const digits = "0123456789abcdef"
 	b = append(b, '"')
@@ -63,7 +64,7 @@ func quote[T string | []byte](b []byte, s T) []byte {
 	return append(b, '"')
 }
 
-// quoteBuffer is Node's Buffer.toJSON.
+// quoteBuffer appends raw as Node's Buffer.toJSON does.
 func quoteBuffer(b, raw []byte) []byte {
 	b = append(b, `{"type":"Buffer","data":[`...)
 	for i, c := range raw {
@@ -85,17 +86,17 @@ func (e *envelope) marshalASN1(enc encoding) ([]byte, error) {
 	return []byte(enc.encode(der)), err
 }
 
-// parse reads either form. It takes what kruptein takes, such as members in another order and space
-// between them, but of values one spelling only, so that no bit of them can change unnoticed.
+// parse reads either form. Like kruptein it accepts members in any order, with space between them. But
+// it accepts only one spelling of each value, so that no bit of it can change unnoticed.
 func parse(file []byte) (*envelope, error) {
 	e := new(envelope)
-	ok := false
+	var ok bool
 	if bytes.HasPrefix(bytes.TrimLeft(file, " \t\r\n"), []byte("{")) {
 		ok = e.parseJSON(file)
 	} else {
 		ok = e.parseASN1(string(file))
 	}
-	// Before the work of deriving a key, as no cipher takes another size.
+	// No cipher takes other sizes: spare the derivation of a key.
 	gcm := len(e.iv) == gcmIV && len(e.at) == tagSize && e.aad != ""
 	cbc := len(e.iv) == aes.BlockSize && e.at == nil && e.aad == ""
 	if !ok || !gcm && !cbc {
@@ -105,7 +106,7 @@ func parse(file []byte) (*envelope, error) {
 }
 
 func (e *envelope) parseJSON(file []byte) bool {
-	var m map[string]json.RawMessage // of a struct encoding/json would match the names in any case
+	var m map[string]json.RawMessage // for a struct, encoding/json would ignore the names' case
 	if json.Unmarshal(file, &m) != nil {
 		return false
 	}
@@ -127,7 +128,7 @@ func (e *envelope) parseJSON(file []byte) bool {
 	return ok && copy(e.salt[:], salt) == len(salt) && len(salt) == saltSize
 }
 
-// unquote reads a JSON string. Of the digits in \u001f those that are letters must be small.
+// unquote reads a JSON string. The hexadecimal digits in \u001f must be lower case.
 func unquote(raw json.RawMessage, s *string) bool {
 	for i := 0; i < len(raw); i++ {
 		if raw[i] == '\\' {
@@ -140,7 +141,8 @@ func unquote(raw json.RawMessage, s *string) bool {
 	return len(raw) > 0 && raw[0] == '"' && json.Unmarshal(raw, s) == nil
 }
 
-// unquoteBuffer reads Buffer.toJSON, its data alone, or a string with a character for each byte.
+// unquoteBuffer reads the output of Buffer.toJSON, its data member alone, or a string with a character
+// for each byte.
 func unquoteBuffer(raw json.RawMessage) ([]byte, bool) {
 	if len(raw) == 0 {
 		return nil, false
@@ -165,7 +167,7 @@ func unquoteBuffer(raw json.RawMessage) ([]byte, bool) {
 	b := make([]byte, 0, saltSize)
 	for digits := range strings.SplitSeq(string(raw[1:len(raw)-1]), ",") {
 		n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 8)
-		if err != nil || len(b) == saltSize { // none is longer
+		if err != nil || len(b) == saltSize { // no buffer is longer
 			return nil, false
 		}
 		b = append(b, byte(n))
@@ -192,8 +194,7 @@ func (e *envelope) parseASN1(file string) bool {
 	return false
 }
 
-// An encoding is Node's name for a way to make text of bytes. decode takes nothing but what encode
-// makes.
+// An encoding turns bytes into text, under Node's name for it. decode accepts only what encode returns.
 type encoding interface {
 	encode([]byte) string
 	decode(string) ([]byte, bool)
@@ -202,7 +203,7 @@ type encoding interface {
 var encodings = map[string]encoding{"": binary{}, "binary": binary{}, "hex": hexadecimal{}, "base64": base64ed{}}
 
 type (
-	binary      struct{} // a character for each byte, U+0000 to U+00FF; also known as latin1
+	binary      struct{} // a character for each byte, U+0000 to U+00FF; also called latin1
 	hexadecimal struct{}
 	base64ed    struct{}
 )

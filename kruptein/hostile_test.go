@@ -20,7 +20,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// What is no envelope is refused before any key is derived.
+// A file that is not an envelope is refused before any key is derived.
 func TestHostileEnvelopes(t *testing.T) {
 	c := New("secret")
 	good := func() map[string]any {
@@ -82,8 +82,8 @@ func TestHostileEnvelopes(t *testing.T) {
 	}
 }
 
-// Whoever knows the secret could write an envelope that is right but for one
-// size. With a key that is known to fit no cipher panics.
+// Whoever knows the secret could write an envelope in which only one size is wrong. No
+// cipher panics, even if the key is known and fits.
 func TestSizes(t *testing.T) {
 	c := New("secret")
 	good, err := c.Encode("id", []byte(`{"cookie":{}}`))
@@ -141,7 +141,7 @@ func TestSizes(t *testing.T) {
 	refused(e, "GCM given out as CBC")
 }
 
-// One file, many readers, one derivation; and a file that is refused costs one.
+// Many readers of one file share one derivation. A refused file is derived for once.
 func TestDerivesOnce(t *testing.T) {
 	k := newKeyring()
 	var derived atomic.Int32
@@ -183,14 +183,14 @@ func TestDerivesOnce(t *testing.T) {
 	if read(1, "other", no, "secret") || derived.Load() != 0 {
 		t.Error("a bad file with a known salt had keys derived")
 	}
-	// Nobody waits for a turn who needs no key.
+	// A read that needs no new key waits for no turn.
 	busy(k)
 	if !read(1, "third", yes, "secret") || read(2, "\x02", no, "another", "secret") {
 		t.Error("known files are not known")
 	}
 }
 
-// busy lets others derive all the time.
+// busy derives keys in other goroutines all the time.
 func busy(k *keyring) (end func()) {
 	for _, turn := range k.deriving {
 		turn <- struct{}{}
@@ -204,7 +204,7 @@ func busy(k *keyring) (end func()) {
 	}
 }
 
-// Who waits for a turn waits no longer than his caller; that says nothing of the file.
+// The wait for a turn ends with the context, and the error says nothing about the file.
 func TestWaitEndsWithContext(t *testing.T) {
 	const doc = `{"cookie":{},"n":1}`
 	file, err := New("secret").Encode("id", []byte(doc))
@@ -233,7 +233,7 @@ func TestWaitEndsWithContext(t *testing.T) {
 	}
 }
 
-// Nothing more is derived for who has gone, and his file is not taken for a bad one.
+// When the context has ended nothing more is derived, and the file does not count as bad.
 func TestDerivesForSomebody(t *testing.T) {
 	k := newKeyring()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -252,7 +252,7 @@ func TestDerivesForSomebody(t *testing.T) {
 	}
 }
 
-// A Store's operations hand their contexts on, and its Close ends the waits.
+// A Store's operations pass their contexts on, and its Close ends the waits.
 func TestWaitEndsWithClose(t *testing.T) {
 	dir := t.TempDir()
 	file, err := New("secret").Encode("id", []byte(fmt.Sprintf(`{"cookie":{},"__lastAccess":%d}`, time.Now().UnixMilli())))
@@ -315,8 +315,8 @@ func TestWaitEndsWithClose(t *testing.T) {
 	}
 }
 
-// Who knows the old secret writes a file with the salt of others' files. They
-// are read all the same.
+// Somebody who knows the old secret writes a file with the salt of other files. Those are
+// still read.
 func TestForgedSalt(t *testing.T) {
 	reader, writer := New("new", "old"), New("new")
 	theirs, err := writer.Encode("id", []byte(`{"cookie":{},"a":1}`))
@@ -344,7 +344,7 @@ func TestForgedSalt(t *testing.T) {
 	}
 }
 
-// A salt is for one way of deriving, even if somebody changes the fields.
+// A salt belongs to one way of deriving, even if somebody changes the fields.
 func TestChangedFields(t *testing.T) {
 	a := New("secret")
 	b := *a
@@ -367,7 +367,7 @@ func TestChangedFields(t *testing.T) {
 	}
 }
 
-// There are so many keys and no more, and those that go are wiped.
+// The number of keys has a bound, and a key that is dropped is wiped.
 func TestForget(t *testing.T) {
 	k := newKeyring()
 	salt := func(i int) (s [saltSize]byte) {

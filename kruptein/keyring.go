@@ -13,21 +13,21 @@ import (
 )
 
 const (
-	saltSize   = 128     // of kruptein, in bytes
-	filesEach  = 100_000 // files that get one salt; random nonces of 96 bits allow for far more
-	maxKeys    = 10_000  // remembered
-	maxRefused = 10_000  // files
+	saltSize   = 128     // bytes, as kruptein writes and wants it
+	filesEach  = 100_000 // files with the same salt, and so key; random nonces of 96 bits allow 2^32
+	maxKeys    = 10_000  // keys remembered, of some 500 bytes each with their salts
+	maxRefused = 10_000  // digests remembered of files that no key fits
 )
 
-// A try is one of the ways to a salt's key.
+// A try is one way to derive a salt's key.
 type try struct {
 	secret  string
 	pbkdf2  bool // else scrypt
-	hashing int  // of PBKDF2
+	hashing int  // for PBKDF2: an index into hashes
 }
 
-// derive takes the parameters of Node's scrypt, and kruptein's count. A shorter key is the start of a
-// longer one, in both.
+// derive uses the parameters of Node's scrypt, and kruptein's iteration count for PBKDF2. With both, a
+// shorter key is the beginning of a longer one.
 func (t try) derive(salt []byte) (key []byte, err error) {
 	if t.pbkdf2 {
 		return pbkdf2.Key(hashes[t.hashing].new, t.secret, salt, 15_000, maxKey)
@@ -38,28 +38,28 @@ func (t try) derive(salt []byte) (key []byte, err error) {
 // A keyring derives keys and remembers them.
 type keyring struct {
 	mu      sync.Mutex
-	keys    *simplelru.LRU[slot, *[maxKey]byte] // those that have fitted a file
-	refused map[[sha256.Size]byte]struct{}      // files that no key fits, by digest
+	keys    *simplelru.LRU[slot, *[maxKey]byte] // keys that have fitted a file
+	refused map[[sha256.Size]byte]struct{}      // digests of files that no key fits
 
-	// A derivation holds the one that its salt falls to: those of one salt wait for the first, as after
-	// a restart many files have one, and there are not many at once.
+	// deriving has a turn for each processor. A derivation holds the turn of its salt. So few run at
+	// once, and of many files with one salt, as after a restart, the first derives the key for all.
 	deriving []turn
 
 	renewing turn // held while the salt for new files is renewed
 	salt     [saltSize]byte
 	key      [maxKey]byte
-	made     try
-	left     int // files that may still get it
+	made     try // how key was derived
+	left     int // how many more files may use salt and key
 }
 
-// A slot is what a key is remembered by. Who knows a secret that is still read could write a file with
-// a salt of others: it must not stand in the way of theirs.
+// A slot identifies a remembered key. The secret is part of it: whoever knows an old secret that is still
+// read could copy a salt from another file, and must not push that file's key out.
 type slot struct {
 	salt   [saltSize]byte
 	secret string
 }
 
-// A turn is a lock that can be waited for with a context.
+// A turn is a lock. A context can end the wait for it.
 type turn chan struct{}
 
 func newTurn() turn { return make(turn, 1) }
@@ -80,13 +80,13 @@ func newKeyring() *keyring {
 	for range runtime.GOMAXPROCS(0) {
 		k.deriving = append(k.deriving, newTurn())
 	}
-	// The one error is of a size below 1.
+	// NewLRU fails only for a size below 1.
 	k.keys, _ = simplelru.NewLRU(maxKeys, func(_ slot, key *[maxKey]byte) { clear(key[:]) })
 	return k
 }
 
-// recall looks among the remembered keys for one that fits; else untried are the secrets whose key
-// for salt is not known. It returns a copy: the key itself is wiped when it is dropped.
+// recall looks for a remembered key that fits. If there is none, untried has the secrets whose key for
+// salt is not remembered. The key is a copy, because a dropped key is wiped.
 func (k *keyring) recall(salt [saltSize]byte, secrets []string, fits func(*[maxKey]byte) bool) (key [maxKey]byte, untried []string, ok bool) {
 	for _, secret := range secrets {
 		k.mu.Lock()
@@ -112,10 +112,10 @@ func (k *keyring) remember(s slot, key [maxKey]byte) {
 	k.keys.Add(s, &key)
 }
 
-// reading returns the key for salt that fits, from memory or out of the tries with each secret. Only
-// keys that have fitted are remembered: hostile files drive none out, and with a secret whose key is
-// known no other is derived. A file that none fits is remembered too, lest each look at it cost as
-// much as the first. Its error is ctx's, which ends the wait, and stops before the next derivation.
+// reading returns the key for salt that fits, from memory or by the tries for each secret. Only keys
+// that have fitted are remembered, so that hostile files push none out. A file that no key fits is
+// remembered too, so that it costs only once. If ctx ends, reading stops waiting, or stops before the
+// next derivation, and returns ctx's error.
 func (k *keyring) reading(ctx context.Context, salt [saltSize]byte, file []byte, secrets []string, tries func(secret string) []try, fits func(*[maxKey]byte) bool) (key [maxKey]byte, ok bool, err error) {
 	key, untried, ok := k.recall(salt, secrets, fits)
 	if ok || len(untried) == 0 {
@@ -130,7 +130,7 @@ func (k *keyring) reading(ctx context.Context, salt [saltSize]byte, file []byte,
 		return key, false, err
 	}
 	defer turn.leave()
-	key, untried, ok = k.recall(salt, secrets, fits) // whoever had the turn may have found it
+	key, untried, ok = k.recall(salt, secrets, fits) // the holder before may have found it
 	if ok || k.isRefused(digest) {
 		return key, ok, nil
 	}
@@ -166,7 +166,7 @@ func (k *keyring) refuse(digest [sha256.Size]byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.refused) == maxRefused {
-		for any := range k.refused { // not the oldest: the reaper comes round to all in the same order
+		for any := range k.refused { // not the oldest: the reaper reads all in the same order, and would always miss
 			delete(k.refused, any)
 			break
 		}
@@ -174,7 +174,7 @@ func (k *keyring) refuse(digest [sha256.Size]byte) {
 	k.refused[digest] = struct{}{}
 }
 
-// writing returns a salt and its key for one new file.
+// writing returns a salt and its key for one new file. Its error is ctx's, or derive's.
 func (k *keyring) writing(ctx context.Context, t try) (salt [saltSize]byte, key [maxKey]byte, err error) {
 	if err := k.renewing.take(ctx); err != nil {
 		return salt, key, err

@@ -1,33 +1,33 @@
-// Package kruptein reads and writes the encrypted files of session-file-store, the npm package: what
-// it writes where its option `secret` is set, by the npm package kruptein 2.
+// Package kruptein reads and writes the encrypted files of the npm package session-file-store. With
+// its option secret, that package encrypts by the npm package kruptein 2.
 //
 //	store, err := filestore.Open(dir, &filestore.Options{Codec: kruptein.New("the secret")})
 //
-// Use it where Node shares the directory. Where only Go does, package sealed is better: see there.
+// Use it if Node shares the directory. If only Go uses it, package sealed is better: see there.
 //
 // # What it protects from, and what not
 //
-// Without a secret nobody can read a file, nor change one without its being noticed, but:
+// Without a secret nobody can read a file, or change one unnoticed, but:
 //
-//   - Node does not tie a file to its session: whoever can write to the directory can give one
-//     session's file another's name, and so log in as somebody else. Of the files that this package
-//     wrote with a GCM algorithm, and Node has not written since, the name is part: renamed they are
-//     refused.
-//   - An older file of the same session, put back, is not noticed.
-//   - Ids, times, sizes and the number of sessions are there to see, and an id is a credential: it
-//     takes the secret of the cookies as well to make a cookie of it.
+//   - Node does not tie a file to its session. Whoever can write to the directory can rename one
+//     session's file to another's name, and so log in as somebody else. This package notices that, and
+//     refuses the file, if it wrote the file itself with a GCM algorithm and Node has not written it
+//     since.
+//   - If somebody puts an older file of the same session back, nobody notices.
+//   - Ids, times, sizes and the number of sessions are visible. An id is a credential, but to make a
+//     cookie of it takes the cookie secret as well.
 //   - With a CBC algorithm nothing authenticates the initialization vector, and so the first 16 bytes
 //     of the session. Use GCM.
 //
 // # Keys
 //
-// Of a secret and a file's salt, kruptein makes the file's key, on purpose slowly: some 40 ms, and
-// 16 MiB with scrypt. Node does so in every get and every set, as each file has a salt of its own. A
-// Codec takes one salt for 100,000 files, and remembers the keys of the 10,000 salts last used, some
-// 5 MB. To read it derives at most as many keys at once as there are processors, and a read whose key is
-// new waits for its turn, or until its context ends: after a start on many files of Node's the first of
-// them take seconds. A key that it forgets is overwritten, as far as Go lets it be; whoever can read
-// the memory of the process finds the secrets there in any case.
+// kruptein derives a file's key from the secret and the file's salt, and this is slow on purpose: it
+// takes some 40 ms, and 16 MiB with scrypt. Node does so in every get and every set, because each of
+// its files has a salt of its own. A Codec uses one salt for 100,000 files, and remembers the keys of
+// the 10,000 salts last used, some 5 MB. For reading it derives at most as many keys at once as there
+// are processors. A read that needs a new key waits for its turn, or until its context ends, so that
+// the first reads after a start on many files of Node's take seconds. A forgotten key is overwritten,
+// as far as Go allows. Whoever can read the memory of the process finds the secrets there in any case.
 package kruptein
 
 import (
@@ -52,28 +52,39 @@ import (
 )
 
 // A Codec is a [filestore.Codec]. Make one with New. It is safe for concurrent use, but its fields
-// must not be changed after the first.
+// must not be changed after the first use.
 //
-// The fields say how Encode writes, in the words of the Node side's option crypto; the zero values
-// are session-file-store's defaults. (There a crypto option that does not say use_scrypt: true turns
-// scrypt off.) Decode reads all variants whatever the fields say.
+// The fields say how Encode writes. Each is an option of the Node side's crypto, and its zero value is
+// session-file-store's default. (There a crypto option without use_scrypt: true turns scrypt off.)
+// Decode reads all variants, whatever the fields say.
 type Codec struct {
-	Algorithm string // algorithm: "aes-128-gcm", "aes-192-gcm", "aes-256-gcm", or the same with cbc; "" = "aes-256-gcm"
-	Hashing   string // hashing: "sha256", "sha384" or "sha512"; "" = "sha512"
-	PBKDF2    bool   // use_scrypt: false
-	EncodeAs  string // encodeas: "binary", "hex" or "base64"; "" = "binary"
-	ASN1      bool   // use_asn1: true
+	// Algorithm is algorithm: "aes-128-gcm", "aes-192-gcm", "aes-256-gcm", or the same with cbc.
+	// "" means "aes-256-gcm".
+	Algorithm string
 
-	// Legacy lets Decode read what session-file-store 1.0 to 1.3.1 wrote, which the next write makes a
-	// new one. Nothing authenticates such a file: while Legacy is on, who can write to the directory can
-	// change the session in one, and make one of any session whose old one he knows.
+	// Hashing is hashing: "sha256", "sha384" or "sha512". "" means "sha512".
+	Hashing string
+
+	// PBKDF2 is use_scrypt: false.
+	PBKDF2 bool
+
+	// EncodeAs is encodeas: "binary", "hex" or "base64". "" means "binary".
+	EncodeAs string
+
+	// ASN1 is use_asn1: true.
+	ASN1 bool
+
+	// Legacy lets Decode also read the files of session-file-store 1.0 to 1.3.1; the next write
+	// replaces them with new ones. Nothing authenticates such a file: while Legacy is on, whoever can
+	// write to the directory can change the session in one, and can forge one for any session whose old
+	// file they have seen.
 	Legacy bool
 
 	*hidden
 }
 
-// What is hidden stands behind two pointers: as an unexported field of something else fmt prints a Codec
-// without its Format method, and follows one pointer, with a verb that is wrong for pointers.
+// hidden keeps the secrets behind two pointers. If a Codec is an unexported field of another struct, fmt
+// prints it without its Format method, and a verb that is wrong for pointers makes it follow one pointer.
 type hidden struct{ *inner }
 
 type inner struct {
@@ -81,7 +92,7 @@ type inner struct {
 	keys    *keyring
 }
 
-// New returns a Codec that encrypts with the first secret and decrypts with all: to change the
+// New returns a Codec that encrypts with the first secret and decrypts with all. To change the
 // secret, put the new one first, and keep the old one until its sessions have ended. Without a
 // secret, or with an empty one, Encode and Decode fail.
 func New(secrets ...string) *Codec {
@@ -91,7 +102,7 @@ func New(secrets ...string) *Codec {
 // Format prints no secrets, whatever the verb.
 func (c Codec) Format(f fmt.State, _ rune) { io.WriteString(f, "kruptein.Codec") }
 
-// hashes are those whose name may stand in hashing, best guess first.
+// hashes are the values of hashing, the most likely first.
 var hashes = []struct {
 	name string
 	new  func() hash.Hash
@@ -107,18 +118,18 @@ const (
 	tagSize = 16
 	maxKey  = 32
 
-	// AAD is how Encode ties a file to its session: Node takes any. In its place Node has random
-	// bytes, of which one in 2^64 begins like this.
+	// bound begins the additional data by which Encode ties a file to its session. Node accepts any
+	// data and writes random bytes, which begin like this once in 2^64 files.
 	bound = "fs:id/1:"
 )
 
-// aad returns n bytes that stand for id.
+// aad returns n bytes of additional data that stand for id.
 func aad(id string, n int) []byte {
 	sum := sha512.Sum512([]byte(id))
 	return append([]byte(bound), sum[:n-len(bound)]...)
 }
 
-// A cipherOf is what an algorithm's name says.
+// A cipherOf describes an algorithm.
 type cipherOf struct {
 	keySize int
 	gcm     bool
@@ -130,7 +141,7 @@ var algorithms = map[string]cipherOf{
 	"aes-256-cbc": {32, false}, "aes-192-cbc": {24, false}, "aes-128-cbc": {16, false},
 }
 
-// check returns what the fields say.
+// check returns what the fields mean, or an error if a field has an unknown value.
 func (c *Codec) check() (algo cipherOf, hashing int, enc encoding, err error) {
 	if c.hidden == nil || len(c.secrets) == 0 {
 		return algo, 0, nil, errors.New("kruptein: no secret")
@@ -156,12 +167,12 @@ func (c *Codec) check() (algo cipherOf, hashing int, enc encoding, err error) {
 	return algo, 0, enc, fmt.Errorf("kruptein: unknown Hashing %q", c.Hashing)
 }
 
-// Encode encrypts doc. It fails where the Codec has no secret or a field has an unknown value.
+// Encode encrypts doc. It fails if the Codec has no secret or a field has an unknown value.
 func (c *Codec) Encode(id string, doc []byte) ([]byte, error) {
 	return c.EncodeContext(context.Background(), id, doc)
 }
 
-// EncodeContext is Encode; ctx ends its wait for a key that somebody else derives.
+// EncodeContext is like Encode, but ctx ends the wait for a key that another call derives.
 func (c *Codec) EncodeContext(ctx context.Context, id string, doc []byte) ([]byte, error) {
 	algo, hashing, enc, err := c.check()
 	if err != nil {
@@ -177,7 +188,7 @@ func (c *Codec) EncodeContext(ctx context.Context, id string, doc []byte) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	text := quote(nil, doc) // as Node does, twice JSON
+	text := quote(nil, doc) // JSON within JSON, as Node writes it
 	e := envelope{salt: salt}
 	var ct []byte
 	if algo.gcm {
@@ -209,24 +220,25 @@ func (c *Codec) EncodeContext(ctx context.Context, id string, doc []byte) ([]byt
 	return e.marshalJSON(), nil
 }
 
-// sum is kruptein's HMAC: of the ciphertext's text, not of its bytes.
+// sum returns kruptein's HMAC, which is over the encoded ciphertext, not over its bytes.
 func sum(h func() hash.Hash, key []byte, text string) []byte {
 	mac := hmac.New(h, key)
 	io.WriteString(mac, text)
 	return mac.Sum(nil)
 }
 
-// Decode decrypts a file. Every failure is a [filestore.ErrDecrypt]: it is no envelope, no secret
-// fits, or it was changed; a plain file is refused too. (With CBC a change of the initialization
-// vector shows only where no session comes out.) It derives at most four keys per secret, one of them
-// with scrypt, and none again for the same bad file, of which it remembers 10,000.
+// Decode decrypts a file. Every failure is a [filestore.ErrDecrypt]: kruptein did not write the file,
+// no secret fits, or it was changed. A plain file is refused too. (With CBC a change of the
+// initialization vector is noticed only if the result is not a session.) Decode derives at most four
+// keys per secret, one of them with scrypt. It remembers 10,000 bad files, and derives nothing for them
+// again.
 func (c *Codec) Decode(id string, file []byte) ([]byte, error) {
 	return c.DecodeContext(context.Background(), id, file)
 }
 
-// DecodeContext is Decode, but for an error of ctx, which ends its wait for a turn to derive the key and is
-// no ErrDecrypt: nothing is known of the file. A derivation that has begun goes on to its end, for whoever
-// comes next.
+// DecodeContext is like Decode, but ctx ends the wait for a turn to derive the key. The error is then
+// ctx's and not an ErrDecrypt, because nothing is known about the file. A derivation that has begun runs
+// to its end, and the next call finds its key.
 func (c *Codec) DecodeContext(ctx context.Context, id string, file []byte) ([]byte, error) {
 	if _, _, _, err := c.check(); err != nil {
 		return nil, err
@@ -251,7 +263,7 @@ func (c *Codec) DecodeContext(ctx context.Context, id string, file []byte) ([]by
 	if text[0] != '"' || json.Unmarshal(text, &doc) != nil {
 		return nil, errAltered
 	}
-	if e.at == nil { // with CBC a changed iv shows only in what comes out
+	if e.at == nil { // with CBC only the result can show that the iv was changed
 		if new(filestore.Session).UnmarshalJSON([]byte(doc)) != nil {
 			return nil, errAltered
 		}
@@ -266,14 +278,14 @@ var (
 	errOtherID    = fmt.Errorf("%w: it is another session's", filestore.ErrDecrypt)
 )
 
-// A variant is how an envelope was made, so far as it does not say so itself.
+// A variant is what an envelope does not say about how it was made.
 type variant struct {
 	hashing  int
 	encoding encoding
 	keySize  int
 }
 
-// open finds the key of e, and the variant, of which the length of the HMAC leaves few.
+// open finds the key and the variant of e. The length of the HMAC leaves few variants.
 func (c *Codec) open(ctx context.Context, e *envelope, file []byte) (key [maxKey]byte, v variant, err error) {
 	variants := e.variants()
 	if len(variants) == 0 {
@@ -291,16 +303,16 @@ func (c *Codec) open(ctx context.Context, e *envelope, file []byte) (key [maxKey
 		return false
 	}
 	key, ok, err := c.keys.reading(ctx, e.salt, file, c.secrets, func(secret string) []try { return c.tries(secret, variants) }, fits)
-	if err == nil && !ok {
-		err = errNoSecret
-	}
 	if err != nil {
 		return key, v, err
+	}
+	if !ok {
+		return key, v, errNoSecret
 	}
 	return key, v, nil
 }
 
-// tries are the ways from a secret to the key, the most likely first.
+// tries returns the ways from a secret to the key, the most likely first.
 func (c *Codec) tries(secret string, variants []variant) []try {
 	var slow []try
 	for i, v := range variants {
@@ -315,7 +327,7 @@ func (c *Codec) tries(secret string, variants []variant) []try {
 	return append([]try{fast}, slow...)
 }
 
-// variants are those that the HMAC of e can be of.
+// variants returns the variants that fit the HMAC of e.
 func (e *envelope) variants() (all []variant) {
 	for i, h := range hashes {
 		for _, enc := range []encoding{binary{}, hexadecimal{}, base64ed{}} {
@@ -330,7 +342,7 @@ func (e *envelope) variants() (all []variant) {
 	return all
 }
 
-// decrypt returns what is in e, which the key fits.
+// decrypt returns the plaintext of e. The key fits it.
 func (e *envelope) decrypt(key []byte, enc encoding, id string) ([]byte, error) {
 	ct, ok := enc.decode(e.ct)
 	block, err := aes.NewCipher(key)
@@ -343,7 +355,7 @@ func (e *envelope) decrypt(key []byte, enc encoding, id string) ([]byte, error) 
 		}
 		text := make([]byte, len(ct))
 		cipher.NewCBCDecrypter(block, e.iv).CryptBlocks(text, ct)
-		pad := int(text[len(text)-1]) // the HMAC was right: who asks learns nothing from the padding
+		pad := int(text[len(text)-1]) // safe to judge: the HMAC was right, so this is not a padding oracle
 		text, ok := bytes.CutSuffix(text, bytes.Repeat([]byte{byte(pad)}, pad))
 		if !ok || pad == 0 || pad > aes.BlockSize || len(text) == 0 {
 			return nil, errAltered
@@ -368,7 +380,7 @@ func (e *envelope) decrypt(key []byte, enc encoding, id string) ([]byte, error) 
 	return text, nil
 }
 
-// decodeLegacy reads AES-256-CTR under the SHA-256 of secret and id.
+// decodeLegacy decrypts AES-256-CTR with the SHA-256 of secret and id as the key.
 func (c *Codec) decodeLegacy(id, text string) ([]byte, error) {
 	raw, ok := hexadecimal{}.decode(text)
 	if !ok || len(raw) < aes.BlockSize {
@@ -383,7 +395,7 @@ func (c *Codec) decodeLegacy(id, text string) ([]byte, error) {
 		}
 		doc := make([]byte, len(ct))
 		cipher.NewCTR(block, iv).XORKeyStream(doc, ct)
-		if new(filestore.Session).UnmarshalJSON(doc) == nil { // else the secret was another
+		if new(filestore.Session).UnmarshalJSON(doc) == nil { // if not, it was another secret
 			return doc, nil
 		}
 	}

@@ -22,11 +22,11 @@ import (
 var ctx = context.Background()
 
 const (
-	secret = "squirrel" // of the samples
+	secret = "squirrel" // with which the samples were written
 	doc    = `{"cookie":{"originalMaxAge":3600000,"expires":"2026-11-21T09:18:23.539Z","httpOnly":true,"path":"/"},"views":1,"name":"açaí 日本 😀","__lastAccess":1795249103539}`
 )
 
-// A sample is a file that session-file-store wrote, and the Codec that writes such.
+// A sample is a file that session-file-store wrote, and a Codec that writes files like it.
 type sample struct {
 	name, id string
 	file     []byte
@@ -91,7 +91,7 @@ func decode(t testing.TB, c *kruptein.Codec, id string, file []byte) string {
 	return string(doc)
 }
 
-// refused checks that file is no session of c, and that the error tells nothing.
+// refused checks that c does not decode file, and that the error reveals nothing.
 func refused(t testing.TB, c *kruptein.Codec, id string, file []byte, what string) {
 	t.Helper()
 	doc, err := c.Decode(id, file)
@@ -103,8 +103,8 @@ func refused(t testing.TB, c *kruptein.Codec, id string, file []byte, what strin
 	}
 }
 
-// Files of Node's are read without being told how they were written, and
-// written in the same shape.
+// A Codec reads Node's files without being told how they were written, and writes files of
+// the same shape.
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	c := kruptein.New(secret)
@@ -122,12 +122,12 @@ func TestSamples(t *testing.T) {
 		}
 		file := encode(t, with(kruptein.New(secret), s.codec), s.id, got)
 		if mine, node := shape(t, file), shape(t, s.file); mine != node {
-			t.Errorf("%s: written as %s\nnot %s", s.name, mine, node)
+			t.Errorf("%s: written as\n%s\nwant\n%s", s.name, mine, node)
 		}
 	}
 }
 
-// shape is a file with a count in place of what is random.
+// shape returns file with lengths in place of the random parts.
 func shape(t *testing.T, file []byte) string {
 	t.Helper()
 	if file[0] != '{' {
@@ -162,7 +162,7 @@ func shape(t *testing.T, file []byte) string {
 	return b.String()
 }
 
-// Every variant that can be written is read by a Codec that is not told.
+// A Codec reads every variant that can be written, without being told which.
 func TestVariants(t *testing.T) {
 	t.Parallel()
 	for _, hashing := range []string{"", "sha256", "sha384", "sha512"} {
@@ -174,7 +174,7 @@ func TestVariants(t *testing.T) {
 						v := kruptein.Codec{Algorithm: algorithm, Hashing: hashing, PBKDF2: pbkdf2, EncodeAs: encodeAs, ASN1: asn1}
 						lengths := 1
 						if strings.HasSuffix(algorithm, "cbc") {
-							lengths = 17 // of the padding
+							lengths = 17 // so that every length of the padding occurs
 						}
 						for n := range lengths {
 							doc := fmt.Sprintf(`{"cookie":{},"é\"\\\n\u0001":"%s"}`, strings.Repeat("x", n))
@@ -194,7 +194,7 @@ func TestVariants(t *testing.T) {
 			t.Errorf("%+v: Encode succeeds", bad)
 		}
 		if _, err := c.Decode("id", samples(t)[0].file); err == nil || errors.Is(err, filestore.ErrDecrypt) {
-			t.Errorf("%+v: Decode = %v, want what is wrong with the Codec", bad, err)
+			t.Errorf("%+v: Decode = %v, want an error about the Codec", bad, err)
 		}
 	}
 	for _, c := range []*kruptein.Codec{kruptein.New(), kruptein.New(""), kruptein.New(secret, "")} {
@@ -206,13 +206,13 @@ func TestVariants(t *testing.T) {
 	}
 }
 
-// What the files of 1.3.1 hold is read only where that is asked for.
+// Files of session-file-store 1.3.1 are read only with Legacy.
 func TestLegacy(t *testing.T) {
 	t.Parallel()
 	const id = "OldEncryption_0123456789-abcdefg"
 	file := readFile(t, "testdata/23-old-encryption-1.3.1/"+id+".json")
 	c := kruptein.New("new one", secret)
-	refused(t, c, id, file, "not asked for")
+	refused(t, c, id, file, "without Legacy")
 	c.Legacy = true
 	if got := decode(t, c, id, file); !strings.HasPrefix(got, `{"cookie":{"originalMaxAge":null`) {
 		t.Errorf("Decode = %s", got)
@@ -227,11 +227,11 @@ func TestLegacy(t *testing.T) {
 	}
 }
 
-// stride is how many bits of a salt there are for one that is flipped.
+// Of stride bits of a salt, TestAltered flips one.
 var stride = 151
 
-// No bit of a file can be changed unnoticed. A bit in the salt costs the
-// derivations of a key, so that the short form takes some of them.
+// No bit of a file can be changed unnoticed. A changed bit in the salt costs derivations,
+// so that the short form tries only some of them.
 func TestAltered(t *testing.T) {
 	t.Parallel()
 	stride := stride
@@ -266,8 +266,7 @@ func TestAltered(t *testing.T) {
 	}
 }
 
-// salt returns where in a file the salt stands; in DER, whose text is base64
-// here, roughly.
+// salt returns where the salt is in a file. For DER, here in base64, that is only roughly.
 func salt(file []byte) (from, to int) {
 	if i := bytes.Index(file, []byte(`"salt"`)); i >= 0 {
 		return i, i + bytes.IndexByte(file[i:], ']')
@@ -277,7 +276,7 @@ func salt(file []byte) (from, to int) {
 	return i * 4 / 3, (i+132)*4/3 + 2
 }
 
-// What Node reads is read, not only what it writes.
+// Decode reads all that Node reads, not only what it writes.
 func TestSpellings(t *testing.T) {
 	t.Parallel()
 	c := kruptein.New(secret)
@@ -318,7 +317,7 @@ func TestSpellings(t *testing.T) {
 		e[name] = string(text)
 	}
 	e["extra"] = object{"hmac": 1}
-	spellings["texts, and a member more"] = again(e)
+	spellings["texts, and one more member"] = again(e)
 	for name, file := range spellings {
 		if got, err := c.Decode(s.id, file); string(got) != doc || err != nil {
 			t.Errorf("%s: Decode = %q, %v", name, got, err)
@@ -343,7 +342,7 @@ func TestRotation(t *testing.T) {
 	refused(t, before, "id", file, "the new secret is not there yet")
 }
 
-// A file of ours is of its session; one of Node's may be any's.
+// A file that we wrote belongs to its session; a file that Node wrote opens under any id.
 func TestSwap(t *testing.T) {
 	t.Parallel()
 	c := kruptein.New(secret)
@@ -356,7 +355,7 @@ func TestSwap(t *testing.T) {
 	decode(t, c, "anybody", encode(t, cbc, "anna", doc))
 }
 
-// One salt serves 100,000 files, no iv two.
+// A salt serves 100,000 files, and an iv only one.
 func TestNonces(t *testing.T) {
 	t.Parallel()
 	c := kruptein.New(secret)
@@ -380,12 +379,12 @@ func TestNonces(t *testing.T) {
 	}
 	for _, n := range salts {
 		if n != 1 && n != files {
-			t.Errorf("a salt for %d files", n)
+			t.Errorf("a salt serves %d files, want 1 or %d", n, files)
 		}
 	}
 }
 
-// Nothing that a Codec holds is printed.
+// Printing a Codec shows no secret.
 func TestPrint(t *testing.T) {
 	c := kruptein.New(secret)
 	if _, err := c.Encode("id", []byte("{}")); err != nil { // so that it holds a key too
@@ -430,8 +429,8 @@ func TestPrint(t *testing.T) {
 	}
 }
 
-// A Store with a Codec does all that one with plain files does, with files of
-// both sides and of all variants in one directory.
+// A Store with a Codec does all that a Store with plain files does, with files of both
+// sides and of all variants in one directory.
 func TestStore(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -497,7 +496,7 @@ func TestStore(t *testing.T) {
 		t.Errorf("left after Clear: %q", left)
 	}
 
-	// And a plain store reads no encrypted file.
+	// A Store without the Codec reads no encrypted file.
 	put("anna", time.Hour)
 	opts.Codec = nil
 	p, err := filestore.Open(dir, &opts)
@@ -510,7 +509,7 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// Many goroutines, many salts, a Codec.
+// Many goroutines use one Codec, for many salts.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	c := kruptein.New(secret)
@@ -528,7 +527,7 @@ func TestConcurrent(t *testing.T) {
 					t.Error(err)
 				}
 				if got, err := c.Decode("id", file); string(got) != doc || err != nil {
-					t.Error(string(got), err)
+					t.Errorf("Decode = %q, %v", got, err)
 				}
 			}
 		})

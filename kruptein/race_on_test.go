@@ -2,4 +2,4 @@
 
 package kruptein_test
 
-func init() { stride = 1500 } // to derive a key takes ten times as long
+func init() { stride = 1500 } // deriving a key takes ten times as long

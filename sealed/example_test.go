@@ -16,7 +16,7 @@ func Example() {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	key := make([]byte, sealed.KeySize) // keep it elsewhere than the sessions
+	key := make([]byte, sealed.KeySize) // keep it away from the sessions
 	rand.Read(key)
 	codec, err := sealed.New(key)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package sealed encrypts session files, where Node need not read them:
+// Package sealed encrypts session files that Node need not read:
 //
 //	codec, err := sealed.New(key) // 32 random bytes that you keep elsewhere
 //	store, err := filestore.Open(dir, &filestore.Options{Codec: codec})
@@ -6,36 +6,36 @@
 // # What it protects from, and what not
 //
 // Without the key nobody can read a file, change one, or make one. A file belongs to its session:
-// under another session's name it is refused. What is refused is a [filestore.ErrDecrypt], and the
-// file is kept. Nothing is ever read as plain text.
+// under another session's name it is refused. The error is then a [filestore.ErrDecrypt], and the
+// file is kept. A plain file is never accepted.
 //
-//   - Who can write to the directory can put an older file of the same session back, or remove one.
-//     That cannot be noticed.
-//   - Ids, which are the files' names, times, sizes and the number of sessions are there to see. An id
-//     is a credential: it takes the secret of the cookies as well to make a cookie of it.
+//   - Whoever can write to the directory can put an older file of the same session back, or remove
+//     one. Nobody can notice that.
+//   - Ids (the files' names), times, sizes and the number of sessions are visible. An id is a
+//     credential, but to make a cookie of it takes the cookie secret as well.
 //   - The key, and the sessions that the store caches, are in the memory of the process.
 //
 // # Key management
 //
-// Keep the key out of the session directory and its backups: 32 bytes of
+// Keep the key out of the session directory and its backups. Make 32 bytes with
 //
 //	head -c 32 /dev/urandom >session.key
 //
-// or, from a passphrase, KeyFromPassphrase. To change it, give New the new key first and the old one
-// after it; files are written with the first, and read with whichever they name. An old key can go
-// when the sessions that were last written with it have ended.
+// or, from a passphrase, with KeyFromPassphrase. To change the key, give New the new key first and the
+// old one after it: files are written with the first, and read with the key that they name. Drop an old
+// key when the sessions that were last written with it have ended.
 //
 // # Format
 //
-// A file is one JSON object, without space, so that a reaper of Node's that meets one keeps it:
+// A file is one JSON object without white space. As it is JSON, Node's reaper does not delete it.
 //
 //	{"sealed":1,"key":"<16 digits>","box":"<base64url, no padding>"}
 //
-// box is the nonce of 24 random bytes and the ciphertext with its tag, of XChaCha20-Poly1305; its
-// additional data are the file's bytes up to and with the quotation mark before box's text, and the
-// session's id. The cipher's key, 32 bytes, and the digits in "key", 8 bytes in small hexadecimal, are
-// HKDF-Expand with SHA-256 of the key given to New with the info "filestore sealed 1 cipher" and
-// "filestore sealed 1 id". Files of this form will be read by any later version.
+// box is a nonce of 24 random bytes, followed by ciphertext and tag of XChaCha20-Poly1305. The
+// additional data are the file's bytes up to and including the quotation mark before box's text,
+// followed by the session's id. The cipher's key (32 bytes) and the digits in "key" (8 bytes in lower
+// case hexadecimal) are HKDF-Expand with SHA-256 of the key given to New, with the info "filestore
+// sealed 1 cipher" and "filestore sealed 1 id". All later versions will read this form.
 package sealed
 
 import (
@@ -59,19 +59,19 @@ import (
 // KeySize is the length of a key in bytes.
 const KeySize = 32
 
-// A Codec is a [filestore.Codec]. Make one with New. It is safe for concurrent use. A random nonce
-// of 24 bytes is new for any number of files.
+// A Codec is a [filestore.Codec]. Make one with New. It is safe for concurrent use. Its nonces of 24
+// random bytes do not repeat, however many files it writes.
 type Codec struct{ *hidden }
 
-// What is hidden stands behind two pointers, of which aead's is one: as an unexported field of something
-// else fmt prints a Codec without its Format method, and follows one pointer, with a verb that is wrong
-// for pointers.
+// hidden keeps the keys behind two pointers; the second is aead's. If a Codec is an unexported field of
+// another struct, fmt prints it without its Format method, and a verb that is wrong for pointers makes it
+// follow one pointer.
 type hidden struct {
 	keys []key // the first encrypts
 }
 
 type key struct {
-	prefix []byte // of a file; names the key
+	prefix []byte // the beginning of a file, which names the key
 	aead   cipher.AEAD
 }
 
@@ -80,7 +80,7 @@ const suffix = `"}`
 var encoding = base64.RawURLEncoding.Strict()
 
 // New returns a Codec that encrypts with the first key and decrypts with all. A key is KeySize
-// bytes of chance, not text; New refuses one of another length, and one of zeros.
+// random bytes, not text. New refuses a key of another length, and a key of zeros.
 func New(keys ...[]byte) (*Codec, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("sealed: no key")
@@ -111,10 +111,10 @@ func New(keys ...[]byte) (*Codec, error) {
 	return c, nil
 }
 
-// KeyFromPassphrase derives a key with Argon2id, as RFC 9106 recommends where memory is short: it
-// takes about a tenth of a second and 64 MiB. The salt, of at least 8 bytes, is no secret, but of
-// this site alone, such as its domain name; with another salt the key is another. A passphrase that
-// can be guessed is no key: who has a file can try as many as the tenth of a second allows.
+// KeyFromPassphrase derives a key with Argon2id, with the parameters that RFC 9106 recommends if memory
+// is short: it takes about a tenth of a second and 64 MiB. The salt has at least 8 bytes. It is not a
+// secret, but should be unique to the site, such as its domain name; another salt makes another key. Do
+// not use a passphrase that can be guessed: whoever has a file can try one in each tenth of a second.
 func KeyFromPassphrase(passphrase, salt string) ([]byte, error) {
 	if passphrase == "" || len(salt) < 8 {
 		return nil, errors.New("sealed: no passphrase, or a salt of less than 8 bytes")
@@ -141,7 +141,7 @@ func (c *Codec) Encode(id string, doc []byte) ([]byte, error) {
 func (k key) additional(id string) []byte { return append(bytes.Clone(k.prefix), id...) }
 
 var (
-	errNotSealed = fmt.Errorf("%w: not sealed, or with an unknown key", filestore.ErrDecrypt)
+	errNotSealed = fmt.Errorf("%w: not sealed, or sealed with an unknown key", filestore.ErrDecrypt)
 	errChanged   = fmt.Errorf("%w: it was changed, or is another session's", filestore.ErrDecrypt)
 )
 
@@ -157,7 +157,7 @@ func (c *Codec) Decode(id string, file []byte) ([]byte, error) {
 		}
 		text, ok = bytes.CutSuffix(text, []byte(suffix))
 		box, err := encoding.AppendDecode(nil, text)
-		// The length leaves out line ends, which the decoder skips.
+		// Compare the lengths, because the decoder skips line ends.
 		if !ok || err != nil || encoding.EncodedLen(len(box)) != len(text) || len(box) < k.aead.NonceSize() {
 			return nil, errChanged
 		}

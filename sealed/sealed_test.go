@@ -47,7 +47,7 @@ func encode(t testing.TB, c *sealed.Codec, id, doc string) []byte {
 	return file
 }
 
-// refused checks that file is no session of c, and that the error tells nothing.
+// refused checks that c does not decode file, and that the error reveals nothing.
 func refused(t testing.TB, c *sealed.Codec, id string, file []byte, what string) {
 	t.Helper()
 	doc, err := c.Decode(id, file)
@@ -78,7 +78,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// The format is promised. The key and the file are from the first version of it.
+// The format is promised. Key and file are from its first version.
 func TestFormat(t *testing.T) {
 	key := []byte("0123456789abcdef0123456789ABCDEF")
 	const file = `{"sealed":1,"key":"67210d61bbe23392","box":"TlyCNV5eraAmgS1fpuvhynqBV2qhJKw-lnp4MMpwXCI6Wk93qt3hR0yFjzkNqAJ_Op_wkvpxR2AyHZ5BL6-LdChzDZ6h6lrxdyD6tn5jWmwrWTRtEQooK6Dy4HEInkW5piFl1K761m0K05P_5q1V6Nq0-P-Rr1CBghiPzKqLBXeXFOC16IKmLwjZnupQajp6w3ceuOuYy9YpPa0qxJ0UQWv2MMxnhfhzWdUB7BY"}`
@@ -88,8 +88,8 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// No bit of a file can be changed, no byte be cut off, added or moved, whatever
-// the length of the base64's last group.
+// No bit of a file can be changed, and no byte can be cut off or inserted, whatever the
+// length of the last group of base64.
 func TestAltered(t *testing.T) {
 	c := newCodec(t, newKey())
 	for _, doc := range []string{doc, doc + "x", doc + "xx"} {
@@ -206,7 +206,7 @@ func TestKeyFromPassphrase(t *testing.T) {
 	b, _ := sealed.KeyFromPassphrase("correct horse", "example.com")
 	c, _ := sealed.KeyFromPassphrase("correct horse", "example.org")
 	if !bytes.Equal(a, b) || bytes.Equal(a, c) {
-		t.Error("the key is not of passphrase and salt")
+		t.Error("the key does not depend on passphrase and salt alone")
 	}
 	for _, bad := range [][2]string{{"", "example.com"}, {"x", "short"}} {
 		if _, err := sealed.KeyFromPassphrase(bad[0], bad[1]); err == nil {
@@ -222,13 +222,13 @@ func TestNonces(t *testing.T) {
 		_, box, _ := strings.Cut(string(encode(t, c, "id", "")), `"box":"`)
 		nonce := box[:32]
 		if seen[nonce] {
-			t.Fatal("a nonce came twice")
+			t.Fatal("two files have the same nonce")
 		}
 		seen[nonce] = true
 	}
 }
 
-// A Store whose files are sealed does all that one with plain files does.
+// A Store with sealed files does all that a Store with plain files does.
 func TestStore(t *testing.T) {
 	dir := t.TempDir()
 	key := newKey()
@@ -271,7 +271,7 @@ func TestStore(t *testing.T) {
 		t.Errorf("Get with a new key before the old = %q, %v", got, err)
 	}
 
-	// What cannot be decrypted is kept, passed over, and in the way of nothing else.
+	// Files that cannot be decrypted are kept and skipped, and harm no other file.
 	time.Sleep(5 * time.Millisecond) // gone has expired
 	plain := []byte(doc)
 	file, _ := os.ReadFile(path("berta"))
@@ -283,7 +283,7 @@ func TestStore(t *testing.T) {
 			t.Errorf("Get(%s) = %v, want ErrDecrypt", name, err)
 		}
 		if err := s.Create(ctx, name, new(filestore.Session)); err == nil {
-			t.Errorf("Create(%s) took the name of what it cannot read", name)
+			t.Errorf("Create(%s) = nil: it replaced a file that it cannot read", name)
 		}
 	}
 	if n, err := s.Len(ctx); n != 2 || err != nil {
@@ -308,7 +308,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, file []byte) {
 		if doc, err := c.Decode("id", file); err == nil {
 			if again, err := c.Decode("other", file); err == nil || again != nil {
-				t.Errorf("%q is the file of two sessions: %q", file, doc)
+				t.Errorf("%q opens as two sessions: %q", file, doc)
 			}
 		} else if !errors.Is(err, filestore.ErrDecrypt) {
 			t.Errorf("Decode = %v, want ErrDecrypt", err)
