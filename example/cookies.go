@@ -12,12 +12,12 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// Cookies without a session, on the wire as Express's res.cookie, res.clearCookie
-// and the npm package cookie-parser have them: values are percent-encoded, and
-// signed ones are s: and the value with its signature.
+// This file handles cookies without a session, in the format of Express's res.cookie and
+// res.clearCookie and of the npm package cookie-parser: values are percent-encoded, and
+// a signed value is s: followed by the value and its signature.
 
-// A jar is what cookie-parser calls req.cookies and req.signedCookies; the names
-// whose signature is wrong are apart, lest anybody takes one for a value.
+// A jar has what cookie-parser calls req.cookies and req.signedCookies. Names with a wrong
+// signature are apart, so that nobody takes one for a value.
 type jar struct {
 	Cookies map[string]string `json:"cookies"`
 	Signed  map[string]string `json:"signedCookies"`
@@ -26,14 +26,14 @@ type jar struct {
 
 func (s *site) readCookies(r *http.Request) jar {
 	j := jar{map[string]string{}, map[string]string{}, []string{}}
-	seen := map[string]bool{cookieName: true} // the session's own is nobody's business
+	seen := map[string]bool{cookieName: true} // the session's cookie is not shown
 	for _, c := range r.Cookies() {
-		if seen[c.Name] { // of two with one name the first counts, as in Node
+		if seen[c.Name] { // as in Node the first of several with one name counts
 			continue
 		}
 		seen[c.Name] = true
 		value := c.Value
-		// The path's decoding, not the query's: a plus stays a plus.
+		// Decoded as a path, not as a query: a plus stays a plus.
 		if decoded, err := url.PathUnescape(value); err == nil && utf8.ValidString(decoded) {
 			value = decoded
 		}
@@ -56,8 +56,9 @@ func (s *site) cookies(w http.ResponseWriter, r *http.Request, _ string) error {
 	return render(w, r, http.StatusOK, "cookies", s.readCookies(r))
 }
 
-// A signature does not say for which cookie it was made: one for a session's id
-// would do for the session's cookie. So nothing that looks like an id is signed.
+// looksLikeID matches session ids. We sign nothing that looks like one: a signature does
+// not say for which cookie it was made, so that the result could be used as a session
+// cookie.
 var looksLikeID = regexp.MustCompile(`^[A-Za-z0-9_-]{32}$`)
 
 const maxCookie = 3 << 10 // browsers drop cookies of more than 4 KiB, attributes included
@@ -69,7 +70,7 @@ func (s *site) setCookie(w http.ResponseWriter, r *http.Request, _ string) error
 	value := r.PostForm.Get("value")
 	if r.PostForm.Get("signed") != "" {
 		if looksLikeID.MatchString(value) {
-			return fmt.Errorf("%w: what looks like a session id is not signed", errBadRequest)
+			return fmt.Errorf("%w: a value that looks like a session id is not signed", errBadRequest)
 		}
 		value = "s:" + session.Sign(value, s.secret)
 	}
@@ -82,7 +83,7 @@ func (s *site) setCookie(w http.ResponseWriter, r *http.Request, _ string) error
 		SameSite: http.SameSiteLaxMode,
 	}
 	if c.Valid() != nil || c.Name == cookieName || len(c.Name)+len(c.Value) > maxCookie {
-		return fmt.Errorf("%w: no name for a cookie here, or too long", errBadRequest)
+		return fmt.Errorf("%w: not a cookie that can be set here, or too long", errBadRequest)
 	}
 	http.SetCookie(w, c)
 	return redirect(w, r, "/cookies")
@@ -94,14 +95,14 @@ func (s *site) clearCookie(w http.ResponseWriter, r *http.Request, _ string) err
 	}
 	name := r.PostForm.Get("name")
 	if (&http.Cookie{Name: name}).Valid() != nil || name == cookieName {
-		return fmt.Errorf("%w: no name for a cookie here", errBadRequest)
+		return fmt.Errorf("%w: not a cookie that can be cleared here", errBadRequest)
 	}
 	expire(w, name)
 	return redirect(w, r, "/cookies")
 }
 
-// expire is res.clearCookie(name). Browsers remove a cookie only if name, path
-// and domain are those that it was set with.
+// expire does what res.clearCookie(name) does. Browsers remove a cookie only if name, path
+// and domain are as when it was set.
 func expire(w http.ResponseWriter, name string) {
 	http.SetCookie(w, &http.Cookie{Name: name, Path: "/", Expires: time.Unix(0, 0)})
 }

@@ -3,37 +3,37 @@
 //
 //	go run ./example [-addr 127.0.0.1:8080] [-dir ./sessions] [-encrypt] [-trust-proxy]
 //
-// Sessions survive a restart, also after kill -9; look at them with ls and cat.
-// (To try that build the program first: "go run" is another process than the site.)
+// Sessions survive a restart, and kill -9; look at them with ls and cat. (To try kill,
+// build the program first: "go run" is another process than the site.)
 //
 //	GET  /               the login form, with the message of a failed login
 //	POST /user           logs in: username=user1, password=mypassword
 //	GET  /user           the welcome page
 //	GET  /logout, POST   ends the session and clears its cookie
-//	GET  /admin          counts this session's visits; only for users
-//	POST /login          the same login for programs: a JSON object or a form in, JSON out
+//	GET  /admin          counts this session's visits; for users only
+//	POST /login          the same login for programs: takes a JSON object or a form, answers in JSON
 //	GET  /dashboard      JSON for users, else 401
 //	POST /logout         answers programs in JSON
-//	GET  /private        Basic auth, once per session: admin2, password; a login of its own
-//	GET  /cookies        cookies as cookie-parser has them, signed and not; as JSON too
+//	GET  /private        a second login, by Basic auth, once per session: admin2, password
+//	GET  /cookies        the cookies as cookie-parser reads them, plain and signed; also as JSON
 //	POST /cookies        sets one: name, value, signed=on
 //	POST /cookies/clear  clears one: name
 //	GET  /session        the visitor's own session file
 //
-// A program needs nothing but a cookie jar. Where both exist, JSON is for those
-// who send it or an Accept header with application/json:
+// A program needs nothing but a cookie jar. If a page has HTML and JSON, a request gets
+// JSON if it sends JSON or an Accept header with application/json:
 //
 //	curl -b jar -c jar -d username=user1 -d password=mypassword http://127.0.0.1:8080/login
 //	curl -b jar -c jar http://127.0.0.1:8080/dashboard
 //	curl -b jar -c jar -H 'Accept: application/json' -X POST http://127.0.0.1:8080/logout
 //
-// The cookies are signed with $SESSION_SECRET or, without it, with a secret that
-// the first start leaves beside the sessions, in ./sessions.secret. An Express
+// The cookies are signed with $SESSION_SECRET. If it is not set, the first start makes
+// a secret and keeps it beside the sessions, in ./sessions.secret. An Express
 // application with the same directory and the same secret shares all logins.
 //
 // With -encrypt the session files are encrypted with that secret too, as
-// session-file-store does where its option secret is set. Sessions that are there
-// in plain are then no longer read: start on an empty directory.
+// session-file-store does with its option secret. Plain sessions cannot be read then:
+// start on an empty directory.
 package main
 
 import (
@@ -62,8 +62,8 @@ func main() {
 	}
 }
 
-// shutdownTimeout is more than the 5 seconds after which http.Server.Shutdown
-// gives up connections that browsers open ahead and never use.
+// shutdownTimeout is longer than 5 seconds: after those http.Server.Shutdown closes the
+// connections that browsers open ahead and never use.
 const shutdownTimeout = 10 * time.Second
 
 // run serves the site until SIGINT or SIGTERM.
@@ -88,13 +88,13 @@ func run(args []string, stdout io.Writer) (err error) {
 	}
 	opts := new(filestore.Options)
 	if *encrypt {
-		opts.Codec = kruptein.New(key) // where no Node is to read the files package sealed is better
+		opts.Codec = kruptein.New(key) // if Node need not read the files, package sealed is better
 	}
 	store, err := filestore.Open(*dir, opts)
 	if err != nil {
 		return err
 	}
-	// Last of all: requests under way still need the store.
+	// Close the store last: requests under way still need it.
 	defer func() { err = errors.Join(err, store.Close()) }()
 	ln, err := net.Listen("tcp", *addr)
 	if err != nil {

@@ -16,29 +16,28 @@ import (
 	"time"
 )
 
-// With this variable set the test binary is the program.
+// If this variable is set, the test binary is the program.
 const beProgram = "FILESTORE_EXAMPLE_MAIN"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beProgram) != "" {
 		main()
-		os.Exit(0) // as the runtime does after main
+		os.Exit(0) // as after main
 	}
 	slog.SetLogLoggerLevel(slog.LevelWarn) // no line for every login
 	os.Exit(m.Run())
 }
 
-// A process is the program, running.
+// A process is a running program.
 type process struct {
 	*exec.Cmd
 	url    string
-	stderr bytes.Buffer // to be read after Wait
+	stderr bytes.Buffer // read it after Wait only
 }
 
 var startRE = regexp.MustCompile(`^filestore example: (http://127\.0\.0\.1:[1-9]\d*)  sessions in (.*)\n$`)
 
-// start runs the program on dir and a free port. Nothing of it takes longer than
-// a minute: then it is killed.
+// start runs the program on dir and a free port, and kills it after a minute.
 func start(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -54,7 +53,7 @@ func start(t *testing.T, dir string, args ...string) *process {
 	}
 	t.Cleanup(func() {
 		cancel()
-		p.Wait() // an error if the test has waited
+		p.Wait() // fails if the test has waited
 		if t.Failed() {
 			t.Logf("the program's log:\n%s", p.stderr.Bytes())
 		}
@@ -89,7 +88,7 @@ func TestLoginsSurviveKill(t *testing.T) {
 			t.Fatalf("the killed program ended with %v", err)
 		}
 		p = start(t, dir)
-		b.base = p.url // another port: cookies do not care
+		b.base = p.url // another port, which cookies ignore
 		b.want(b.get("/user"), http.StatusOK, "")
 	}
 	b.get("/logout")
@@ -97,7 +96,7 @@ func TestLoginsSurviveKill(t *testing.T) {
 	checkDir(t, dir)
 }
 
-// With -encrypt logins survive too, and no file shows anything.
+// With -encrypt logins survive a restart too, and no file shows anything.
 func TestEncrypt(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sessions")
 	p := start(t, dir, "-encrypt")
@@ -121,7 +120,7 @@ func TestEncrypt(t *testing.T) {
 		t.Errorf("the session's page is\n%s", a.body)
 	}
 
-	// Without it the session cannot be read: its visitor has none, and the file stays.
+	// Without -encrypt the session cannot be read: its visitor has no session, and the file stays.
 	b.base = start(t, dir).url
 	b.want(b.get("/user"), http.StatusSeeOther, "/")
 	if _, err := os.Stat(files[0]); err != nil {
@@ -129,7 +128,7 @@ func TestEncrypt(t *testing.T) {
 	}
 }
 
-// Two programs at once on one directory: one secret, one login, one counter.
+// Two programs on one directory share the secret, the login and the counter.
 func TestTwoProcesses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sessions")
 	p, q := start(t, dir), start(t, dir)

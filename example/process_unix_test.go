@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// A request that is under way when the signal comes is answered, and its effect
-// is stored; new connections are refused; the program ends with 0.
+// A request that is under way when the signal comes is answered, and its effect is
+// stored. New connections are refused, and the program ends with status 0.
 func TestShutdown(t *testing.T) {
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -36,7 +36,7 @@ func TestShutdown(t *testing.T) {
 			fmt.Fprintf(conn, "POST /user HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\n"+
 				"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", addr, len(body))
 			r := bufio.NewReader(conn)
-			// The server says so when the handler wants the body: now it is under way.
+			// The server asks for the body when the handler reads it: now the request is under way.
 			if line, err := r.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
 				t.Fatalf("got %q, %v", line, err)
 			}

@@ -21,28 +21,28 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// The members of a session, next to the flash messages. They are in the file
-// under these names, so that another program can share them.
+// The members of a session, beside the flash messages. The file has them under these
+// names, so that another program can share them.
 const (
-	userMember  = "user"  // string: the name of who is logged in
+	userMember  = "user"  // string: the name of the user who is logged in
 	viewsMember = "views" // number: visits to /admin
 )
 
 const (
 	cookieName = "connect.sid"
 	maxAge     = 24 * time.Hour
-	storeTTL   = time.Hour // Options.TTL's default: for sessions that another program made without a maxAge
+	storeTTL   = time.Hour // the default of Options.TTL, for sessions of other programs without a maxAge
 	maxBody    = 16 << 10
 )
 
-// users has the passwords in the clear because all the world is to log in here.
-// Keep the hashes of argon2id or bcrypt instead.
+// users has the passwords in the clear, because everybody may log in here. In your
+// program keep hashes, made with argon2id or bcrypt.
 var users = map[string]string{"user1": "mypassword", admin: "password"}
 
 const admin = "admin2"
 
-// authenticate takes the same time for every password, and for unknown names:
-// it compares digests, which are all of one length.
+// authenticate takes the same time for every password and for unknown names, because
+// it compares digests, which all have the same length.
 func authenticate(name, password string) bool {
 	want, known := users[name]
 	a, b := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(want))
@@ -57,14 +57,14 @@ type site struct {
 	trustProxy bool
 }
 
-// handler returns the routes behind what all of them share, from the outside in:
-// headers, the bound on bodies, no POST from other sites, the session.
+// handler returns the routes behind what they all share: from the outside in, the
+// headers, the limit on bodies, the ban on POST from other sites, the session.
 func (s *site) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", page(s.home))
 	mux.Handle("POST /user", page(s.postUser))
 	mux.Handle("GET /user", page(s.user))
-	mux.Handle("GET /logout", page(s.logout)) // other sites can link to it; all they win is that somebody logs in again
+	mux.Handle("GET /logout", page(s.logout)) // another site can link to it, but then somebody only has to log in again
 	mux.Handle("POST /logout", page(s.logout))
 	mux.Handle("GET /admin", page(s.admin))
 	mux.Handle("POST /login", page(s.postLogin))
@@ -80,8 +80,8 @@ func (s *site) handler() http.Handler {
 		Secrets: []string{s.secret},
 		Name:    cookieName,
 		Cookie:  session.CookieOptions{MaxAge: maxAge},
-		// Each visit prolongs the session in its file. Rolling tells the browser
-		// too, which would otherwise drop the cookie a day after the login.
+		// Each visit prolongs the session in its file. Rolling also tells the browser,
+		// which would otherwise drop the cookie a day after the login.
 		Rolling:    true,
 		TrustProxy: s.trustProxy,
 	}
@@ -91,8 +91,8 @@ func (s *site) handler() http.Handler {
 	return headers(h)
 }
 
-// headers keeps every answer out of caches: each depends on who asks, and some
-// set a cookie that is a login.
+// headers keeps every answer out of caches: each depends on the visitor, and some set a
+// cookie that is a login.
 func headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -104,8 +104,8 @@ func headers(next http.Handler) http.Handler {
 	})
 }
 
-// A page is a handler that is told who is logged in, "" for nobody, and that
-// returns the errors that it has no answer to.
+// A page is a handler that gets the user who is logged in, "" for nobody, and returns
+// the errors that it cannot answer itself.
 type page func(w http.ResponseWriter, r *http.Request, user string) error
 
 func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -116,7 +116,7 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case err == nil:
-	case errors.Is(err, filestore.ErrNotFound): // another request has logged out meanwhile, or in
+	case errors.Is(err, filestore.ErrNotFound): // another request has logged out or in meanwhile
 		redirect(w, r, "/")
 	case errors.As(err, &tooLarge):
 		http.Error(w, "Too large.", http.StatusRequestEntityTooLarge)
@@ -135,7 +135,7 @@ var pagesHTML string
 
 var pages = template.Must(template.New("").Parse(pagesHTML))
 
-// render answers with the template name; data is its own part of what it gets.
+// render answers with the template name. The template finds data in .Data.
 func render(w http.ResponseWriter, r *http.Request, status int, name string, data any) error {
 	user, err := currentUser(r)
 	if err != nil {
@@ -145,7 +145,7 @@ func render(w http.ResponseWriter, r *http.Request, status int, name string, dat
 	if err != nil {
 		return err
 	}
-	// Into a buffer first: after half a page no error could be told any more.
+	// Into a buffer first: after half a page it is too late for an error.
 	var buf bytes.Buffer
 	err = pages.ExecuteTemplate(&buf, name, struct {
 		Path, User, Admin string
@@ -179,14 +179,14 @@ func redirect(w http.ResponseWriter, r *http.Request, to string) error {
 	return nil
 }
 
-// currentUser returns who is logged in, "" for nobody.
+// currentUser returns the user who is logged in, "" for nobody.
 func currentUser(r *http.Request) (string, error) {
 	return session.Value[string](session.From(r), userMember)
 }
 
-// login makes the request's session that of the user name. Regenerate empties it
-// and gives it a new id: whoever knew the old one, or planted it, is not logged
-// in with it.
+// login makes the request's session that of the user name. Regenerate empties it and
+// gives it a new id, so that somebody who knew the old id, or planted it, is not logged
+// in.
 func login(r *http.Request, name string) error {
 	s := session.From(r)
 	if err := s.Regenerate(); err != nil {
@@ -227,8 +227,8 @@ func (s *site) user(w http.ResponseWriter, r *http.Request, user string) error {
 	return render(w, r, http.StatusOK, "welcome", nil)
 }
 
-// logout removes the session, so that its cookie is worth nothing wherever it
-// has been copied to, and then, for tidiness, the browser's cookie.
+// logout removes the session, so that every copy of its cookie is worthless, and then,
+// for tidiness, the browser's cookie.
 func (s *site) logout(w http.ResponseWriter, r *http.Request, _ string) error {
 	if err := session.From(r).Destroy(); err != nil {
 		return err
@@ -240,8 +240,8 @@ func (s *site) logout(w http.ResponseWriter, r *http.Request, _ string) error {
 	return redirect(w, r, "/")
 }
 
-// admin counts with Store.Update rather than in this request's copy of the
-// session, so that two tabs that load at the same moment count two.
+// admin counts with Store.Update and not in this request's copy of the session, so that
+// two tabs that load at the same moment count two.
 func (s *site) admin(w http.ResponseWriter, r *http.Request, user string) error {
 	if user == "" {
 		return render(w, r, http.StatusForbidden, "refused", nil)
@@ -254,7 +254,7 @@ func (s *site) admin(w http.ResponseWriter, r *http.Request, user string) error 
 		views++
 		return sess.Put(viewsMember, views)
 	})
-	if errors.Is(err, filestore.ErrNotFound) { // logged out in another tab, just now
+	if errors.Is(err, filestore.ErrNotFound) { // just logged out in another tab
 		return redirect(w, r, "/")
 	}
 	if err != nil {
@@ -293,7 +293,7 @@ type credentials struct {
 	Password string `json:"password"`
 }
 
-// readCredentials takes a JSON object or an HTML form, by the request's type.
+// readCredentials reads a JSON object or an HTML form, whichever the Content-Type says.
 func readCredentials(r *http.Request) (c credentials, err error) {
 	if !sendsJSON(r) {
 		if err := r.ParseForm(); err != nil {
@@ -302,10 +302,10 @@ func readCredentials(r *http.Request) (c credentials, err error) {
 		return credentials{r.PostForm.Get("username"), r.PostForm.Get("password")}, nil
 	}
 	body, err := io.ReadAll(r.Body)
-	if err == nil {
-		err = json.Unmarshal(body, &c)
-	}
 	if err != nil {
+		return c, fmt.Errorf("%w: %w", errBadRequest, err)
+	}
+	if err := json.Unmarshal(body, &c); err != nil {
 		return c, fmt.Errorf("%w: %w", errBadRequest, err)
 	}
 	return c, nil
@@ -316,18 +316,18 @@ func sendsJSON(r *http.Request) bool {
 	return err == nil && mediaType == "application/json"
 }
 
-// wantsJSON tells programs from browsers, which ask for text/html.
+// wantsJSON reports whether a program asks. Browsers ask for text/html.
 func wantsJSON(r *http.Request) bool {
 	return sendsJSON(r) || strings.Contains(r.Header.Get("Accept"), "application/json")
 }
 
-// private is a second way to log in: the browser's own password box. Once the
-// session has the user the header is not needed, nor looked at, any more.
+// private is a second way to log in, with the browser's password box. Once the session
+// has the user, the header is neither needed nor read.
 func (s *site) private(w http.ResponseWriter, r *http.Request, user string) error {
 	if user != admin {
 		name, password, ok := r.BasicAuth()
-		// A picture on another site could carry a password of its own: whoever sees it would be
-		// logged in as somebody else and not know it.
+		// A picture on another site could have a password in its address: its visitor would be
+		// logged in as somebody else without knowing.
 		foreign := r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate"
 		if !authenticate(name, password) || !ok || name != admin || foreign {
 			w.Header().Set("WWW-Authenticate", `Basic realm="private", charset="UTF-8"`)
@@ -340,18 +340,18 @@ func (s *site) private(w http.ResponseWriter, r *http.Request, user string) erro
 	return render(w, r, http.StatusOK, "private", nil)
 }
 
-// session shows visitors the file of their own session and of no other: its id,
-// which is its name, is all that it takes to be them.
+// session shows visitors the file of their own session and of no other, because the
+// file's name is the id, and with it and a signature anybody could be them.
 func (s *site) session(w http.ResponseWriter, r *http.Request, _ string) error {
 	id := session.From(r).ID()
 	sess, err := s.store.Get(r.Context(), id)
-	if errors.Is(err, filestore.ErrNotFound) { // nothing was put in yet, so there is no file
+	if errors.Is(err, filestore.ErrNotFound) { // nothing was put in yet, so that there is no file
 		return render(w, r, http.StatusOK, "session", nil)
 	}
 	if err != nil {
 		return err
 	}
-	file, err := sess.MarshalJSON() // byte for byte
+	file, err := sess.MarshalJSON() // as in the file, byte for byte
 	if err != nil {
 		return err
 	}

@@ -26,8 +26,7 @@ import (
 
 const testSecret = "a secret of the tests"
 
-// serve starts the site on a directory of its own, which it returns, and checks
-// that directory at the end.
+// serve starts the site on a new directory, which it returns and checks at the end.
 func serve(t *testing.T, trustProxy bool) (base, dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "sessions")
@@ -46,7 +45,7 @@ func serve(t *testing.T, trustProxy bool) (base, dir string) {
 	return srv.URL, dir
 }
 
-// checkDir checks that dir holds whole sessions, the locks, and nothing else.
+// checkDir checks that dir has whole sessions, the locks, and nothing else.
 func checkDir(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -70,7 +69,7 @@ func checkDir(t *testing.T, dir string) {
 	}
 }
 
-// A browser keeps cookies and follows no redirect by itself.
+// A browser keeps cookies and follows no redirects.
 type browser struct {
 	t      *testing.T
 	base   string
@@ -142,7 +141,7 @@ func (b *browser) want(a answer, status int, location string) answer {
 	return a
 }
 
-// cookie returns the value of the session's cookie as it is sent, "" without one.
+// cookie returns the value of the session cookie as it is sent, or "".
 func (b *browser) cookie() string {
 	b.t.Helper()
 	u, err := url.Parse(b.base)
@@ -275,7 +274,7 @@ func TestCountersAreApart(t *testing.T) {
 		if got := a.views(); got != i {
 			t.Fatalf("first browser, visit %d: got %d", i, got)
 		}
-		if i%2 == 0 { // out of step, so that a shared counter could not look right
+		if i%2 == 0 { // out of step, so that a shared counter would not look right
 			continue
 		}
 		if got := b.views(); got != (i+1)/2 {
@@ -289,7 +288,7 @@ func TestCountersAreApart(t *testing.T) {
 	}
 }
 
-// No visit is lost and no count is given twice, however many tabs load at once.
+// However many tabs load at once, no visit is lost and no count is shown twice.
 func TestParallelVisitsAllCount(t *testing.T) {
 	base, _ := serve(t, false)
 	b := newBrowser(t, base)
@@ -333,7 +332,7 @@ func TestParallelVisitsAllCount(t *testing.T) {
 	}
 }
 
-// Of logins that are sent at once one succeeds, and none of the others is an error page.
+// If several logins are sent at once, one succeeds, and no other shows an error page.
 func TestParallelLogins(t *testing.T) {
 	base, dir := serve(t, false)
 	b := newBrowser(t, base)
@@ -517,7 +516,7 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// What Node sends is read: %2B and a raw plus are a plus, the first of two counts.
+// Cookies are read as Node sends them: %2B and a raw plus are a plus, and the first of two counts.
 func TestCookiesAsNodeSendsThem(t *testing.T) {
 	base, _ := serve(t, false)
 	b := newBrowser(t, base)
@@ -542,7 +541,7 @@ func TestTamperedCookieIsRefused(t *testing.T) {
 	}
 }
 
-// The page must not make or remove a session's cookie, nor any that no browser takes.
+// The page must not set or clear the session cookie, nor a cookie that no browser accepts.
 func TestCookiesThatAreNotSet(t *testing.T) {
 	base, _ := serve(t, false)
 	b := newBrowser(t, base)

@@ -20,7 +20,7 @@ const { values: flags } = parseArgs({
   },
 });
 
-// session-file-store makes files for all to read, and a session is a login.
+// session-file-store makes files that everybody can read, and a session is a login.
 process.umask(0o077);
 
 // What must be the same on both sides: the cookie's name, the secret, and the
@@ -29,9 +29,10 @@ const cookieName = 'connect.sid';
 const maxAge = 24 * 60 * 60 * 1000;
 const minSecret = 8; // bytes, as the Go side wants them
 
-// loadSecret returns $SESSION_SECRET, else the contents of <dir>.secret, which
-// the first process to need it makes. A link appears with its contents, and
-// never in place of another: whoever comes second reads the first one's secret.
+// loadSecret returns $SESSION_SECRET or, if that is not set, the content of
+// <dir>.secret. The first process that needs the file makes it. It makes a hard
+// link, because a link appears with its whole content and never replaces another:
+// the second process reads the first one's secret.
 function loadSecret(dir) {
   let from = '$SESSION_SECRET';
   let secret = process.env.SESSION_SECRET;
@@ -58,11 +59,11 @@ function loadSecret(dir) {
 const app = express();
 app.disable('x-powered-by');
 app.use((req, res, next) => {
-  res.set('Cache-Control', 'no-store'); // each page depends on who asks
+  res.set('Cache-Control', 'no-store'); // each page depends on the visitor
   next();
 });
 
-// What http.CrossOriginProtection does on the Go side: no POST from other sites.
+// As http.CrossOriginProtection on the Go side: no POST from other sites.
 app.use((req, res, next) => {
   const from = req.get('Sec-Fetch-Site');
   const origin = req.get('Origin');
@@ -79,25 +80,25 @@ app.use(session({
   // An unchanged session is touched, not written: true would write this
   // process's copy over what the Go side has stored meanwhile.
   resave: false,
-  // No file, and no cookie, for visitors who have nothing to be remembered.
+  // A visitor in whose session nothing was put gets no file and no cookie.
   saveUninitialized: false,
-  // As package session does without being told. A session keeps the attributes
-  // of the side that made it, so both should want the same.
+  // The defaults of package session. A session keeps the attributes of the side
+  // that made it, so that both sides should have the same.
   cookie: { maxAge, httpOnly: true, sameSite: 'lax' },
   store: new FileStore({
     path: flags.dir,
     ttl: 60 * 60, // for sessions without a maxAge; the Go side's default
-    // Of the files. Each get and each set then takes some 40 ms, in which this
-    // process does nothing else, and a file that it cannot decrypt kills it.
+    // The secret of the files. With it each get and each set takes some 40 ms, in
+    // which this process does nothing else, and a file that it cannot decrypt kills it.
     secret: flags.encrypt ? secret : undefined,
-    // A missing file is looked for six times otherwise, a quarter of a second
-    // long: for each stale cookie. The Go side replaces files in one step, and
-    // here each redirect waits for save, so nothing is missing for a moment only.
+    // By default a missing file is looked for six times, which takes a quarter of a
+    // second for each stale cookie. Here no file is missing for a moment only: the Go
+    // side replaces files in one step, and on this side each redirect waits for save.
     retries: 0,
-    // It would print a line for each retry and each pass of the reaper.
+    // The default prints a line for each retry and each pass of the reaper.
     logFn: () => {},
-    // Only the Go side reaps: this reaper deletes what it cannot parse, and
-    // takes no lock against a session that is being renewed.
+    // Only the Go side reaps: Node's reaper deletes files that it cannot parse, and
+    // takes no lock, so that it can delete a session that is just being renewed.
     reapInterval: -1,
   }),
 }));
@@ -138,16 +139,16 @@ const same = (a, b) => {
 
 app.post('/login', express.urlencoded({ extended: false }), (req, res, next) => {
   const { username, password } = req.body || {};
-  // In the clear because all the world is to log in here: keep hashes instead.
+  // In the clear, because everybody may log in here. In your program keep hashes.
   if (username !== 'user1' || !same(password, 'mypassword')) {
     return res.status(401).type('text').send('Wrong username or password.\n');
   }
-  // An id that somebody planted in the browser before is worth nothing after.
+  // regenerate makes worthless any id that somebody planted in the browser before.
   req.session.regenerate((err) => {
     if (err) return next(err);
     req.session.user = username;
-    // The header of a redirect leaves before express-session has stored the
-    // session; a browser that follows it at once would not be logged in yet.
+    // Without save the header of a redirect leaves before express-session has stored
+    // the session: a browser that follows it at once would not be logged in yet.
     req.session.save((err) => (err ? next(err) : res.redirect('/')));
   });
 });

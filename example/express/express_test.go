@@ -21,7 +21,7 @@ import (
 	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
-// The test binary is also the Go site: in a process of its own, as for its users.
+// The test binary is also the Go site, in its own process as for its users.
 const serveEnv = "FILESTORE_EXPRESS_EXAMPLE"
 
 func TestMain(m *testing.M) {
@@ -36,7 +36,7 @@ const timeout = 20 * time.Second
 
 // A process is one of the two sites.
 type process struct {
-	name string // as on its pages
+	name string // as its pages show it
 	url  string
 	cmd  *exec.Cmd
 }
@@ -83,7 +83,7 @@ func start(t *testing.T, name, dir string, encrypt bool) *process {
 	return p
 }
 
-// stop kills it: what it has acknowledged must be there when it comes back.
+// stop kills the process: what it has acknowledged must be there when it comes back.
 func (p *process) stop() {
 	p.cmd.Process.Kill()
 	p.cmd.Wait()
@@ -102,7 +102,7 @@ func startBoth(t *testing.T, dir string, encrypt bool) (goes, node *process) {
 	return goes, node
 }
 
-// A browser has one cookie jar for both sites: cookies do not heed ports.
+// A browser has one cookie jar for both sites: cookies ignore ports.
 type browser struct {
 	t *testing.T
 	http.Client
@@ -156,7 +156,7 @@ func (b *browser) visit(p *process) int {
 	return n
 }
 
-// views gets the JSON, which does not count.
+// views returns the number of views from the JSON, without counting one.
 func (b *browser) views(p *process) state {
 	b.t.Helper()
 	var s state
@@ -195,7 +195,7 @@ func (b *browser) cookie(p *process) string {
 	return ""
 }
 
-// as returns a browser with nothing but the given session cookie.
+// as returns a browser that has only the given session cookie.
 func as(t *testing.T, p *process, cookie string) *browser {
 	t.Helper()
 	b := newBrowser(t)

@@ -1,14 +1,14 @@
-// The same small site twice, in Go and in Node (app.js): a counter and a login,
-// on one directory of sessions and with one secret. Whoever logs in here is
-// logged in there, and the counter goes on counting on either side, which is how
-// a site moves from Express to Go route by route without logging anybody out.
+// The same small site twice, in Go and in Node (app.js): a counter and a login, on one
+// directory of sessions and with one secret. A user who logs in on one side is logged in
+// on the other, and both sides count on the same counter. So a site can move from Express
+// to Go, route by route, without logging anybody out.
 //
 //	go run ./example/express [-addr 127.0.0.1:8081] [-dir ./sessions] [-encrypt]
 //	node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions] [--encrypt]
 //
-// The cookies are signed with $SESSION_SECRET or, without it, with the secret in
-// ./sessions.secret, which the first of the two to start makes. With -encrypt, on
-// both sides, the session files are encrypted with the same secret.
+// The cookies are signed with $SESSION_SECRET. If it is not set, the side that starts
+// first makes a secret in ./sessions.secret. With -encrypt on both sides the session
+// files are encrypted with the same secret.
 package main
 
 import (
@@ -55,8 +55,8 @@ func run(args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	// The defaults are session-file-store's, and include the reaper, which is
-	// off in app.js: this one deletes nothing that it cannot read.
+	// The defaults are session-file-store's. The reaper is on here and off in app.js,
+	// because ours deletes nothing that it cannot read.
 	opts := new(filestore.Options)
 	if *encrypt {
 		opts.Codec = kruptein.New(key)
@@ -114,7 +114,7 @@ func handler(store *filestore.Store, secret string) http.Handler {
 	}
 	h := http.NewCrossOriginProtection().Handler(sessions.Handler(mux))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store") // each page depends on who asks
+		w.Header().Set("Cache-Control", "no-store") // each page depends on the visitor
 		h.ServeHTTP(w, r)
 	})
 }
@@ -172,13 +172,13 @@ func views(w http.ResponseWriter, r *http.Request) {
 
 func login(w http.ResponseWriter, r *http.Request) {
 	user, password := r.PostFormValue("username"), r.PostFormValue("password")
-	// In the clear because all the world is to log in here: keep hashes instead.
+	// In the clear, because everybody may log in here. In your program keep hashes.
 	if user != "user1" || subtle.ConstantTimeCompare([]byte(password), []byte("mypassword")) == 0 {
 		http.Error(w, "Wrong username or password.", http.StatusUnauthorized)
 		return
 	}
 	s := session.From(r)
-	// An id that somebody planted in the browser before is worth nothing after.
+	// Regenerate makes worthless any id that somebody planted in the browser before.
 	if err := errors.Join(s.Regenerate(), s.Put(userMember, user)); err != nil {
 		fail(w, err)
 		return

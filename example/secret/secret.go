@@ -15,9 +15,9 @@ import (
 
 const minLen = 8 // bytes, as session.Manager wants them
 
-// Load returns $SESSION_SECRET, else the contents of <dir>.secret, which the
-// first process to need it makes. It is beside the directory, not in it: in
-// there is nothing but sessions. express/app.js does the same.
+// Load returns $SESSION_SECRET or, if that is not set, the content of <dir>.secret. The
+// first process that needs the file makes it. It is beside the directory, because the
+// directory has nothing but sessions. express/app.js does the same.
 func Load(dir string) (string, error) {
 	if secret := os.Getenv("SESSION_SECRET"); secret != "" {
 		return check("$SESSION_SECRET", secret)
@@ -38,7 +38,7 @@ func Load(dir string) (string, error) {
 		return "", fmt.Errorf("read secret: %w", err)
 	}
 	if !fi.Mode().IsRegular() || fi.Mode()&0o077 != 0 && runtime.GOOS != "windows" {
-		return "", fmt.Errorf("%s is not a file of yours alone (mode %v, want 0600)", path, fi.Mode())
+		return "", fmt.Errorf("%s is not a file that only you can read and write (mode %v, want 0600)", path, fi.Mode())
 	}
 	secret, err := os.ReadFile(path)
 	if err != nil {
@@ -54,9 +54,9 @@ func check(from, secret string) (string, error) {
 	return secret, nil
 }
 
-// create writes a new secret to path unless there is one. A link appears with
-// its contents, and never in place of another: of two processes that start at
-// once the second reads the first one's secret, and neither reads half of it.
+// create writes a new secret to path, unless there is one. It makes a hard link, because
+// a link appears with its whole content and never replaces another: if two processes
+// start at once, the second reads the first one's secret, and neither reads half of it.
 func create(path string) (err error) {
 	random := make([]byte, 32)
 	rand.Read(random) // never fails

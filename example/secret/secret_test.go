@@ -42,7 +42,7 @@ func TestSecretIsMadeOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if runtime.GOOS != "windows" && fi.Mode() != 0o600 {
-		t.Errorf("its mode is %v", fi.Mode())
+		t.Errorf("its mode is %v, want 0600", fi.Mode())
 	}
 }
 
@@ -73,10 +73,10 @@ func TestSecretThatIsGiven(t *testing.T) {
 	}
 }
 
-// A file that others may read or write, or that is a link, signs nothing.
+// A file that others may read or write is refused, and so is a link.
 func TestSecretOfOthers(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		return // has no such modes
+		return // which has no such modes
 	}
 	t.Setenv("SESSION_SECRET", "")
 	dir := filepath.Join(t.TempDir(), "sessions")
@@ -90,12 +90,12 @@ func TestSecretOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := secret.Load(dir); err == nil {
-			t.Errorf("Load = %q", got)
+			t.Errorf("Load = %q, want an error", got)
 		}
 	}
 }
 
-// "." and "sessions/." name their directory, and the file is beside that.
+// For "." and "sessions/." the file is beside the directory too.
 func TestSecretBeside(t *testing.T) {
 	t.Setenv("SESSION_SECRET", "")
 	parent := t.TempDir()
