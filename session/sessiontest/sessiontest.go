@@ -1,5 +1,9 @@
-// Package sessiontest is for tests: a Store in memory, a request of somebody who is logged in, and
-// what every session.Store must pass.
+// Package sessiontest helps with tests. An application tests its handlers with NewStore, a Store in
+// memory, and Request, a request with a session. A new session.Store is tested with Run:
+//
+//	func TestStore(t *testing.T) {
+//		sessiontest.Run(t, func(t *testing.T) session.Store { return newEmptyStore(t) })
+//	}
 package sessiontest
 
 import (
@@ -17,8 +21,8 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// A Store keeps sessions in memory, until they are destroyed or the program ends: for tests. It is a
-// session.Store with all that a Store may also be, and safe for concurrent use.
+// A Store keeps sessions in memory for tests. It never removes expired sessions. It is a session.Store
+// with all optional methods, and safe for concurrent use.
 type Store struct {
 	mu       sync.Mutex
 	sessions map[string]*filestore.Session
@@ -27,17 +31,18 @@ type Store struct {
 // NewStore returns an empty Store.
 func NewStore() *Store { return &Store{sessions: make(map[string]*filestore.Session)} }
 
-// TTL is an hour, as filestore's default.
+// TTL returns an hour, filestore's default.
 func (s *Store) TTL() time.Duration { return time.Hour }
 
-// Get returns a copy of the session id. It is a filestore.ErrNotFound if there is none or it has
-// expired.
+// Get returns a copy of the session id. It fails with filestore.ErrNotFound if there is none, or if it
+// has expired; then the error is also filestore.ErrExpired.
 func (s *Store) Get(_ context.Context, id string) (*filestore.Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.get(id)
 }
 
+// get is Get. Its caller holds mu.
 func (s *Store) get(id string) (*filestore.Session, error) {
 	sess, ok := s.sessions[id]
 	if !ok {
@@ -49,7 +54,7 @@ func (s *Store) get(id string) (*filestore.Session, error) {
 	return clone(sess), nil
 }
 
-// set stores a copy of sess, accessed now. Its caller has mu.
+// set stores a copy of sess with the last access set to now. Its caller holds mu.
 func (s *Store) set(id string, sess *filestore.Session) error {
 	if !filestore.ValidID(id) {
 		return fmt.Errorf("sessiontest: %w", filestore.ErrInvalidID)
@@ -69,14 +74,15 @@ func clone(sess *filestore.Session) *filestore.Session {
 	return &own
 }
 
-// Set stores a copy of sess as the session id, whether or not there is one.
+// Set stores a copy of sess as the session id, whether or not there is one. It fails with
+// filestore.ErrInvalidID if filestore would not accept the id.
 func (s *Store) Set(_ context.Context, id string, sess *filestore.Session) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.set(id, sess)
 }
 
-// Create is Set for a new session: it fails with fs.ErrExist if the id is taken.
+// Create is Set for a new session. It fails with fs.ErrExist if there is one.
 func (s *Store) Create(_ context.Context, id string, sess *filestore.Session) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,21 +92,21 @@ func (s *Store) Create(_ context.Context, id string, sess *filestore.Session) er
 	return s.set(id, sess)
 }
 
-// Update lets fn change the session id. fn must not use the Store.
+// Update stores what fn makes of the session id; see session.Updater. fn must not use the Store.
 func (s *Store) Update(_ context.Context, id string, fn func(*filestore.Session) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sess, err := s.get(id)
-	if err == nil {
-		err = fn(sess)
-	}
 	if err != nil {
+		return err
+	}
+	if err := fn(sess); err != nil {
 		return err
 	}
 	return s.set(id, sess)
 }
 
-// Touch marks the session id as accessed now, with the cookie c; see session.Toucher.
+// Touch marks the session id as accessed now; see session.Toucher.
 func (s *Store) Touch(ctx context.Context, id string, c *filestore.Cookie) error {
 	return s.Update(ctx, id, func(sess *filestore.Session) error {
 		if c != nil {
@@ -112,7 +118,7 @@ func (s *Store) Touch(ctx context.Context, id string, c *filestore.Cookie) error
 	})
 }
 
-// Destroy removes the session id. There need not be one.
+// Destroy removes the session id, if there is one.
 func (s *Store) Destroy(_ context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,10 +126,10 @@ func (s *Store) Destroy(_ context.Context, id string) error {
 	return nil
 }
 
-// Request returns r with the cookie of a new session of m that holds values: a request of somebody
-// who is logged in, say. It changes r, and panics if m stores no session with these values.
+// Request stores a new session with values, and returns r with its cookie: for example, a request of
+// a user who is logged in. It changes r. It panics if m does not store such a session.
 func Request(r *http.Request, m *session.Manager, values map[string]any) *http.Request {
-	first := httptest.NewRequest("GET", "https://"+r.Host+"/", nil) // over TLS, where each cookie may be set
+	first := httptest.NewRequest("GET", "https://"+r.Host+"/", nil) // TLS, because some cookies need it
 	first.RequestURI = r.URL.Path
 	if first.RequestURI == "" {
 		first.RequestURI = "/"
@@ -132,7 +138,7 @@ func Request(r *http.Request, m *session.Manager, values map[string]any) *http.R
 	var err error
 	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		s := m.From(r)
-		err = s.Regenerate() // so that it is stored without values too
+		err = s.Regenerate() // so that it is stored even without values
 		for key, v := range values {
 			if err == nil {
 				err = s.Put(key, v)
@@ -141,7 +147,7 @@ func Request(r *http.Request, m *session.Manager, values map[string]any) *http.R
 	})).ServeHTTP(w, first)
 	cookies := w.Result().Cookies()
 	if err != nil || w.Code != http.StatusOK || len(cookies) != 1 {
-		panic(fmt.Sprintf("sessiontest: no session: status %d, %d cookies, %v", w.Code, len(cookies), err))
+		panic(fmt.Sprintf("sessiontest: Request: the Manager stored no session: status %d, %d cookies, %v", w.Code, len(cookies), err))
 	}
 	r.AddCookie(&http.Cookie{Name: cookies[0].Name, Value: cookies[0].Value})
 	return r

@@ -2,9 +2,14 @@ package sessiontest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,23 +40,102 @@ func TestFilestore(t *testing.T) {
 	}
 }
 
-// three has only what a session.Store must have.
-type three struct{ s *sessiontest.Store }
-
-func (s three) Get(ctx context.Context, id string) (*filestore.Session, error) {
-	return s.s.Get(ctx, id)
-}
-func (s three) Set(ctx context.Context, id string, sess *filestore.Session) error {
-	return s.s.Set(ctx, id, sess)
-}
-func (s three) Destroy(ctx context.Context, id string) error { return s.s.Destroy(ctx, id) }
-
+// Three methods suffice: embedding the interface hides all others.
 func TestThreeMethods(t *testing.T) {
 	t.Parallel()
-	sessiontest.Run(t, func(*testing.T) session.Store { return three{sessiontest.NewStore()} })
+	sessiontest.Run(t, func(*testing.T) session.Store { return struct{ session.Store }{sessiontest.NewStore()} })
 }
 
-// Request serves any Manager: whatever its name, its path and its cookie.
+// A broken Store breaks one promise.
+type broken struct {
+	*sessiontest.Store
+	how  string
+	mu   sync.Mutex
+	last map[string]*filestore.Session
+}
+
+func (s *broken) Get(ctx context.Context, id string) (*filestore.Session, error) {
+	sess, err := s.Store.Get(ctx, id)
+	switch {
+	case s.how == "returns nil, nil" && errors.Is(err, filestore.ErrNotFound):
+		return nil, nil
+	case s.how == "ignores the expiry" && errors.Is(err, filestore.ErrExpired):
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.last[id], nil
+	}
+	return sess, err
+}
+
+func (s *broken) Set(ctx context.Context, id string, sess *filestore.Session) error {
+	s.mu.Lock()
+	s.last[id] = sess
+	s.mu.Unlock()
+	return s.Store.Set(ctx, id, sess)
+}
+
+func (s *broken) Touch(ctx context.Context, id string, c *filestore.Cookie) error {
+	err := s.Store.Touch(ctx, id, c)
+	if s.how == "resurrects" && errors.Is(err, filestore.ErrNotFound) {
+		return s.Store.Set(ctx, id, &filestore.Session{})
+	}
+	return err
+}
+
+func (s *broken) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
+	if s.how != "loses updates" && s.how != "shares its values" {
+		return s.Store.Update(ctx, id, fn)
+	}
+	sess, err := s.Store.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	err = fn(sess)
+	time.Sleep(time.Millisecond)
+	if err != nil && s.how == "loses updates" {
+		return err
+	}
+	return errors.Join(s.Store.Set(ctx, id, sess), err)
+}
+
+// Run finds a broken promise, and says which it is.
+func TestRunFails(t *testing.T) {
+	t.Parallel()
+	wants := map[string]string{
+		"resurrects":         "Toucher: after Touch, which must not bring a session back",
+		"shares its values":  "Updater: after Update with an fn that fails, which must store nothing",
+		"loses updates":      "Updater: after parallel Updates that each add 1, of which none may be lost",
+		"returns nil, nil":   "Get: before any Set: Get(\"2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx\") returns the error <nil>, want filestore.ErrNotFound",
+		"ignores the expiry": "Expiry: a session that lives for 2 s, after 3.5 s",
+	}
+	if os.Getenv("SESSIONTEST_BROKEN") != "" {
+		for how := range wants {
+			t.Run(how, func(t *testing.T) {
+				t.Parallel()
+				sessiontest.Run(t, func(*testing.T) session.Store {
+					return &broken{Store: sessiontest.NewStore(), how: how, last: make(map[string]*filestore.Session)}
+				})
+			})
+		}
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestRunFails$", "-test.parallel", "100") // most of the time they sleep
+	cmd.Env = append(os.Environ(), "SESSIONTEST_BROKEN=1")
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Fatal("five broken Stores pass Run")
+	}
+	for how, want := range wants {
+		test, message, _ := strings.Cut(want, ": ")
+		_, failed, ok := strings.Cut(string(out), "--- FAIL: TestRunFails/"+strings.ReplaceAll(how, " ", "_")+"/"+test+" ")
+		failed, _, _ = strings.Cut(failed, "--- FAIL")
+		if !ok || !strings.Contains(failed, message) {
+			t.Errorf("a Store that %s: %s does not fail with %q:\n%s", how, test, message, failed)
+		}
+	}
+}
+
+// Request works with any Manager, whatever its name, path and cookie.
 func TestRequest(t *testing.T) {
 	for name, m := range map[string]*session.Manager{
 		"plain":  {},
