@@ -17,7 +17,7 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// lives are a store's settings, and a session whose life they rule.
+// lives has, by name, options of a Store, a session, and how long it lives with them.
 var lives = map[string]struct {
 	o    filestore.Options
 	sess filestore.Session
@@ -30,11 +30,11 @@ var lives = map[string]struct {
 	"maxAge":             {filestore.Options{}, filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: 5 * time.Second, Path: "/"}}, 5 * time.Second},
 }
 
-// An event stream that was opened in time logged its user out: the session was touched when it
-// closed. A request that is under way keeps its session.
+// A request that is under way keeps its session alive. An event stream logged its user out, because
+// the session was only touched when the stream closed.
 func TestStreamKeepsItsSession(t *testing.T) {
 	for name, l := range lives {
-		for _, age := range []float64{0, 0.3, 0.75, 0.99} { // of the life, at its arrival
+		for _, age := range []float64{0, 0.3, 0.75, 0.99} { // how much of the life has passed at the arrival
 			t.Run(fmt.Sprint(name, " ", age), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := openStore(t, l.o)
@@ -50,12 +50,12 @@ func TestStreamKeepsItsSession(t *testing.T) {
 								t.Fatal(err)
 							}
 							if _, err := s.Get(ctx, "id"); err != nil {
-								t.Fatalf("beside the stream: %v", err)
+								t.Fatalf("the session ended beside the stream: Get = %v", err)
 							}
 						}
 					})
 					if w.Code != 200 {
-						t.Errorf("status %d", w.Code)
+						t.Errorf("status %d, want 200", w.Code)
 					}
 				})
 			})
@@ -63,8 +63,8 @@ func TestStreamKeepsItsSession(t *testing.T) {
 	}
 }
 
-// What a request changes that came in time is stored however long it takes. It was a 500, or a 200
-// for nothing, if the reaper came first.
+// The changes of a request that came in time are stored, however long it takes. The answer was 500, or,
+// if the reaper came first, 200 although nothing was stored.
 func TestSlowRequestIsStored(t *testing.T) {
 	for name, l := range lives {
 		t.Run(name, func(t *testing.T) {
@@ -83,14 +83,14 @@ func TestSlowRequestIsStored(t *testing.T) {
 				})
 				sess, err := s.Get(ctx, "id")
 				if w.Code != 200 || err != nil || string(sess.Values["a"]) != `"1"` {
-					t.Errorf("status %d, %v, %v", w.Code, sess, err)
+					t.Errorf("status %d, stored %v, %v, want 200 and a = \"1\"", w.Code, sess, err)
 				}
 			})
 		})
 	}
 }
 
-// The arrival is the access: an hour's work on a page does not prolong the session by an hour.
+// The arrival is the access: an hour's work on one page does not prolong the session by an hour.
 func TestArrivalIsTheAccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, filestore.Options{TouchAfter: -1})
@@ -105,12 +105,12 @@ func TestArrivalIsTheAccess(t *testing.T) {
 			t.Fatal(err)
 		}
 		if d := sess.LastAccess.Sub(arrived); d < 0 || d > time.Second {
-			t.Errorf("the last access is %v after the arrival", d)
+			t.Errorf("the last access is %v after the arrival, want at most a second", d)
 		}
 	})
 }
 
-// A logout beside a slow request wins, however often that one was kept alive.
+// A logout beside a slow request wins, however often that request has kept the session alive.
 func TestLogoutBesideStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, filestore.Options{TTL: 2 * time.Second})
@@ -125,13 +125,13 @@ func TestLogoutBesideStream(t *testing.T) {
 			put(w, r)
 		})
 		if _, err := s.Get(ctx, "id"); w.Code != 200 || !errors.Is(err, filestore.ErrNotFound) {
-			t.Errorf("status %d, %v", w.Code, err)
+			t.Errorf("status %d, Get = %v, want 200 and ErrNotFound: the logout stands", w.Code, err)
 		}
 	})
 }
 
-// A change that is lost is never a 200, unless somebody logged out: here nothing can keep the session
-// alive, as the Store cannot touch it, or fails to.
+// If a change is lost, the answer is not 200, unless somebody logged out. Here nothing keeps the session
+// alive, because the Store cannot touch it, or fails to.
 func TestLostChangeIsTold(t *testing.T) {
 	for _, how := range []string{"no Toucher", "failing Touch", "maxAge, no Lifer"} {
 		for _, reap := range []bool{false, true} {
@@ -175,7 +175,7 @@ func TestLostChangeIsTold(t *testing.T) {
 	}
 }
 
-// The beats of a request end with it, also if it panics.
+// The beats of a request end with it, even if it panics.
 func TestBeatsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &recorder{Store: openStore(t, filestore.Options{TTL: time.Second})}
@@ -192,16 +192,16 @@ func TestBeatsEnd(t *testing.T) {
 		s.take()
 		time.Sleep(time.Minute)
 		if calls := s.take(); calls != "" {
-			t.Errorf("after the request: %s", calls)
+			t.Errorf("the store is called after the request: %s", calls)
 		}
 	})
 }
 
-// Whatever happens to a session under a request, it is kept alive.
+// A session is kept alive, whatever happens to it under the request.
 func TestWhoIsKeptAlive(t *testing.T) {
 	type tc struct {
 		o      filestore.Options
-		sess   *filestore.Session // nil: none
+		sess   *filestore.Session // nil if the request brings none
 		maxAge time.Duration
 		act    func(w http.ResponseWriter, r *http.Request, m *session.Manager)
 		life   time.Duration
@@ -268,7 +268,7 @@ func TestWhoIsKeptAlive(t *testing.T) {
 						if flush {
 							w.(http.Flusher).Flush()
 						} else if err := session.From(r).Save(); err != nil {
-							t.Error("save", err)
+							t.Errorf("Save = %v", err)
 						}
 						id := session.From(r).ID()
 						start := time.Now()
@@ -282,7 +282,7 @@ func TestWhoIsKeptAlive(t *testing.T) {
 						session.From(r).Put("late", 1)
 					})).ServeHTTP(w, r)
 					if died != "" {
-						t.Errorf("the session died under the request after %s; then a Put: status %d, ErrorFunc told %v", died, w.Code, told)
+						t.Errorf("the session died under the request after %s; then a Put: status %d, ErrorFunc got %v", died, w.Code, told)
 					}
 				})
 			})
@@ -302,7 +302,7 @@ func (s *failOnce) Touch(ctx context.Context, id string, c *filestore.Cookie) er
 	return s.Store.Touch(ctx, id, c)
 }
 
-// One Touch that fails is no reason to lose the session.
+// The session survives one Touch that fails.
 func TestTouchFailsOnce(t *testing.T) {
 	for _, at := range []int{1, 2, 3, 5} {
 		for _, life := range []time.Duration{time.Second, time.Hour} {
@@ -320,7 +320,7 @@ func TestTouchFailsOnce(t *testing.T) {
 							put(w, r)
 						})
 						if _, err := s.Get(ctx, "id"); err != nil {
-							t.Errorf("%d, %v", w.Code, err)
+							t.Errorf("the session ended under the request: status %d, Get = %v", w.Code, err)
 						}
 					})
 				})
@@ -329,7 +329,7 @@ func TestTouchFailsOnce(t *testing.T) {
 	}
 }
 
-// TouchAfter is for all sessions, and lives differ.
+// TouchAfter may be longer than a session's life: the Store does not spare such a touch.
 func TestTouchAfterIsCapped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, filestore.Options{TouchAfter: 5 * time.Minute})
@@ -343,12 +343,12 @@ func TestTouchAfterIsCapped(t *testing.T) {
 			put(w, r)
 		})
 		if _, err := s.Get(ctx, "id"); err != nil {
-			t.Errorf("%d, %v", w.Code, err)
+			t.Errorf("the session ended under the request: status %d, Get = %v", w.Code, err)
 		}
 	})
 }
 
-// A Store that does not tell its TTL, and says of what has expired that it is not there.
+// The Store is not a Lifer, and returns ErrNotFound, not ErrExpired, for an expired session.
 func TestLostChangeOfASilentStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, filestore.Options{TTL: time.Minute})
@@ -358,12 +358,12 @@ func TestLostChangeOfASilentStore(t *testing.T) {
 			put(w, r)
 		})
 		if w.Code == 200 {
-			t.Errorf("a lost change is a %d", w.Code)
+			t.Errorf("status %d although the change is lost", w.Code)
 		}
 	})
 }
 
-// A Store need not fill LastAccess in.
+// The middleware works with a Store that does not fill in LastAccess.
 func TestNoLastAccess(t *testing.T) {
 	s := filtered{&MemoryStore{TTL: time.Hour}, func(_ string, sess *filestore.Session, err error) (*filestore.Session, error) {
 		if err != nil {
@@ -380,11 +380,11 @@ func TestNoLastAccess(t *testing.T) {
 		put(w, r)
 	})
 	if w.Code != 200 {
-		t.Errorf("a logout beside: %d", w.Code)
+		t.Errorf("status %d beside a logout, want 200", w.Code)
 	}
 }
 
-// The cookie is the handler's: a beat must not look at it.
+// A beat must not look at the cookie, which belongs to the handler.
 func TestCookieBesideBeats(t *testing.T) {
 	s := openStore(t, filestore.Options{TTL: time.Second, TouchAfter: -1})
 	s.Set(ctx, "id", new(filestore.Session))
@@ -397,7 +397,7 @@ func TestCookieBesideBeats(t *testing.T) {
 	})
 }
 
-// So is the request.
+// A beat must not look at the request, which belongs to the handler.
 func TestRequestBesideBeats(t *testing.T) {
 	s := openStore(t, filestore.Options{TTL: time.Second, TouchAfter: -1})
 	s.Set(ctx, "id", new(filestore.Session))
@@ -413,7 +413,7 @@ type panicTouch struct{ *filestore.Store }
 
 func (panicTouch) Touch(context.Context, string, *filestore.Cookie) error { panic("defect") }
 
-// No server recovers from a panic in a beat.
+// A Store that panics in a beat, where no server recovers, does not end the program.
 func TestPanicInABeat(t *testing.T) {
 	if os.Getenv("ATTACK_CHILD") != "" {
 		s := openStore(t, filestore.Options{TTL: time.Second})
@@ -431,11 +431,11 @@ func TestPanicInABeat(t *testing.T) {
 	cmd.Env = append(os.Environ(), "ATTACK_CHILD=1")
 	out, _ := cmd.CombinedOutput()
 	if !strings.Contains(string(out), "SURVIVED") {
-		t.Errorf("the process died: %.300s", out)
+		t.Errorf("the process died of a panic in a beat: %.300s", out)
 	}
 }
 
-// After a beat a rolling cookie was sent without a look at the session.
+// A rolling cookie is not sent for a session that is gone. After a beat nobody looked.
 func TestRollingSetsNoDeadCookie(t *testing.T) {
 	for name, other := range map[string]http.HandlerFunc{"destroy": destroy, "regenerate": regenerate} {
 		for _, wait := range []time.Duration{500 * time.Millisecond, 2 * time.Second} {
@@ -450,7 +450,7 @@ func TestRollingSetsNoDeadCookie(t *testing.T) {
 						request(m, "id", "/", other)
 					})
 					if c := w.Header().Get("Set-Cookie"); c != "" {
-						t.Errorf("the late answer sets %q", c)
+						t.Errorf("the late answer sets the cookie %q, want none", c)
 					}
 				})
 			})
@@ -465,7 +465,7 @@ func (s slowFailTouch) Touch(context.Context, string, *filestore.Cookie) error {
 	return errors.New("disk")
 }
 
-// The error of a beat that is under way at the end is told.
+// ErrorFunc gets the error of a beat that is under way at the end.
 func TestBeatAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, filestore.Options{})
@@ -477,7 +477,7 @@ func TestBeatAtTheEnd(t *testing.T) {
 		begun := time.Now()
 		w := request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { time.Sleep(1500 * time.Millisecond) })
 		if len(told) == 0 || w.Header().Get("Set-Cookie") != "" {
-			t.Errorf("told %v, cookie %.20q; the request took %v", told, w.Header().Get("Set-Cookie"), time.Since(begun))
+			t.Errorf("ErrorFunc got %v, want an error; cookie %.20q, want none; the request took %v", told, w.Header().Get("Set-Cookie"), time.Since(begun))
 		}
 	})
 }
@@ -489,7 +489,7 @@ func (s slowDestroy) Destroy(ctx context.Context, id string) error {
 	return s.Store.Destroy(ctx, id)
 }
 
-// A beat that meets a Regenerate does not take the new session for gone.
+// After a beat beside Regenerate the new session is still kept alive.
 func TestBeatDuringRegenerate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, filestore.Options{TTL: time.Minute})
@@ -508,7 +508,7 @@ func TestBeatDuringRegenerate(t *testing.T) {
 	})
 }
 
-// A handler that was given up on goes on using the session beside the beats and the end of the request.
+// A handler that was given up on uses the session beside the beats and the end of the request.
 func TestGivenUpBesideBeats(t *testing.T) {
 	s := openStore(t, filestore.Options{TTL: time.Second, TouchAfter: -1})
 	m := manager(s)

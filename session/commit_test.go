@@ -19,7 +19,7 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// request lets h serve a request that brings the session id.
+// request lets h serve a request with the cookie of the session id.
 func request(m *session.Manager, id, target string, h http.HandlerFunc) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("GET", target, nil)
 	r.Header.Set("Cookie", signed(id))
@@ -28,7 +28,8 @@ func request(m *session.Manager, id, target string, h http.HandlerFunc) *httptes
 	return w
 }
 
-// FORMAT 2.3, the "any store" column, and the calls that the store sees.
+// The middleware stores, touches and sends the cookie exactly as express-session decides, with the fewest
+// calls of the Store.
 func TestDecisions(t *testing.T) {
 	save := func(w http.ResponseWriter, r *http.Request) {
 		if err := session.From(r).Save(); err != nil {
@@ -68,7 +69,7 @@ func TestDecisions(t *testing.T) {
 						})
 					for name, tt := range map[string]struct {
 						path   string
-						cookie string // "" new, "own" existing, "unknown"
+						cookie string // "own" means the cookie of an existing session
 						want
 					}{
 						"new, unmodified":            {"/none", "", want{created, uninit}},
@@ -95,7 +96,7 @@ func TestDecisions(t *testing.T) {
 						if cookie == "own" {
 							cookie = cookieOf(do(t, srv, "/put?a=1", ""))
 						}
-						if tt.path == "/late?a=4" { // first what the header needs
+						if tt.path == "/late?a=4" { // the header needs its own calls first
 							switch {
 							case resave:
 								tt.calls = "get update update"
@@ -123,7 +124,7 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
-// F16: what does not touch the session sets no cookie, even when the browser has one.
+// A request that does not use the session sets no cookie, whether or not the browser has one.
 func TestNoCookieOnUntouched(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -132,16 +133,15 @@ func TestNoCookieOnUntouched(t *testing.T) {
 	cookie := cookieOf(do(t, srv, "/put?a=1", ""))
 	for _, c := range []string{cookie, ""} {
 		if a := do(t, srv, "/static", c); a.Header.Get("Set-Cookie") != "" {
-			t.Errorf("Set-Cookie on an untouched path: %q", a.Header.Get("Set-Cookie"))
+			t.Errorf("a request that does not use the session sets the cookie %q", a.Header.Get("Set-Cookie"))
 		}
 	}
 }
 
-// E1, P5: a slow request that saves after another request's logout leaves the
-// session destroyed.
+// If a slow request saves after another request's logout, the session stays destroyed.
 func TestLogoutDuringSlowRequest(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
-		for range long(1, 50) { // times seven
+		for range long(1, 50) { // each runs seven cases
 			for name, m := range map[string]*session.Manager{
 				"changed": {}, "resave": {Resave: true}, "rolling": {Rolling: true, Cookie: session.CookieOptions{MaxAge: time.Hour}},
 				"early": {}, "explicit": {}, "touch": {Cookie: session.CookieOptions{MaxAge: time.Hour}}, "uninitialized": {SaveUninitialized: true, Resave: true},
@@ -161,10 +161,10 @@ func TestLogoutDuringSlowRequest(t *testing.T) {
 					case "explicit":
 						sess.Put("late", 1)
 						if err := sess.Save(); !errors.Is(err, filestore.ErrNotFound) {
-							t.Errorf("Save after another's logout = %v", err)
+							t.Errorf("Save after another request's logout = %v, want ErrNotFound", err)
 						}
 						if err := sess.Reload(); !errors.Is(err, filestore.ErrNotFound) {
-							t.Errorf("Reload after another's logout = %v", err)
+							t.Errorf("Reload after another request's logout = %v, want ErrNotFound", err)
 						}
 					}
 				}})
@@ -178,13 +178,13 @@ func TestLogoutDuringSlowRequest(t *testing.T) {
 				loggedOut <- true
 				a := <-done
 				if a.StatusCode != 200 {
-					t.Errorf("%s: status %d", name, a.StatusCode)
+					t.Errorf("%s: status %d, want 200", name, a.StatusCode)
 				}
 				if _, ok := s.(session.Toucher); a.Header.Get("Set-Cookie") != "" && (name != "rolling" || ok) {
-					t.Errorf("%s: the slow request set %q", name, a.Header.Get("Set-Cookie"))
+					t.Errorf("%s: the slow request sets the cookie %q", name, a.Header.Get("Set-Cookie"))
 				}
 				if got := do(t, srv, "/show", cookie).body; got != "{}\n" {
-					t.Errorf("%s: the session is back: %s", name, got)
+					t.Errorf("%s: the session is back after the logout: %s", name, got)
 				}
 			}
 		}
@@ -198,7 +198,7 @@ func TestParallelRequests(t *testing.T) {
 		gate.Add(2)
 		srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/slow": func(w http.ResponseWriter, r *http.Request) {
 			gate.Done()
-			gate.Wait() // both have loaded
+			gate.Wait() // until both have loaded the session
 			put(w, r)
 			session.From(r).Delete("old" + r.URL.RawQuery[:1])
 		}})
@@ -210,7 +210,7 @@ func TestParallelRequests(t *testing.T) {
 			for _, q := range []string{"a=1", "b=2"} {
 				wg.Go(func() { do(t, srv, "/slow?"+q, cookie) })
 			}
-		} else { // without Update only requests that overlap, but do not save at once, are safe
+		} else { // without Update two saves at the same moment are not safe
 			gate.Done()
 			do(t, srv, "/slow?a=1", cookie)
 			gate.Add(1)
@@ -218,13 +218,13 @@ func TestParallelRequests(t *testing.T) {
 		}
 		wg.Wait()
 		if got, want := b.get("/show").body, `{"a":"1","b":"2","stays":"3"}`+"\n"; got != want {
-			t.Errorf("%s, want %s", got, want)
+			t.Errorf("the session has %s, want %s", got, want)
 		}
 	})
 }
 
-// Of two parallel requests that write one member the later wins, also if it writes what it loaded,
-// or deletes what was not there.
+// If two parallel requests write one member, the later wins, even if it writes what it loaded, or
+// deletes a member that it did not see.
 func TestPutBack(t *testing.T) {
 	for name, tt := range map[string]struct{ first, other, second, want string }{
 		"put what was loaded":      {"a=1", "a=2", "a=1", `{"a":"1"}`},
@@ -257,14 +257,14 @@ func TestPutBack(t *testing.T) {
 				id = idOf(t, cookie)
 				do(t, srv, "/slow", cookie)
 				if got := do(t, srv, "/show", cookie).body; got != tt.want+"\n" {
-					t.Errorf("%s, want %s", got, tt.want)
+					t.Errorf("the session has %s, want %s", got, tt.want)
 				}
 			})
 		})
 	}
 }
 
-// Putting what is there already writes nothing.
+// A Put of the value that is there writes nothing.
 func TestPutTheSame(t *testing.T) {
 	s := newStore(t)
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put})
@@ -272,11 +272,11 @@ func TestPutTheSame(t *testing.T) {
 	s.take()
 	do(t, srv, "/put?a=1", cookie)
 	if calls := s.take(); calls != "get get touch" {
-		t.Errorf("store calls %q", calls)
+		t.Errorf("Put of the same value: store calls %q, want get get touch", calls)
 	}
 }
 
-// A cookie that the handler changed was stored, and not sent.
+// A cookie that the handler changes is stored and sent. It was only stored.
 func TestChangedCookieIsSent(t *testing.T) {
 	const month = 30 * 24 * time.Hour
 	for name, tt := range map[string]struct {
@@ -293,7 +293,7 @@ func TestChangedCookieIsSent(t *testing.T) {
 			func(age time.Duration, c *http.Cookie) bool {
 				return age == month && c.SameSite == http.SameSiteStrictMode
 			}},
-		// Expires alone was ignored without a word.
+		// A change of Expires alone was ignored.
 		"expires": {func(c *filestore.Cookie) { c.Expires = time.Now().Add(time.Hour) },
 			func(age time.Duration, c *http.Cookie) bool {
 				return age > 59*time.Minute && age <= time.Hour && time.Until(c.Expires) < time.Hour
@@ -330,50 +330,50 @@ func TestChangedCookieIsSent(t *testing.T) {
 					t.Fatal(err)
 				}
 				if len(a.Cookies()) != 1 || !tt.want(sess.Cookie.OriginalMaxAge, a.Cookies()[0]) {
-					t.Errorf("%s, put %v, flush %v: the file has %v, the browser got %q", name, putToo, flush, sess.Cookie.OriginalMaxAge, a.Header["Set-Cookie"])
+					t.Errorf("%s, put %v, flush %v: the file has the life %v, the browser got %q", name, putToo, flush, sess.Cookie.OriginalMaxAge, a.Header["Set-Cookie"])
 				}
 			}
 		}
 	}
 }
 
-// A life that was meant in seconds is refused, wherever it is said.
+// A life that was meant in seconds is refused, whether it is in the options or set by the handler.
 func TestLifeInSeconds(t *testing.T) {
 	s := newStore(t)
 	for _, d := range []time.Duration{1, 3600, 604_800, 999 * time.Millisecond} {
 		m := manager(s)
 		m.Cookie.MaxAge = d
 		if text := refused(m); !strings.Contains(text, "time.Second") {
-			t.Errorf("MaxAge %d: %q", d, text)
+			t.Errorf("MaxAge %d: Handler panics with %q, want advice", d, text)
 		}
 		srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/remember": func(w http.ResponseWriter, r *http.Request) {
 			session.From(r).Cookie.OriginalMaxAge = d
 			put(w, r)
 			if err := session.From(r).Save(); err == nil {
-				t.Errorf("OriginalMaxAge %d: saved", d)
+				t.Errorf("OriginalMaxAge %d: Save = nil, want an error", d)
 			}
 		}})
 		cookie := cookieOf(do(t, srv, "/put?a=1", ""))
 		for _, c := range []string{cookie, ""} {
 			if a := do(t, srv, "/remember?a=2", c); a.StatusCode != 500 || len(a.Cookies()) != 0 {
-				t.Errorf("OriginalMaxAge %d: %d, %q", d, a.StatusCode, a.Header["Set-Cookie"])
+				t.Errorf("OriginalMaxAge %d: status %d, want 500, cookies %q, want none", d, a.StatusCode, a.Header["Set-Cookie"])
 			}
 		}
 		if sess, err := s.Store.Get(ctx, idOf(t, cookie)); err != nil || string(sess.Values["a"]) != `"1"` {
-			t.Errorf("OriginalMaxAge %d: the session is %v, %v", d, sess, err)
+			t.Errorf("OriginalMaxAge %d: the session is %v, %v, want it unchanged", d, sess, err)
 		}
 	}
-	// What Node has written is Node's.
+	// A short life that Node has written stays.
 	sess := &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: 900 * time.Millisecond, Path: "/"}}
 	if err := s.Store.Set(ctx, "short", sess); err != nil {
 		t.Fatal(err)
 	}
 	if w := request(manager(s), "short", "/?a=1", put); w.Code != 200 {
-		t.Errorf("a short life in the file: %d", w.Code)
+		t.Errorf("a short life that is in the file: status %d, want 200", w.Code)
 	}
 }
 
-// refused returns why Handler refuses m, "" if it does not.
+// refused returns why Handler refuses m, or "".
 func refused(m *session.Manager) (why string) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -384,7 +384,7 @@ func refused(m *session.Manager) (why string) {
 	return ""
 }
 
-// Also by a Store that is not a Toucher.
+// A change of the cookie is stored even if the Store is not a Toucher.
 func TestChangedCookieIsStored(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
 		s.Set(ctx, "id", &filestore.Session{LastAccess: time.Now()})
@@ -393,12 +393,12 @@ func TestChangedCookieIsStored(t *testing.T) {
 		})
 		sess, err := s.Get(ctx, "id")
 		if err != nil || sess.Cookie.OriginalMaxAge != 30*24*time.Hour {
-			t.Errorf("sent %q; stored %v, %v", w.Header().Get("Set-Cookie"), sess.Cookie.OriginalMaxAge, err)
+			t.Errorf("sent %q; stored the life %v, %v, want 30 days", w.Header().Get("Set-Cookie"), sess.Cookie.OriginalMaxAge, err)
 		}
 	})
 }
 
-// A slow request that changed nothing put the cookie back that it had loaded.
+// A touch keeps a cookie that another request has changed meanwhile. A slow request put its own back.
 func TestTouchKeepsAnothersCookie(t *testing.T) {
 	s := newStore(t)
 	begun, remembered := make(chan bool), make(chan bool)
@@ -419,12 +419,11 @@ func TestTouchKeepsAnothersCookie(t *testing.T) {
 	<-done
 	sess, err := s.Store.Get(ctx, idOf(t, cookie))
 	if err != nil || sess.Cookie.OriginalMaxAge != 30*24*time.Hour || time.Until(sess.Cookie.Expires) < 29*24*time.Hour {
-		t.Errorf("the session has %+v, %v", sess.Cookie, err)
+		t.Errorf("the session has the cookie %+v, %v, want a life of 30 days", sess.Cookie, err)
 	}
 }
 
-// A change of the cookie after a Save, or after the header, was told to the
-// browser at most.
+// A change of the cookie is stored even after a Save, or after the header. It was sent at most.
 func TestCookieChangedLate(t *testing.T) {
 	const month = 30 * 24 * time.Hour
 	s := newStore(t)
@@ -449,13 +448,12 @@ func TestCookieChangedLate(t *testing.T) {
 			cookie = fresh
 		}
 		if sess, err := s.Store.Get(ctx, idOf(t, cookie)); err != nil || sess.Cookie.OriginalMaxAge != month {
-			t.Errorf("%s: %+v, %v", path, sess, err)
+			t.Errorf("%s: the session is %+v, %v, want a life of 30 days", path, sess, err)
 		}
 	}
 }
 
-// A failing Touch is reported, and no reason to refuse the page; its cookie is
-// not prolonged.
+// If Touch fails, ErrorFunc gets the error, the page is sent, and the cookie is not prolonged.
 func TestFailingTouch(t *testing.T) {
 	for _, rolling := range []bool{true, false} {
 		s := newStore(t)
@@ -464,7 +462,7 @@ func TestFailingTouch(t *testing.T) {
 		var n atomic.Int64
 		m.ErrorFunc = func(w http.ResponseWriter, r *http.Request, err error) {
 			n.Add(1)
-			session.From(r).ID() // holds no lock
+			session.From(r).ID() // blocks if a lock is held
 			http.Error(w, "no", 500)
 		}
 		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/fail": func(w http.ResponseWriter, r *http.Request) {
@@ -473,7 +471,7 @@ func TestFailingTouch(t *testing.T) {
 		}})
 		cookie := cookieOf(do(t, srv, "/put?a=1", ""))
 		if a := do(t, srv, "/fail", cookie); a.StatusCode != 200 || a.body != "page" || n.Load() != 1 || a.Header.Get("Set-Cookie") != "" {
-			t.Errorf("rolling %v: %d %q, %d errors, %q", rolling, a.StatusCode, a.body, n.Load(), a.Header.Get("Set-Cookie"))
+			t.Errorf("rolling %v: status %d %q, want the page; %d errors, want 1; cookie %q, want none", rolling, a.StatusCode, a.body, n.Load(), a.Header.Get("Set-Cookie"))
 		}
 	}
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
 
-// FORMAT 2.5: what cookie-signature 1.0.7 makes of these.
+// The wanted signatures are from cookie-signature 1.0.7.
 func TestSign(t *testing.T) {
 	for _, tt := range []struct{ value, secret, want string }{
 		{"2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx", "keyboard cat", "o1ec9kD5x6UjLWKhJgWkG+uCLTTu2+SwTy7KsPF44nk"},
@@ -38,11 +38,11 @@ func TestSign(t *testing.T) {
 			t.Errorf("Sign(%q) = %q, want %q", tt.value, got, signed)
 		}
 		if got, ok := session.Unsign(signed, "wrong", tt.secret); got != tt.value || !ok {
-			t.Errorf("Unsign(%q) = %q, %v", signed, got, ok)
+			t.Errorf("Unsign(%q) = %q, %v, want the value", signed, got, ok)
 		}
 		for _, bad := range []string{signed + "=", signed[:len(signed)-1], signed + "A", tt.value, "", ".", tt.value + ".", strings.ReplaceAll(signed, "+", "-") + "x"} {
 			if got, ok := session.Unsign(bad, tt.secret); ok || got != "" {
-				t.Errorf("Unsign(%q) = %q, %v", bad, got, ok)
+				t.Errorf("Unsign(%q) = %q, %v, want false", bad, got, ok)
 			}
 		}
 		if _, ok := session.Unsign(signed); ok {
@@ -51,7 +51,7 @@ func TestSign(t *testing.T) {
 	}
 }
 
-// F2: no mutation is accepted.
+// Unsign accepts no changed signature.
 func TestMutatedSignatures(t *testing.T) {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=."
 	good := session.Sign("2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx", secret)
@@ -61,20 +61,20 @@ func TestMutatedSignatures(t *testing.T) {
 			b[rand.N(len(b))] = alphabet[rand.N(len(alphabet))]
 		}
 		if _, ok := session.Unsign(string(b), secret); ok && !bytes.Equal(b, []byte(good)) {
-			t.Fatalf("accepted %q", b)
+			t.Fatalf("Unsign accepts %q", b)
 		}
 	}
-	// Every alternative encoding of the last base64 digit, whose two low bits say nothing.
+	// Try every other encoding of the last base64 digit, whose two low bits mean nothing.
 	for _, c := range alphabet {
 		if alt := good[:len(good)-1] + string(c); alt != good {
 			if _, ok := session.Unsign(alt, secret); ok {
-				t.Errorf("accepted %q", alt)
+				t.Errorf("Unsign accepts %q, another encoding of the same MAC", alt)
 			}
 		}
 	}
 }
 
-// F5: in this package a MAC is compared in constant time or not at all.
+// Unsign compares MACs in constant time only.
 func TestConstantTime(t *testing.T) {
 	src, err := os.ReadFile("cookie.go")
 	if err != nil {
@@ -95,11 +95,11 @@ func TestConstantTime(t *testing.T) {
 			case *ast.SelectorExpr:
 				found = found || n.Sel.Name == "Equal"
 				if x, ok := n.X.(*ast.Ident); ok && x.Name == "bytes" {
-					t.Error("bytes is used in Unsign")
+					t.Error("Unsign uses package bytes")
 				}
 			case *ast.BinaryExpr:
 				if n.Op == token.EQL || n.Op == token.NEQ {
-					t.Error("== in Unsign")
+					t.Error("Unsign compares with == or !=")
 				}
 			case *ast.BranchStmt:
 				t.Error("the loop over the secrets stops early")
@@ -120,7 +120,7 @@ func TestConstantTime(t *testing.T) {
 	}
 }
 
-// 33: attributes, their order and spelling are Node's.
+// The attributes, their order and their spelling are as Node writes them.
 func TestSetCookie(t *testing.T) {
 	const id = "2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx"
 	const head = "connect.sid=s%3A2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx.o1ec9kD5x6UjLWKhJgWkG%2BuCLTTu2%2BSwTy7KsPF44nk"
@@ -147,7 +147,7 @@ func TestSetCookie(t *testing.T) {
 	} {
 		ok := false
 		var got, want string
-		for range 3 { // the second may turn meanwhile
+		for range 3 { // Max-Age may differ by a second
 			m := manager(sessiontest.NewStore())
 			m.Cookie = tt.o
 			m.TrustProxy = true
@@ -167,7 +167,7 @@ func TestSetCookie(t *testing.T) {
 			t.Errorf("%+v:\n got %s\nwant %s", tt.o, got, want)
 		}
 	}
-	// Added to other cookies, not in their place.
+	// The cookie is added to others and does not replace them.
 	m := manager(sessiontest.NewStore())
 	w := httptest.NewRecorder()
 	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -175,11 +175,11 @@ func TestSetCookie(t *testing.T) {
 		put(w, r)
 	})).ServeHTTP(w, httptest.NewRequest("GET", "/?a=1", nil))
 	if c := w.Header()["Set-Cookie"]; len(c) != 2 || !strings.HasPrefix(c[0], "other=") {
-		t.Errorf("cookies %q", c)
+		t.Errorf("cookies %q, want the handler's and the session's", c)
 	}
 }
 
-// No header panics or is taken for a session that we did not sign.
+// No header makes the middleware panic, or opens a session that we did not sign.
 func FuzzCookieHeader(f *testing.F) {
 	const id = "2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx"
 	for _, seed := range []string{signed(id), "connect.sid=s:" + session.Sign(id, secret), "a=b; " + signed("x"), `connect.sid="s:`, "connect.sid=%73%3A.", ";;==;"} {
@@ -197,7 +197,7 @@ func FuzzCookieHeader(f *testing.F) {
 		r.Header.Set("Cookie", header)
 		h.ServeHTTP(httptest.NewRecorder(), r)
 		if looked != "" && looked != id && looked != "x" {
-			t.Errorf("looked up %q for %q", looked, header)
+			t.Errorf("the store was asked for %q, for the header %q", looked, header)
 		}
 	})
 }
@@ -208,21 +208,21 @@ func FuzzSign(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value, secret string, at int, flip byte) {
 		s := session.Sign(value, secret)
 		if got, ok := session.Unsign(s, secret); got != value || !ok {
-			t.Errorf("Unsign(Sign(%q)) = %q, %v", value, got, ok)
+			t.Errorf("Unsign(Sign(%q)) = %q, %v, want the value", value, got, ok)
 		}
 		if flip != 0 && len(s) > 0 {
 			b := []byte(s)
 			b[uint(at)%uint(len(b))] ^= flip
 			if got, ok := session.Unsign(string(b), secret); ok {
-				t.Errorf("accepted %q for %q as %q", b, s, got)
+				t.Errorf("Unsign accepts %q, changed from %q, as %q", b, s, got)
 			}
 		}
 		session.Unsign(value, secret)
 	})
 }
 
-// Of several cookies of the name the first that verifies and opens a session counts: after a change of
-// Path or Domain browsers send two, and the first may be stale for ever.
+// If there are several cookies of the name, the first that verifies and opens a session counts. Browsers
+// send two after a change of Path or Domain, and the first may be stale for ever.
 func TestSeveralCookies(t *testing.T) {
 	s := newStore(t)
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show})
@@ -254,29 +254,29 @@ func TestSeveralCookies(t *testing.T) {
 			t.Errorf("%q opens %s, want %s", cookies, got, want)
 		}
 	}
-	// In several headers, too.
+	// The cookies may be in several headers.
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header["Cookie"] = []string{signed("gone"), "a=b; " + anna}
 	w := httptest.NewRecorder()
 	manager(s).Handler(http.HandlerFunc(show)).ServeHTTP(w, r)
 	if w.Body.String() != annas {
-		t.Errorf("two headers open %s", w.Body)
+		t.Errorf("two headers open %s, want anna's session", w.Body)
 	}
-	// The work has a bound.
+	// Only the first eight are tried.
 	s.take()
 	var many strings.Builder
 	for i := range 1000 {
 		many.WriteString(signed(fmt.Sprint("gone", i)) + "; ")
 	}
 	if got := do(t, srv, "/show", many.String()[:1<<16]+"; "+anna).body; got != none {
-		t.Errorf("after a thousand: %s", got)
+		t.Errorf("after a thousand signed cookies the next opens %s, want none", got)
 	}
 	if n := strings.Count(s.take(), "get"); n != 8 {
 		t.Errorf("%d look-ups, want 8", n)
 	}
 }
 
-// A cookie that was signed with an old secret is signed anew, also if it has no MaxAge.
+// A cookie that was signed with an old secret is signed again, even if it has no MaxAge.
 func TestOldSecret(t *testing.T) {
 	for _, age := range []time.Duration{0, time.Hour} {
 		s := newStore(t)
@@ -288,15 +288,15 @@ func TestOldSecret(t *testing.T) {
 		fresh := cookieOf(do(t, srv, "/show", cookie))
 		value, _ := url.QueryUnescape(strings.TrimPrefix(fresh, "connect.sid=s%3A"))
 		if id, ok := session.Unsign(value, "a new secret"); !ok || id != idOf(t, cookie) {
-			t.Errorf("maxAge %v: signed anew: %q", age, fresh)
+			t.Errorf("maxAge %v: the response has the cookie %q, want it signed with the new secret", age, fresh)
 		}
 		if a := do(t, srv, "/show", fresh); a.body != `{"a":"1"}`+"\n" || cookieOf(a) != "" {
-			t.Errorf("maxAge %v: the new cookie opens %s, and gets %q", age, a.body, cookieOf(a))
+			t.Errorf("maxAge %v: the new cookie opens %s, and the response sets %q, want none", age, a.body, cookieOf(a))
 		}
 	}
 }
 
-// logged returns what is logged while f runs.
+// logged returns the log while f runs.
 func logged(t *testing.T, f func()) string {
 	t.Helper()
 	var buf bytes.Buffer
@@ -307,7 +307,7 @@ func logged(t *testing.T, f func()) string {
 	return buf.String()
 }
 
-// A new session whose cookie no browser takes leaves no file, and the log says once what cures it.
+// If no browser accepts the cookie, a new session leaves no file, and the log says once what cures it.
 func TestUnsettable(t *testing.T) {
 	for name, tt := range map[string]struct {
 		m     session.Manager
@@ -340,7 +340,7 @@ func TestUnsettable(t *testing.T) {
 				}
 				if r.URL.Path == "/save" {
 					if err := session.From(r).Save(); (tt.cure == "") != (err == nil) || err != nil && !errors.Is(err, session.ErrCookie) {
-						t.Errorf("%s: Save = %v", name, err)
+						t.Errorf("%s: Save = %v, want ErrCookie or, if all is well, nil", name, err)
 					}
 				}
 			}))
@@ -355,24 +355,24 @@ func TestUnsettable(t *testing.T) {
 					h.ServeHTTP(w, httptest.NewRequest("GET", target, nil))
 					cookies += len(w.Result().Cookies())
 					if w.Code != 200 {
-						t.Errorf("%s: status %d", name, w.Code)
+						t.Errorf("%s: status %d, want 200", name, w.Code)
 					}
 				}
 			})
 			if tt.cure == "" {
 				if cookies != 10 || text != "" || len(s.files(t)) != 10 {
-					t.Errorf("%s: %d cookies, %d files, log %s", name, cookies, len(s.files(t)), text)
+					t.Errorf("%s: %d cookies and %d files, want 10; log %s, want none", name, cookies, len(s.files(t)), text)
 				}
 				continue
 			}
 			if cookies != 0 || len(s.files(t)) != 0 || strings.Count(text, "\n") != 1 || !strings.Contains(text, tt.cure) {
-				t.Errorf("%s: %d cookies, %d files, log %s", name, cookies, len(s.files(t)), text)
+				t.Errorf("%s: %d cookies and %d files, want none; log %s, want one line that says what cures it", name, cookies, len(s.files(t)), text)
 			}
 		}
 	}
 }
 
-// What can be known is refused when the handler is made.
+// Handler refuses a cookie that no browser will ever accept.
 func TestRefusedCookies(t *testing.T) {
 	for name, m := range map[string]*session.Manager{
 		"SameSite=None, never secure": {Cookie: session.CookieOptions{SameSite: http.SameSiteNoneMode, Secure: session.SecureNever}},
@@ -395,7 +395,7 @@ func TestRefusedCookies(t *testing.T) {
 	} {
 		m.Store, m.Secrets = sessiontest.NewStore(), []string{secret}
 		if refused(m) == "" {
-			t.Errorf("%s: accepted", name)
+			t.Errorf("%s: Handler accepts it", name)
 		}
 	}
 	for name, m := range map[string]*session.Manager{
@@ -407,12 +407,12 @@ func TestRefusedCookies(t *testing.T) {
 	} {
 		m.Store, m.Secrets = sessiontest.NewStore(), []string{secret}
 		if why := refused(m); why != "" {
-			t.Errorf("%s: refused: %s", name, why)
+			t.Errorf("%s: Handler refuses it: %s", name, why)
 		}
 	}
 }
 
-// An Expires that passes while the program runs is told; no session can begin.
+// If Expires passes while the program runs, no session can begin, and the log says so.
 func TestExpiresPasses(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -424,17 +424,17 @@ func TestExpiresPasses(t *testing.T) {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest("GET", "/?a=1", nil))
 			if w.Code != 200 || w.Header().Get("Set-Cookie") != "" {
-				t.Errorf("%d, %q", w.Code, w.Header().Get("Set-Cookie"))
+				t.Errorf("status %d, want 200, cookie %q, want none", w.Code, w.Header().Get("Set-Cookie"))
 			}
 		}
 	})
 	if strings.Count(text, "\n") != 1 || !strings.Contains(text, "Expires") || len(s.files(t)) != 0 {
-		t.Errorf("%d files, log %s", len(s.files(t)), text)
+		t.Errorf("%d files, want none, log %s, want one line about Expires", len(s.files(t)), text)
 	}
 }
 
-// A domain that does not cover the host is told once: a proxy may have changed the host, so that the
-// cookie is sent all the same.
+// If the domain does not cover the host, the log says so once. The cookie is sent all the same, because
+// a proxy may have changed the host.
 func TestForeignDomain(t *testing.T) {
 	for host, foreign := range map[string]bool{"example.com": false, "www.example.com:8080": false, "EXAMPLE.com": false,
 		"localhost:8080": true, "example.org": true, "badexample.com": true} {
@@ -448,19 +448,19 @@ func TestForeignDomain(t *testing.T) {
 					w := httptest.NewRecorder()
 					m.Handler(http.HandlerFunc(put)).ServeHTTP(w, r)
 					if len(w.Result().Cookies()) != 1 {
-						t.Errorf("%s: cookies %q", host, w.Header()["Set-Cookie"])
+						t.Errorf("%s: cookies %q, want one", host, w.Header()["Set-Cookie"])
 					}
 				}
 			})
 			if n := strings.Count(text, "\n"); n != map[bool]int{true: 1, false: 0}[foreign] {
-				t.Errorf("%s for %s: log %s", domain, host, text)
+				t.Errorf("domain %s, host %s: log %s", domain, host, text)
 			}
 		}
 	}
 }
 
-// F1, F2, F4, F6, A16: a cookie that we did not sign costs no look-up; one that
-// names nothing gives a new id; none makes or opens another's session.
+// A cookie that we did not sign costs no look-up. A signed cookie without a session gives a new id. No
+// forged cookie makes a session or opens another's.
 func TestForgedCookies(t *testing.T) {
 	s := newStore(t)
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show})
@@ -469,9 +469,9 @@ func TestForgedCookies(t *testing.T) {
 	s.take()
 	bad := []string{"connect.sid=", "connect.sid=s:", "connect.sid=s:.", "connect.sid=.", "connect.sid", "connect.sid=s%3A.", "connect.sid=j:{}",
 		"connect.sid=" + idOf(t, good), "connect.sid=s:" + idOf(t, good), good + "=", good + "A", good + "%3D", good[:len(good)-1], "Connect.sid=" + raw[12:], "connect.sid=%", "connect.sid=%zz",
-		strings.Replace(good, "s%3A", "S%3A", 1), strings.Replace(good, "s%3A", "", 1), strings.ReplaceAll(good, "%", "%25"), // A10: decoded once
+		strings.Replace(good, "s%3A", "S%3A", 1), strings.Replace(good, "s%3A", "", 1), strings.ReplaceAll(good, "%", "%25"), // it is decoded only once
 	}
-	for i := len("connect.sid="); i < len(raw); i++ { // F2: every position
+	for i := len("connect.sid="); i < len(raw); i++ { // change every byte
 		c := []byte(raw)
 		c[i] ^= 1
 		bad = append(bad, string(c))
@@ -479,37 +479,37 @@ func TestForgedCookies(t *testing.T) {
 	for _, cookie := range bad {
 		a := do(t, srv, "/show", cookie)
 		if a.body != "{}\n" || a.StatusCode != 200 {
-			t.Errorf("%q: %d %s", cookie, a.StatusCode, a.body)
+			t.Errorf("%q: status %d, values %s, want 200 and an empty session", cookie, a.StatusCode, a.body)
 		}
 		if calls := s.take(); calls != "" {
 			t.Errorf("%q: store calls %q, want none", cookie, calls)
 		}
 	}
-	for _, cookie := range []string{raw, good, good + " ", `connect.sid="` + raw[12:] + `"`, "a=b; " + good + "; connect.sid=x", "connect.sid=x; " + good, ";;=;a;" + good} { // 27
+	for _, cookie := range []string{raw, good, good + " ", `connect.sid="` + raw[12:] + `"`, "a=b; " + good + "; connect.sid=x", "connect.sid=x; " + good, ";;=;a;" + good} {
 		if a := do(t, srv, "/show", cookie); a.body != `{"user":"anna"}`+"\n" {
-			t.Errorf("%q: %s", cookie, a.body)
+			t.Errorf("%q opens %s, want anna's session", cookie, a.body)
 		}
 	}
-	// F4, A16: signed, but nothing or nowhere.
+	// We have signed these, but there is no such session, or it is outside the directory.
 	for _, id := range []string{"fixated_id_0123456789", "../../x", "../" + idOf(t, good), "", "a/b", "CON", strings.Repeat("a", 300), "x\x00"} {
 		before := len(s.files(t))
 		a := do(t, srv, "/put?user=eve", signed(id))
 		if a.StatusCode != 200 || idOf(t, cookieOf(a)) == id {
-			t.Errorf("signed %q: %d, cookie %q", id, a.StatusCode, cookieOf(a))
+			t.Errorf("signed %q: status %d, cookie %q, want 200 and another id", id, a.StatusCode, cookieOf(a))
 		}
 		if n := len(s.files(t)); n != before+1 {
-			t.Errorf("signed %q: %d new files", id, n-before)
+			t.Errorf("signed %q: %d new files, want 1", id, n-before)
 		}
 		if _, err := s.Store.Get(ctx, id); err == nil {
-			t.Errorf("signed %q was adopted", id)
+			t.Errorf("a new session got the id that the request brought, %q", id)
 		}
 	}
 	if entries, _ := os.ReadDir(filepath.Dir(s.dir)); len(entries) != 1 {
-		t.Errorf("%d entries beside the store", len(entries))
+		t.Errorf("%d entries beside the store, want 1", len(entries))
 	}
 }
 
-// F7: huge and many cookies are bounded work.
+// However large and many the cookies are, the work has a bound.
 func TestManyCookies(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -527,15 +527,15 @@ func TestManyCookies(t *testing.T) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
 		if d := time.Since(start); d > time.Second || w.Body.String() != "{}\n" {
-			t.Errorf("%s: %s after %v", name, w.Body, d)
+			t.Errorf("%s: %s after %v, want an empty session within a second", name, w.Body, d)
 		}
 	}
 	if calls := s.take(); calls != "" {
-		t.Errorf("store calls %q", calls)
+		t.Errorf("store calls %q, want none", calls)
 	}
 }
 
-// F3, 28: rotation.
+// An old secret verifies as long as it is in the list, and the first secret signs.
 func TestRotation(t *testing.T) {
 	s := newStore(t)
 	handlers := map[string]http.HandlerFunc{"/put": put, "/show": show}
@@ -544,23 +544,23 @@ func TestRotation(t *testing.T) {
 	m := &session.Manager{Store: s, Secrets: []string{"a new secret", "another one", secret}}
 	rotated := serve(t, m, handlers)
 	if got := do(t, rotated, "/show", cookie).body; got != `{"a":"1"}`+"\n" {
-		t.Errorf("with the old secret in the list: %s", got)
+		t.Errorf("with the old secret in the list the cookie opens %s", got)
 	}
 	rolling := serve(t, &session.Manager{Store: s, Secrets: m.Secrets, Rolling: true}, handlers)
 	fresh := cookieOf(do(t, rolling, "/show", cookie))
 	if fresh == "" || fresh == cookie {
-		t.Errorf("not signed anew: %q", fresh)
+		t.Errorf("the response has the cookie %q, want it signed with the new secret", fresh)
 	}
 	removed := serve(t, &session.Manager{Store: s, Secrets: []string{"a new secret"}}, handlers)
 	if got := do(t, removed, "/show", fresh).body; got != `{"a":"1"}`+"\n" {
-		t.Errorf("signed with the first secret: %s", got)
+		t.Errorf("a cookie signed with the first secret opens %s", got)
 	}
 	if got := do(t, removed, "/show", cookie).body; got != "{}\n" {
-		t.Errorf("signed with a removed secret: %s", got)
+		t.Errorf("a cookie signed with a removed secret opens %s, want none", got)
 	}
 }
 
-// 43, E: what the file says of the cookie rules, and is checked before it is sent.
+// A stored session keeps the cookie attributes from its file, and they are checked before they are sent.
 func TestStoredCookie(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -586,7 +586,7 @@ func TestStoredCookie(t *testing.T) {
 		_, got, _ = strings.Cut(got, strings.TrimPrefix(signed("id"), "connect.sid="))
 		if want == "error" {
 			if got != "" || reported.Load() != 1 {
-				t.Errorf("%s: %q, %d errors", cookie, got, reported.Load())
+				t.Errorf("%s: cookie %q, want none, %d errors, want 1", cookie, got, reported.Load())
 			}
 		} else if got != want {
 			t.Errorf("%s: %q, want %q", cookie, got, want)
@@ -594,7 +594,7 @@ func TestStoredCookie(t *testing.T) {
 	}
 }
 
-// F11: secure cookies and proxies.
+// The cookie is Secure over TLS, and X-Forwarded-Proto counts only with TrustProxy.
 func TestSecure(t *testing.T) {
 	for _, tt := range []struct {
 		secure  session.Secure
@@ -639,7 +639,7 @@ func TestSecure(t *testing.T) {
 			got = "plain"
 		}
 		if got != tt.want {
-			t.Errorf("%+v: %q", tt, cookie)
+			t.Errorf("%+v: the cookie is %q", tt, cookie)
 		}
 		if tt.sameSit == session.SameSiteAuto && strings.Contains(cookie, "SameSite=None") != tt.tls {
 			t.Errorf("SameSiteAuto with TLS %v: %q", tt.tls, cookie)
@@ -647,8 +647,7 @@ func TestSecure(t *testing.T) {
 	}
 }
 
-// F12, F15: what cannot work is refused when the handler is made, and the
-// message names no secret.
+// Handler refuses settings that cannot work, and its message shows no secret.
 func TestRefusedConfiguration(t *testing.T) {
 	s := sessiontest.NewStore()
 	for name, m := range map[string]*session.Manager{
@@ -675,7 +674,7 @@ func TestRefusedConfiguration(t *testing.T) {
 			defer func() {
 				text := fmt.Sprint(recover())
 				if text == "<nil>" || strings.Contains(text, "hunter2") || strings.Contains(text, secret) {
-					t.Errorf("%s: panic %q", name, text)
+					t.Errorf("%s: Handler panics with %q, want a reason without the secret", name, text)
 				}
 			}()
 			m.Handler(http.NotFoundHandler())

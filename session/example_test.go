@@ -12,7 +12,7 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// A store of one's own: these three methods are all that the middleware needs.
+// MemoryStore has the three methods that the middleware needs.
 type MemoryStore struct {
 	TTL time.Duration
 
@@ -64,7 +64,7 @@ func ExampleManager() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
 		s := session.From(r)
-		if err := s.Regenerate(); err != nil { // whoever planted the old id has nothing of it
+		if err := s.Regenerate(); err != nil { // makes an id worthless that somebody has planted
 			http.Error(w, "Please try again.", http.StatusInternalServerError)
 			return
 		}

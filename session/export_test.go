@@ -2,7 +2,7 @@ package session
 
 import "encoding/json"
 
-// UniteFlash is for the fuzzer.
+// UniteFlash lets the fuzzer call uniteFlash.
 func UniteFlash(base, mine, now json.RawMessage) json.RawMessage {
 	return uniteFlash(base, mine, now, map[string]bool{"b": true})
 }

@@ -32,7 +32,7 @@ func TestFlash(t *testing.T) {
 	b := newBrowser(t, srv)
 	b.get("/flash?m=one&m=two")
 	if data, _ := os.ReadFile(s.files(t)[0]); !strings.Contains(string(data), `"flash":{"error":["one","two"],"info":["i"]}`) {
-		t.Errorf("file: %s", data)
+		t.Errorf("the file is %s", data)
 	}
 	b.get("/flash?m=three")
 	for _, tt := range []struct{ kind, want string }{{"error", "[one two three] <nil>"}, {"error", "[] <nil>"}, {"none", "[] <nil>"}, {"info", "[i i] <nil>"}} {
@@ -41,11 +41,11 @@ func TestFlash(t *testing.T) {
 		}
 	}
 	if data, _ := os.ReadFile(s.files(t)[0]); !strings.Contains(string(data), `"flash":{}`) {
-		t.Errorf("file: %s", data)
+		t.Errorf("the file is %s, want no messages", data)
 	}
 }
 
-// One kind that is not a list of strings made every kind unusable.
+// A kind that is not a list of strings does not harm the others. It made all of them unusable.
 func TestFlashOfOthers(t *testing.T) {
 	for member, tt := range map[string]struct{ read, after string }{
 		`{"errors":[{"field":"name"},"and so on"],"info":["i"]}`: {`["{\"field\":\"name\"}" "and so on"]`, `{"info":["i","new"]}`},
@@ -54,7 +54,7 @@ func TestFlashOfOthers(t *testing.T) {
 		`{"errors":7,"info":null}`:                               {`["7"]`, `{"info":["new"]}`},
 		`{"errors":[],"type":"info","message":"hello"}`:          {`[]`, `{"info":["new"],"message":"hello","type":"info"}`},
 		`null`: {`[]`, `{"info":["new"]}`},
-		// Not connect-flash's at all: an error, and left alone.
+		// A member that connect-flash did not write is an error, and stays as it is.
 		`["a"]`:     {"error", `["a"]`},
 		`"a flash"`: {"error", `"a flash"`},
 	} {
@@ -64,7 +64,7 @@ func TestFlashOfOthers(t *testing.T) {
 			msgs, err := sess.Flashes("errors")
 			addErr := sess.Flash("info", "new")
 			if (err == nil) != (addErr == nil) {
-				t.Errorf("%s: %v, %v", member, err, addErr)
+				t.Errorf("%s: Flashes = %v, Flash = %v, want both or neither to fail", member, err, addErr)
 			}
 			if err != nil {
 				fmt.Fprint(w, "error")
@@ -94,17 +94,17 @@ func TestFlashesAs(t *testing.T) {
 		"/read": func(w http.ResponseWriter, r *http.Request) {
 			sess := session.From(r)
 			if msgs, err := session.FlashesAs[problem](sess, "mixed"); err == nil || strings.Contains(err.Error(), "\"s\"") {
-				t.Errorf("FlashesAs of another type = %v, %v", msgs, err)
+				t.Errorf("FlashesAs of another type = %v, %v, want an error that does not show the message", msgs, err)
 			}
 			if msgs, err := sess.Flashes("mixed"); err != nil || len(msgs) != 2 {
-				t.Errorf("after that: %q, %v", msgs, err)
+				t.Errorf("Flashes after a failed FlashesAs = %q, %v, want both messages", msgs, err)
 			}
 			msgs, err := session.FlashesAs[problem](sess, "errors")
 			if err != nil || fmt.Sprint(msgs) != "[{a 1} {b 2}]" {
 				t.Errorf("FlashesAs = %v, %v", msgs, err)
 			}
 			if msgs, err := session.FlashesAs[problem](sess, "errors"); err != nil || msgs != nil {
-				t.Errorf("FlashesAs again = %v, %v", msgs, err)
+				t.Errorf("FlashesAs again = %v, %v, want nil", msgs, err)
 			}
 		},
 	})
@@ -112,11 +112,11 @@ func TestFlashesAs(t *testing.T) {
 	b.get("/put")
 	b.get("/read")
 	if data, _ := os.ReadFile(s.files(t)[0]); !strings.Contains(string(data), `"flash":{}`) {
-		t.Errorf("file: %s", data)
+		t.Errorf("the file is %s, want no messages", data)
 	}
 }
 
-// Of two parallel requests one message was lost, or shown again.
+// The messages of parallel requests are united. One was lost, or shown again.
 func TestParallelFlash(t *testing.T) {
 	for name, tt := range map[string]struct{ before, first, second, want string }{
 		"two of one kind":          {"", "+a1", "+a2", `{"a":["1","2"]}`},
@@ -166,16 +166,16 @@ func TestParallelFlash(t *testing.T) {
 				do(t, srv, "/slow", cookie)
 				sess, err := s.Get(ctx, id)
 				if err != nil || string(sess.Values["flash"]) != tt.want {
-					t.Errorf("%s, %v, want %s", sess.Values["flash"], err, tt.want)
+					t.Errorf("the member is %s, %v, want %s", sess.Values["flash"], err, tt.want)
 				}
 			})
 		})
 	}
 }
 
-// Uniting never panics, and makes JSON of JSON.
+// uniteFlash never panics, and returns JSON for JSON.
 func FuzzUniteFlash(f *testing.F) {
-	f.Add("{}", "{\"\":[\"\xae\"]}", "{}") // bytes that are not UTF-8, as another program may have written
+	f.Add("{}", "{\"\":[\"\xae\"]}", "{}") // another program may have written bytes that are not UTF-8
 	for _, seed := range []string{`{"a":["1"]}`, `{"a":"x","b":[{}]}`, `[]`, `null`, `{}`, `{"a":null}`} {
 		f.Add(seed, `{"a":["2"]}`, `{"b":["3"]}`)
 		f.Add(`{"a":["2"]}`, seed, `{"b":["3"]}`)
@@ -187,12 +187,12 @@ func FuzzUniteFlash(f *testing.F) {
 		}
 		united := session.UniteFlash([]byte(base), []byte(mine), []byte(now))
 		if !json.Valid(united) {
-			t.Fatalf("UniteFlash(%s, %s, %s) = %s", base, mine, now, united)
+			t.Fatalf("UniteFlash(%s, %s, %s) = %s, which is not JSON", base, mine, now, united)
 		}
 	})
 }
 
-// A message that was read, and the same text again, beside another reader.
+// A new message with the text of one that was read survives another reader.
 func TestFlashAgain(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)

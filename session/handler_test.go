@@ -23,7 +23,7 @@ import (
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
 
-// The cookie's path rules which requests have a session; mounting below it does not matter.
+// The cookie's path decides which requests have a session, even below a StripPrefix.
 func TestPath(t *testing.T) {
 	m := manager(newStore(t))
 	m.Cookie.Path = "/app"
@@ -37,7 +37,7 @@ func TestPath(t *testing.T) {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/app/x", nil))
 	if got == nil || len(w.Header()["Set-Cookie"]) != 1 || !strings.Contains(w.Header().Get("Set-Cookie"), "; Path=/app;") {
-		t.Errorf("/app/x: session %v, cookies %q", got, w.Header()["Set-Cookie"])
+		t.Errorf("/app/x: session %v, cookies %q, want one with Path=/app", got, w.Header()["Set-Cookie"])
 	}
 	got = nil
 	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = session.From(r) })).ServeHTTP(w, httptest.NewRequest("GET", "/other", nil))
@@ -45,11 +45,11 @@ func TestPath(t *testing.T) {
 		t.Error("/other has a session")
 	}
 	if session.From(httptest.NewRequest("GET", "/", nil)) != nil {
-		t.Error("a request that passed no Handler has a session")
+		t.Error("a request that passed through no Handler has a session")
 	}
 }
 
-// RFC 6265, 5.1.4; and a Manager behind a proxy that strips a prefix.
+// Paths match as in RFC 6265, 5.1.4, and behind a proxy that strips a prefix.
 func TestPathMatch(t *testing.T) {
 	for _, tt := range []struct {
 		cookie, served, target string
@@ -73,9 +73,9 @@ func TestPathMatch(t *testing.T) {
 		{"/app/", "", "/application", false},
 		{"/app", "/", "/x", true}, // the proxy strips /app
 		{"/app", "/", "/", true},
-		{"/app", "/inner", "/inner/x", true}, // or gives another prefix
+		{"/app", "/inner", "/inner/x", true}, // or replaces it by another
 		{"/app", "/inner", "/app/x", false},
-		{"/", "/api", "/api/x", true}, // or only part of the site has sessions
+		{"/", "/api", "/api/x", true}, // only part of the site has sessions
 		{"/", "/api", "/apis", false},
 	} {
 		m := manager(newStore(t))
@@ -97,12 +97,12 @@ func TestPathMatch(t *testing.T) {
 			path = "; Path=/;"
 		}
 		if c := w.Header().Get("Set-Cookie"); found && !strings.Contains(c, path) {
-			t.Errorf("cookie path %q: %q", tt.cookie, c)
+			t.Errorf("cookie path %q: the cookie is %q", tt.cookie, c)
 		}
 	}
 }
 
-// Requests within the cookie's path had no session, depending on their spelling.
+// Requests within the cookie's path have a session, however the path is spelled.
 func TestPathSpelling(t *testing.T) {
 	for path, uris := range map[string][]string{"/": {"/", "http://example.com", "http://example.com/x", "/%zz"}, "/app": {"/app", "/app/x", "/%61pp/x", "http://example.com/app"}} {
 		m := manager(newStore(t))
@@ -122,7 +122,7 @@ func TestPathSpelling(t *testing.T) {
 	}
 }
 
-// F10: visitors who do nothing leave nothing.
+// Visitors in whose sessions nothing is put leave no file, and get no cookie.
 func TestNoFilesForVisitors(t *testing.T) {
 	s := newStore(t)
 	h := manager(s).Handler(http.HandlerFunc(show))
@@ -130,11 +130,11 @@ func TestNoFilesForVisitors(t *testing.T) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		if c := w.Header().Get("Set-Cookie"); c != "" {
-			t.Fatalf("cookie %q", c)
+			t.Fatalf("a visitor who does nothing gets the cookie %q", c)
 		}
 	}
 	if n := len(s.files(t)); n != 0 || s.take() != "" {
-		t.Errorf("%d files", n)
+		t.Errorf("%d files, want none, and no call of the store", n)
 	}
 }
 
@@ -144,7 +144,7 @@ func TestIDs(t *testing.T) {
 	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := session.From(r).ID()
 		if len(id) != 32 || strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" || seen[id] {
-			t.Fatalf("id %q", id)
+			t.Fatalf("the id is %q, want 32 characters of base64url, each time others", id)
 		}
 		seen[id] = true
 	}))
@@ -153,13 +153,12 @@ func TestIDs(t *testing.T) {
 	}
 }
 
-// F9, 32: ids.
-// A zero is no source of random numbers.
+// A zero reads as zeros, in place of random numbers.
 type zero struct{}
 
 func (zero) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-// F9: ids come from crypto/rand, all 24 bytes.
+// All 24 bytes of an id come from crypto/rand.
 func TestIDsAreFromCryptoRand(t *testing.T) {
 	s := newStore(t)
 	random := rand.Reader
@@ -175,7 +174,7 @@ func TestIDsAreFromCryptoRand(t *testing.T) {
 	}
 }
 
-// A14, A15, F9: ids of a custom GenID.
+// GenID's errors, invalid ids and ids in use are errors of the request.
 func TestGenID(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
 		next, fail := "same_id", error(nil)
@@ -190,7 +189,7 @@ func TestGenID(t *testing.T) {
 		}})
 		cookie := cookieOf(do(t, srv, "/put?user=anna", ""))
 		if a := do(t, srv, "/put?user=bert", ""); a.StatusCode != 500 || a.Header.Get("Set-Cookie") != "" || !errors.Is(reported, fs.ErrExist) {
-			t.Errorf("a second session of one id: %d, %q, %v", a.StatusCode, a.Header.Get("Set-Cookie"), reported)
+			t.Errorf("a second session with the same id: status %d, cookie %q, error %v, want 500, none and ErrExist", a.StatusCode, a.Header.Get("Set-Cookie"), reported)
 		}
 		if got := do(t, srv, "/show", cookie).body; got != `{"user":"anna"}`+"\n" {
 			t.Errorf("the first session is now %s", got)
@@ -199,21 +198,21 @@ func TestGenID(t *testing.T) {
 			reported = nil
 			for _, path := range []string{"/put?a=1", "/show"} {
 				if a := do(t, srv, path, ""); a.StatusCode != 500 || a.Header.Get("Set-Cookie") != "" || !errors.Is(reported, filestore.ErrInvalidID) {
-					t.Errorf("id %q: %d, %v", next, a.StatusCode, reported)
+					t.Errorf("GenID returns %q: status %d, error %v, want 500 and ErrInvalidID", next, a.StatusCode, reported)
 				}
 			}
 		}
 		fail = errors.New("no entropy")
 		if a := do(t, srv, "/show", ""); a.StatusCode != 500 || !errors.Is(reported, fail) {
-			t.Errorf("GenID failed: %d, %v", a.StatusCode, reported)
+			t.Errorf("GenID fails: status %d, error %v, want 500 and GenID's error", a.StatusCode, reported)
 		}
 		if a := do(t, srv, "/regenerate", cookie); a.StatusCode != 500 {
-			t.Errorf("GenID failed in Regenerate: %d", a.StatusCode)
+			t.Errorf("GenID fails in Regenerate: status %d, want 500", a.StatusCode)
 		}
 	})
 }
 
-// Managers within each other have a session each; they silently shared the outer one's.
+// Each of two nested Managers has its own session. The inner one silently used the outer one's.
 func TestNestedManagers(t *testing.T) {
 	site, admin := newStore(t), newStore(t)
 	outer, inner := manager(site), manager(admin)
@@ -221,7 +220,7 @@ func TestNestedManagers(t *testing.T) {
 	srv := serve(t, outer, map[string]http.HandlerFunc{"/admin/": inner.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o, i := outer.From(r), inner.From(r)
 		if o == nil || i == nil || o == i || session.From(r) != i {
-			t.Errorf("outer %v, inner %v", o != nil, i != nil)
+			t.Errorf("outer session %v, inner session %v, want two, and From to give the inner", o != nil, i != nil)
 		}
 		o.Put("seen", "admin")
 		i.Put("user", r.URL.Query().Get("user"))
@@ -233,14 +232,14 @@ func TestNestedManagers(t *testing.T) {
 		}
 	})).ServeHTTP, "/": func(w http.ResponseWriter, r *http.Request) {
 		if inner.From(r) != nil || session.From(r) != outer.From(r) {
-			t.Error("the inner Manager's session outside it")
+			t.Error("a request outside the inner Manager has its session")
 		}
 		show(w, r)
 	}})
 	b := newBrowser(t, srv)
 	text := logged(t, func() {
 		if a := b.get("/admin/?user=anna"); len(a.Cookies()) != 2 {
-			t.Errorf("cookies %q", a.Header["Set-Cookie"])
+			t.Errorf("cookies %q, want two", a.Header["Set-Cookie"])
 		}
 		b.get("/admin/login")
 		if got := b.get("/").body; got != `{"seen":"admin"}`+"\n" {
@@ -248,27 +247,27 @@ func TestNestedManagers(t *testing.T) {
 		}
 	})
 	if text != "" {
-		t.Errorf("log %s", text)
+		t.Errorf("log %s, want none", text)
 	}
 	if len(site.files(t)) != 1 || len(admin.files(t)) != 1 {
-		t.Errorf("%d and %d sessions", len(site.files(t)), len(admin.files(t)))
+		t.Errorf("%d and %d sessions, want 1 and 1", len(site.files(t)), len(admin.files(t)))
 	}
 	if sess, err := admin.Store.Get(ctx, admin.live(t)[0]); err != nil || string(sess.Values["user"]) != `"root"` {
-		t.Errorf("the inner session is %v, %v", sess, err)
+		t.Errorf("the inner session is %v, %v, want the user root", sess, err)
 	}
 
-	// With one cookie for both, the browser could keep only one: that is told.
+	// If both have one cookie, the browser can keep only one, and the log says so.
 	same := manager(admin)
 	text = logged(t, func() {
 		w := httptest.NewRecorder()
 		outer.Handler(same.Handler(http.HandlerFunc(none))).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	})
 	if !strings.Contains(text, "Name") {
-		t.Errorf("two Managers with one cookie: log %q", text)
+		t.Errorf("two Managers with one cookie: log %q, want a warning", text)
 	}
 }
 
-// What the mux and the handlers within note in the request reaches whoever is outside.
+// What a mux and the handlers within note in the request is visible outside.
 func TestRequestIsHandedBack(t *testing.T) {
 	m := manager(newStore(t))
 	mux := http.NewServeMux()
@@ -277,7 +276,7 @@ func TestRequestIsHandedBack(t *testing.T) {
 		io.WriteString(w, r.FormValue("a"))
 	})
 	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.RemoteAddr = "192.0.2.7:1" // as a middleware that believes a proxy does
+		r.RemoteAddr = "192.0.2.7:1" // as a middleware behind a proxy does
 		mux.ServeHTTP(w, r)
 	}))
 	for _, panics := range []bool{false, true} {
@@ -299,8 +298,8 @@ func TestRequestIsHandedBack(t *testing.T) {
 	}
 }
 
-// A file that cannot be read was a 500 on every page, the login's too. It is kept, its visitor gets a
-// new session under a new id, and the log is told.
+// If a file cannot be read, it is kept, the visitor gets a new session under a new id, and the log says
+// so. The answer was 500 on every page, even at login.
 func TestUnreadableSession(t *testing.T) {
 	key := bytes.Repeat([]byte{7}, 32)
 	codec, err := sealed.New(key)
@@ -360,22 +359,22 @@ func TestUnreadableSession(t *testing.T) {
 			var fresh string
 			text := logged(t, func() {
 				if a := do(t, srv, "/show", old); a.StatusCode != 200 || a.body != "{}\n" {
-					t.Errorf("a page: %d %s", a.StatusCode, a.body)
+					t.Errorf("a page: status %d, values %s, want 200 and an empty session", a.StatusCode, a.body)
 				}
 				a := do(t, srv, "/login?user=bert", old)
 				fresh = cookieOf(a)
 				if a.StatusCode != 200 || fresh == "" || fresh == old {
-					t.Errorf("login: %d, cookie %q", a.StatusCode, fresh)
+					t.Errorf("login: status %d, cookie %q, want 200 and a new id", a.StatusCode, fresh)
 				}
 			})
 			if strings.Count(text, "\n") != 2 || strings.Contains(text, idOf(t, old)) || strings.Contains(text, "anna") {
-				t.Errorf("log %s", text)
+				t.Errorf("log %s, want two lines without the id and the values", text)
 			}
 			if got := do(t, srv, "/show", fresh).body; got != `{"user":"bert"}`+"\n" {
-				t.Errorf("after the login: %s", got)
+				t.Errorf("after the login the session has %s", got)
 			}
 			if got := do(t, srv, "/show", old+"; "+fresh).body; got != `{"user":"bert"}`+"\n" {
-				t.Errorf("with both cookies: %s", got)
+				t.Errorf("with both cookies the session has %s", got)
 			}
 			if after, _ := os.ReadFile(file); !bytes.Equal(after, before) {
 				t.Errorf("the file is now %s", after)
@@ -387,8 +386,7 @@ func TestUnreadableSession(t *testing.T) {
 	}
 }
 
-// The server removes the files of an upload from the request that it made, not
-// from the copy that carries the session.
+// The files of an upload are removed. The server looks for them in its own request, not in our copy.
 func TestUploadsAreRemoved(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	if os.TempDir() != os.Getenv("TMPDIR") {
@@ -399,7 +397,7 @@ func TestUploadsAreRemoved(t *testing.T) {
 			t.Error(err)
 		}
 		if files, _ := os.ReadDir(os.TempDir()); len(files) != 1 {
-			t.Errorf("%d files while handling", len(files))
+			t.Errorf("%d files while the request is handled, want 1", len(files))
 		}
 	}))
 	srv := httptest.NewServer(h)
@@ -422,7 +420,7 @@ func TestUploadsAreRemoved(t *testing.T) {
 	}
 }
 
-// A handler that was given up on goes on reading the request while it is handed back.
+// A handler that was given up on may read the request while it is handed back.
 func TestHandBackBesideGivenUp(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -457,7 +455,7 @@ func TestHandBackBesideSetPathValue(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 }
 
-// Somebody outside reads the request while it is under way.
+// Others may read the request while it is under way.
 func TestHandBackBesideReaders(t *testing.T) {
 	m := manager(newStore(t))
 	h := m.Handler(http.HandlerFunc(none))
@@ -475,7 +473,7 @@ func TestHandBackBesideReaders(t *testing.T) {
 	}
 }
 
-// The end of a request does not read the header, which a handler that was given up on may write.
+// The end of a request does not read the header, because a handler that was given up on may write it.
 func TestHeaderOfGivenUp(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -496,7 +494,7 @@ func TestHeaderOfGivenUp(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 }
 
-// GenID may look at the session that it is making an id for, and at any other.
+// GenID may use the session for which it makes an id.
 func TestGenIDLooksAtTheSession(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -512,6 +510,6 @@ func TestGenIDLooksAtTheSession(t *testing.T) {
 	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/regenerate": regenerate})
 	cookie := cookieOf(do(t, srv, "/put?user=anna", ""))
 	if a := do(t, srv, "/regenerate", cookie); a.StatusCode != 200 || cookieOf(a) == "" {
-		t.Errorf("%d, cookie %q", a.StatusCode, cookieOf(a))
+		t.Errorf("status %d, cookie %q, want 200 and a cookie", a.StatusCode, cookieOf(a))
 	}
 }

@@ -20,18 +20,18 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// keepUser is what people write to get a new id with the same user.
+// keepUser does what people write to get a new id with the same user.
 func keepUser(r *http.Request) error {
 	s := session.From(r)
 	user, err := session.Value[string](s, "user")
 	if err == nil {
 		err = s.Regenerate()
 	}
-	s.Put("user", user) // whatever Regenerate said
+	s.Put("user", user) // even if Regenerate failed
 	return err
 }
 
-// F8, FORMAT 41: Regenerate gives a new id at once, empties, and kills the old one.
+// Regenerate gives a new id at once, empties the session, and makes the old cookie worthless.
 func TestRegenerate(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
 		srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/login": func(w http.ResponseWriter, r *http.Request) {
@@ -41,7 +41,7 @@ func TestRegenerate(t *testing.T) {
 				t.Error(err)
 			}
 			if sess.ID() == before || len(sess.Values) != 0 {
-				t.Errorf("Regenerate left the id or %d values", len(sess.Values))
+				t.Errorf("Regenerate kept the id, or %d values", len(sess.Values))
 			}
 			sess.Put("user", "anna")
 		}})
@@ -49,20 +49,20 @@ func TestRegenerate(t *testing.T) {
 		b.get("/put?cart=1")
 		old := b.cookie()
 		if a := b.get("/login"); cookieOf(a) == "" || cookieOf(a) == old {
-			t.Errorf("login set the cookie %q, it was %q", cookieOf(a), old)
+			t.Errorf("login set the cookie %q, it was %q, want another", cookieOf(a), old)
 		}
 		if got, want := b.get("/show").body, `{"user":"anna"}`+"\n"; got != want {
-			t.Errorf("after login: %s, want %s", got, want)
+			t.Errorf("after the login the session has %s, want %s", got, want)
 		}
 		a := do(t, srv, "/show", old)
 		if a.body != "{}\n" {
-			t.Errorf("the old cookie opens %s", a.body)
+			t.Errorf("the old cookie opens %s, want an empty session", a.body)
 		}
 	})
 }
 
-// A logout beside a request that changes the id wins, whichever comes first: the user was logged in
-// again under the new id.
+// A logout beside a Regenerate wins, whichever comes first. The user was logged in again under the new
+// id.
 func TestLogoutBesideRegenerate(t *testing.T) {
 	for _, first := range []string{"logout", "regenerate", "regenerate, save"} {
 		stores(t, func(t *testing.T, s session.Store) {
@@ -79,7 +79,7 @@ func TestLogoutBesideRegenerate(t *testing.T) {
 					logout(func() {})
 					err = keepUser(r)
 				} else {
-					logout(func() { // has loaded the old session
+					logout(func() { // the logout has loaded the old session
 						err = keepUser(r)
 						if first == "regenerate, save" {
 							session.From(r).Save()
@@ -91,19 +91,19 @@ func TestLogoutBesideRegenerate(t *testing.T) {
 			if first == "logout" != errors.Is(err, filestore.ErrNotFound) {
 				t.Errorf("%s first: Regenerate = %v", first, err)
 			}
-			if w.Code != 200 || first != "regenerate, save" && w.Header().Get("Set-Cookie") != "" { // of a session that is gone
-				t.Errorf("%s first: status %d, cookie %q", first, w.Code, w.Header().Get("Set-Cookie"))
+			if w.Code != 200 || first != "regenerate, save" && w.Header().Get("Set-Cookie") != "" { // a cookie would be for a session that is gone
+				t.Errorf("%s first: status %d, want 200, cookie %q, want none", first, w.Code, w.Header().Get("Set-Cookie"))
 			}
 			for _, id := range []string{id, next} {
 				if sess, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) {
-					t.Errorf("%s first: the user is still there: %v, %v", first, sess, err)
+					t.Errorf("%s first: the user is logged in after the logout: %v, %v", first, sess, err)
 				}
 			}
 		})
 	}
 }
 
-// Of several requests that replace one session one succeeds.
+// If several requests replace one session, one succeeds.
 func TestParallelRegenerate(t *testing.T) {
 	for range long(20, 500) {
 		s := newStore(t)
@@ -130,18 +130,18 @@ func TestParallelRegenerate(t *testing.T) {
 				case err == nil && len(w.Result().Cookies()) == 1:
 					won = append(won, next)
 				case !errors.Is(err, filestore.ErrNotFound) || len(w.Result().Cookies()) != 0:
-					t.Errorf("Regenerate = %v, cookies %q", err, w.Header()["Set-Cookie"])
+					t.Errorf("Regenerate = %v, cookies %q, want nil and one, or ErrNotFound and none", err, w.Header()["Set-Cookie"])
 				}
 			})
 		}
 		wg.Wait()
 		if live := s.live(t); len(won) != 1 || !slices.Equal(live, won) {
-			t.Fatalf("%d succeeded; live sessions %d", len(won), len(live))
+			t.Fatalf("%d requests succeeded, and %d sessions are live, want 1 and the same", len(won), len(live))
 		}
 	}
 }
 
-// A login that cannot be stored leaves the old session as it was, and its cookie valid.
+// If a login cannot be stored, the old session is as it was, and its cookie is valid.
 func TestRegenerateFails(t *testing.T) {
 	for _, op := range []string{"create", "update", "get"} {
 		s := newStore(t)
@@ -152,14 +152,14 @@ func TestRegenerateFails(t *testing.T) {
 			s.failOn(op, syscall.ENOSPC)
 			err := sess.Regenerate()
 			s.failOn("", nil)
-			if op == "get" { // which Regenerate has no need of
+			if op == "get" { // which Regenerate does not call
 				if err != nil {
-					t.Errorf("%s fails: Regenerate = %v", op, err)
+					t.Errorf("%s fails: Regenerate = %v, want nil", op, err)
 				}
 				return
 			}
 			if !errors.Is(err, syscall.ENOSPC) || sess.ID() != before || string(sess.Values["cart"]) != `"1"` {
-				t.Errorf("%s fails: Regenerate = %v, id kept %v, values %s", op, err, sess.ID() == before, sess.Values)
+				t.Errorf("%s fails: Regenerate = %v, want ENOSPC; id kept %v, values %s", op, err, sess.ID() == before, sess.Values)
 			}
 			http.Error(w, "sorry", 500)
 		}})
@@ -174,7 +174,7 @@ func TestRegenerateFails(t *testing.T) {
 	}
 }
 
-// After a Destroy that failed, Regenerate returned nil, and the old cookie went on working.
+// If Regenerate returns nil after a Destroy that failed, the old cookie opens nothing. It did.
 func TestRegenerateAfterFailedDestroy(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -193,19 +193,19 @@ func TestRegenerateAfterFailedDestroy(t *testing.T) {
 			cookie := cookieOf(do(t, srv, "/put?user=anna", ""))
 			do(t, srv, "/logout", cookie)
 			if first == nil {
-				t.Error("Destroy returned nil")
+				t.Error("Destroy = nil although the store fails")
 			}
 			if got := do(t, srv, "/show", cookie).body; second == nil && got != "{}\n" {
 				t.Errorf("failing %q, again %v: Regenerate returned nil, and the old cookie opens %s", op, again, got)
 			}
 			if again && second != nil {
-				t.Errorf("failing %q: Regenerate = %v", op, second)
+				t.Errorf("failing %q: Regenerate = %v, want nil", op, second)
 			}
 		}
 	}
 }
 
-// Nothing happens to the session once the browser cannot be told of a new id.
+// Regenerate leaves the session alone if the browser cannot be told a new id any more.
 func TestRegenerateTooLate(t *testing.T) {
 	for name, tt := range map[string]struct {
 		wrap   func(h http.Handler) http.Handler
@@ -241,18 +241,18 @@ func TestRegenerateTooLate(t *testing.T) {
 		late := httptest.NewServer(h)
 		do(t, late, "/", cookie)
 		if err := <-done; !errors.Is(err, session.ErrTooLate) {
-			t.Errorf("%s: Regenerate = %v", name, err)
+			t.Errorf("%s: Regenerate = %v, want ErrTooLate", name, err)
 		}
 		late.Close()
 		if live := s.live(t); len(live) != 1 || live[0] != idOf(t, cookie) {
-			t.Errorf("%s: live sessions %q", name, live)
+			t.Errorf("%s: the live sessions are %q, want the old one", name, live)
 		}
 	}
 }
 
 type cancelKey struct{}
 
-// A TimeoutHandler within has given the handler up, and our response has left.
+// A TimeoutHandler within has given the handler up, and the response has left.
 func TestRegenerateAfterTimeoutWithin(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -263,19 +263,19 @@ func TestRegenerateAfterTimeoutWithin(t *testing.T) {
 	}), 10*time.Millisecond, "").ServeHTTP})
 	cookie := cookieOf(do(t, srv, "/put?user=anna", ""))
 	if a := do(t, srv, "/slow", cookie); a.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("status %d", a.StatusCode)
+		t.Errorf("status %d, want 503", a.StatusCode)
 	}
 	close(answered)
 	if err := <-done; !errors.Is(err, session.ErrTooLate) {
-		t.Errorf("Regenerate = %v", err)
+		t.Errorf("Regenerate = %v, want ErrTooLate", err)
 	}
 	if live := s.live(t); len(live) != 1 || live[0] != idOf(t, cookie) {
-		t.Errorf("live sessions %q", live)
+		t.Errorf("the live sessions are %q, want the old one", live)
 	}
 }
 
-// After a Flush or Hijack that the writer cannot do, Regenerate left the cookie of the destroyed id
-// in the header.
+// After a Flush or Hijack that the writer does not support, only the cookie of the new id is in the
+// header. That of the old id was left.
 func TestRegenerateAfterFailedFlush(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -297,7 +297,7 @@ func TestRegenerateAfterFailedFlush(t *testing.T) {
 				http.SetCookie(w, &http.Cookie{Name: "other", Value: "1"})
 				put(w, r)
 				if err := try(w); !errors.Is(err, http.ErrNotSupported) {
-					t.Errorf("%s = %v", name, err)
+					t.Errorf("%s = %v, want ErrNotSupported", name, err)
 				}
 				if err := session.From(r).Regenerate(); err != nil {
 					t.Errorf("after a failed %s: Regenerate = %v", name, err)
@@ -312,7 +312,7 @@ func TestRegenerateAfterFailedFlush(t *testing.T) {
 	}
 }
 
-// Once CookieOptions.Expires has passed no session can begin, and none is replaced.
+// Once CookieOptions.Expires has passed, no session can begin, and Regenerate replaces none.
 func TestRegenerateAfterExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, filestore.Options{})
@@ -321,7 +321,7 @@ func TestRegenerateAfterExpires(t *testing.T) {
 		h := m.Handler
 		var err error
 		handler := h(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { err = session.From(r).Regenerate() }))
-		s.Set(ctx, "id", new(filestore.Session)) // lives an hour
+		s.Set(ctx, "id", new(filestore.Session)) // lives for an hour
 		time.Sleep(20 * time.Second)
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Cookie", signed("id"))
@@ -329,12 +329,12 @@ func TestRegenerateAfterExpires(t *testing.T) {
 		handler.ServeHTTP(w, r)
 		_, gone := s.Get(ctx, "id")
 		if !errors.Is(err, session.ErrCookie) || gone != nil {
-			t.Errorf("Regenerate = %v, the old session: %v, status %d, cookie %q", err, gone, w.Code, w.Header().Get("Set-Cookie"))
+			t.Errorf("Regenerate = %v, want ErrCookie; the old session: %v; status %d, cookie %q", err, gone, w.Code, w.Header().Get("Set-Cookie"))
 		}
 	})
 }
 
-// A save that meets a replacement half-way is one beside a logout, not a failure.
+// A save during a Regenerate counts as a save beside a logout, and not as a failure.
 func TestSaveBesideRegenerate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, filestore.Options{TTL: time.Minute})
@@ -345,12 +345,12 @@ func TestSaveBesideRegenerate(t *testing.T) {
 		w2 := request(m, "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) { put(w, r) })
 		time.Sleep(3 * time.Second)
 		if w.Code != 200 || w2.Code != 200 {
-			t.Errorf("status %d, %d", w.Code, w2.Code)
+			t.Errorf("status %d and %d, want 200", w.Code, w2.Code)
 		}
 	})
 }
 
-// That the new id is invalid says nothing of the old session.
+// If the new id is invalid, the error is not ErrNotFound, because the old session is there.
 func TestRegenerateInvalidID(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -359,12 +359,12 @@ func TestRegenerateInvalidID(t *testing.T) {
 	var err error
 	request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { err = session.From(r).Regenerate() })
 	if errors.Is(err, filestore.ErrNotFound) {
-		t.Errorf("Regenerate = %v: but the old session is there: %q", err, s.live(t))
+		t.Errorf("Regenerate = %v, want no ErrNotFound: the old session is there: %q", err, s.live(t))
 	}
 }
 
-// If what is put in after Regenerate cannot be stored, the error answer has the new cookie: without it the
-// visitor would have none.
+// If a value that is put in after Regenerate cannot be stored, the error answer still has the new cookie:
+// without it the visitor would have no session.
 func TestFullDiskAfterRegenerate(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -378,11 +378,11 @@ func TestFullDiskAfterRegenerate(t *testing.T) {
 	})
 	live := s.live(t)
 	if len(live) != 1 || w.Code != 500 || idOf(t, cookieOf(answer{w.Result(), ""})) != live[0] {
-		t.Errorf("status %d, cookie %q, live sessions %q", w.Code, w.Header().Get("Set-Cookie"), live)
+		t.Errorf("status %d, want 500, cookie %q, live sessions %q, want the one in the cookie", w.Code, w.Header().Get("Set-Cookie"), live)
 	}
 }
 
-// Writes, logouts and changes of the id at once: at most one session is left, and none after a logout.
+// However writes, logouts and changes of the id meet, one session is left, and none after a logout.
 func TestEverythingAtOnce(t *testing.T) {
 	for i := range long(40, 1000) {
 		s := newStore(t)
@@ -426,7 +426,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				codes[k] = w.Code
 				if ops[k] < 2 || ops[k] == 4 {
 					if c := w.Header().Get("Set-Cookie"); c != "" {
-						t.Errorf("%d sets %q", ops[k], c)
+						t.Errorf("operation %d sets the cookie %q", ops[k], c)
 					}
 				}
 			})
@@ -443,21 +443,21 @@ func TestEverythingAtOnce(t *testing.T) {
 			want = 0
 		}
 		if len(live) != want {
-			t.Errorf("%d: ops %v: live %q", i, ops, live)
+			t.Errorf("round %d: operations %v: live sessions %q", i, ops, live)
 		}
 		if renewed && len(live) == 1 && live[0] == id {
-			t.Errorf("%d: ops %v: the old id is alive", i, ops)
+			t.Errorf("round %d: operations %v: the old id is alive", i, ops)
 		}
 		for k, code := range codes {
 			if code != 200 {
-				t.Errorf("ops %v: op %d status %d", ops, ops[k], code)
+				t.Errorf("operations %v: status of operation %d is %d, want 200", ops, ops[k], code)
 			}
 		}
 		srv.Close()
 	}
 }
 
-// E3: requests that go on with the old id beside a Regenerate leave nothing of it.
+// Requests with the old id, beside a Regenerate, do not bring the old session back.
 func TestRegenerateBesideWriters(t *testing.T) {
 	s := newStore(t)
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/login": func(w http.ResponseWriter, r *http.Request) {
@@ -478,7 +478,7 @@ func TestRegenerateBesideWriters(t *testing.T) {
 		b.get("/login")
 		wg.Wait()
 		if _, err := s.Store.Get(ctx, idOf(t, old)); !errors.Is(err, filestore.ErrNotFound) {
-			t.Fatalf("the old session is there: %v", err)
+			t.Fatalf("the old session is there: Get = %v", err)
 		}
 		if got := b.get("/show").body; got != `{"user":"anna"}`+"\n" {
 			t.Errorf("the new session has %s", got)

@@ -24,15 +24,14 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// F13: by whichever way the header leaves, the session is stored before and the
-// cookie is in it, once.
+// However the header leaves, the session is stored before, and the header has the cookie once.
 func TestHeaderLeaves(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, []byte(strings.Repeat("x", 100_000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s := newStore(t)
-	stored := func(r *http.Request) error { // by the time the handler goes on
+	stored := func(r *http.Request) error { // at the moment when the handler goes on
 		_, err := s.Store.Get(ctx, session.From(r).ID())
 		return err
 	}
@@ -72,7 +71,7 @@ func TestHeaderLeaves(t *testing.T) {
 			put(w, r)
 			http.NewResponseController(w).Flush()
 			if err := stored(r); err != nil {
-				t.Errorf("after the header left: %v", err)
+				t.Errorf("after the header left the session is not stored: %v", err)
 			}
 			session.From(r).Put("late", "1")
 		},
@@ -93,7 +92,7 @@ func TestHeaderLeaves(t *testing.T) {
 		body, _ := io.ReadAll(res.Body)
 		res.Body.Close()
 		if res.StatusCode != want[path] || len(res.Header["Set-Cookie"]) != 1 {
-			t.Errorf("%s: %d, cookies %q", path, res.StatusCode, res.Header["Set-Cookie"])
+			t.Errorf("%s: status %d, cookies %q, want one", path, res.StatusCode, res.Header["Set-Cookie"])
 			continue
 		}
 		if (path == "/file" || path == "/copy") && len(body) != 100_000 {
@@ -102,7 +101,7 @@ func TestHeaderLeaves(t *testing.T) {
 		calls := "create"
 		sess, err := s.Store.Get(ctx, idOf(t, cookieOf(answer{res, ""})))
 		if err != nil || string(sess.Values["a"]) != `"1"` {
-			t.Errorf("%s: %v, %v", path, sess, err)
+			t.Errorf("%s: the session is %v, %v, want a = \"1\"", path, sess, err)
 			continue
 		}
 		if path == "/early" {
@@ -117,7 +116,7 @@ func TestHeaderLeaves(t *testing.T) {
 	}
 }
 
-// A handler that panics before its header leaves stores nothing.
+// If the handler panics before the header leaves, nothing is stored.
 func TestPanic(t *testing.T) {
 	s := newStore(t)
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/panic": func(w http.ResponseWriter, r *http.Request) {
@@ -129,20 +128,20 @@ func TestPanic(t *testing.T) {
 	req.Header.Set("Cookie", cookie)
 	if res, err := http.DefaultTransport.RoundTrip(req); err == nil {
 		res.Body.Close()
-		t.Errorf("an answer after a panic: %d", res.StatusCode)
+		t.Errorf("status %d after a panic, want no answer", res.StatusCode)
 	}
 	if got := do(t, srv, "/show", cookie).body; got != `{"a":"1"}`+"\n" {
-		t.Errorf("after the panic: %s", got)
+		t.Errorf("after the panic the session has %s", got)
 	}
 }
 
-// Informational answers do not count as the header.
+// An informational response does not count as the header.
 func TestEarlyHints(t *testing.T) {
 	s := newStore(t)
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusEarlyHints)
 		if calls := s.take(); calls != "" {
-			t.Errorf("stored at the hint: %s", calls)
+			t.Errorf("the store is called at the hint: %s", calls)
 		}
 		put(w, r)
 		w.WriteHeader(200)
@@ -151,7 +150,7 @@ func TestEarlyHints(t *testing.T) {
 	req, _ := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
 		hints++
 		if h.Get("Set-Cookie") != "" {
-			t.Error("a cookie in the hint")
+			t.Error("the hint has a cookie")
 		}
 		return nil
 	}}), "GET", srv.URL+"/?a=1", nil)
@@ -161,7 +160,7 @@ func TestEarlyHints(t *testing.T) {
 	}
 	res.Body.Close()
 	if hints != 1 || len(res.Header["Set-Cookie"]) != 1 {
-		t.Errorf("%d hints, cookies %q", hints, res.Header["Set-Cookie"])
+		t.Errorf("%d hints, cookies %q, want one of each", hints, res.Header["Set-Cookie"])
 	}
 }
 
@@ -176,7 +175,7 @@ func TestHijack(t *testing.T) {
 		}
 		defer conn.Close()
 		if sess, err := s.Store.Get(ctx, session.From(r).ID()); err != nil || string(sess.Values["b"]) != `"2"` {
-			t.Errorf("at the hijack: %v, %v", sess, err)
+			t.Errorf("at the hijack the session is %v, %v, want b = \"2\"", sess, err)
 		}
 		session.From(r).Put("c", "3")
 		buf.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
@@ -192,32 +191,32 @@ func TestHijack(t *testing.T) {
 	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "HTTP/1.1 200 OK\r\n" || err != nil {
 		t.Errorf("%q, %v", line, err)
 	}
-	for range 100 { // the handler ends after its answer
+	for range 100 { // the handler may still be storing
 		if do(t, srv, "/show", cookie).body == `{"a":"1","b":"2","c":"3"}`+"\n" {
 			return
 		}
 	}
-	t.Errorf("after the hijack: %s", do(t, srv, "/show", cookie).body)
+	t.Errorf("after the hijack the session has %s", do(t, srv, "/show", cookie).body)
 }
 
-// What the writer below can do, the handler can; what it cannot, it is told.
+// The handler can do what the writer below can do, and gets ErrNotSupported for the rest.
 func TestController(t *testing.T) {
 	m := manager(newStore(t))
 	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		if _, _, err := rc.Hijack(); !errors.Is(err, http.ErrNotSupported) {
-			t.Errorf("Hijack of a recorder = %v", err)
+			t.Errorf("Hijack of a recorder = %v, want ErrNotSupported", err)
 		}
 		if err := rc.Flush(); err != nil {
 			t.Errorf("Flush of a recorder = %v", err)
 		}
 		if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); !ok || u.Unwrap() == nil {
-			t.Error("no Unwrap")
+			t.Error("the writer has no Unwrap")
 		}
 	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 }
 
-// HTTP/2 has its own writers.
+// The middleware works over HTTP/2, which has other writers.
 func TestHTTP2(t *testing.T) {
 	s := newStore(t)
 	srv := httptest.NewUnstartedServer(manager(s).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -232,14 +231,14 @@ func TestHTTP2(t *testing.T) {
 	b := newBrowser(t, srv)
 	a := b.get("/?a=1")
 	if a.body != `HTTP/2.0{"a":"1"}`+"\n" || !strings.Contains(a.Header.Get("Set-Cookie"), "; Secure;") {
-		t.Errorf("%q, %q", a.body, a.Header.Get("Set-Cookie"))
+		t.Errorf("body %q, cookie %q", a.body, a.Header.Get("Set-Cookie"))
 	}
 	if a := b.get("/?b=2"); a.body != `HTTP/2.0{"a":"1","b":"2"}`+"\n" {
-		t.Errorf("%q", a.body)
+		t.Errorf("body %q", a.body)
 	}
 }
 
-// A client that goes away does not undo what it was part of.
+// Destroy works even if the client has gone.
 func TestClientGone(t *testing.T) {
 	s := newStore(t)
 	begun, gone, done := make(chan bool), make(chan bool), make(chan bool)
@@ -262,11 +261,11 @@ func TestClientGone(t *testing.T) {
 	gone <- true
 	<-done
 	if got := do(t, srv, "/show", cookie).body; got != "{}\n" {
-		t.Errorf("after the logout: %s", got)
+		t.Errorf("after the logout the session has %s", got)
 	}
 }
 
-// A Flush or Hijack that the writer cannot do does not bring a header back that has left.
+// A Flush that the writer does not support does not make a header come back that has left.
 func TestFailedFlushAfterHeader(t *testing.T) {
 	for _, c := range []string{"old", ""} {
 		s := newStore(t)
@@ -289,7 +288,7 @@ func TestFailedFlushAfterHeader(t *testing.T) {
 		})).ServeHTTP(struct{ http.ResponseWriter }{rec}, r)
 		res := rec.Result()
 		if !errors.Is(err, session.ErrTooLate) {
-			t.Errorf("cookie %q: err = %v; sent cookies %q; live sessions %q", c, err, res.Header["Set-Cookie"], s.live(t))
+			t.Errorf("cookie %q: error %v, want ErrTooLate; sent cookies %q; live sessions %q", c, err, res.Header["Set-Cookie"], s.live(t))
 		}
 	}
 }
@@ -316,11 +315,11 @@ func TestFailedHijackHTTP2(t *testing.T) {
 	io.ReadAll(res.Body)
 	res.Body.Close()
 	if err == nil {
-		t.Errorf("%s: Regenerate after the header left = nil; cookies %q, live %q", res.Proto, res.Header["Set-Cookie"], s.live(t))
+		t.Errorf("%s: Regenerate after the header left = nil, want an error; cookies %q, live sessions %q", res.Proto, res.Header["Set-Cookie"], s.live(t))
 	}
 }
 
-// A failure is not a 200, whatever ErrorFunc does.
+// If the session cannot be stored, the answer is not 200, whatever ErrorFunc does.
 func TestErrorFuncAborts(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -339,7 +338,7 @@ func TestErrorFuncAborts(t *testing.T) {
 	if res, err := http.DefaultTransport.RoundTrip(req); err == nil {
 		t.Logf("status %d %q", res.StatusCode, res.Header["Set-Cookie"])
 		if res.StatusCode == 200 {
-			t.Error("a failure is a 200")
+			t.Error("status 200 although the session could not be stored")
 		}
 		res.Body.Close()
 	}
@@ -361,7 +360,7 @@ func TestErrorFuncPanics(t *testing.T) {
 	})
 	s.setFail(nil)
 	if w.Code != 500 {
-		t.Errorf("status %d", w.Code)
+		t.Errorf("status %d, want 500", w.Code)
 	}
 }
 
@@ -372,11 +371,11 @@ func TestErrorFuncFlushes(t *testing.T) {
 	srv := serve(t, m, map[string]http.HandlerFunc{"/": none})
 	s.setFail(errors.New("no"))
 	if a := do(t, srv, "/", signed("id")); a.StatusCode != 500 {
-		t.Errorf("status %d", a.StatusCode)
+		t.Errorf("status %d, want 500", a.StatusCode)
 	}
 }
 
-// A client that has sent its request and closed its writing half still reads.
+// A client that closes its writing half after the request gets its answer.
 func TestHalfClosedClient(t *testing.T) {
 	s := newStore(t)
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
@@ -388,11 +387,11 @@ func TestHalfClosedClient(t *testing.T) {
 	conn.(*net.TCPConn).CloseWrite()
 	b, _ := io.ReadAll(bufio.NewReader(conn))
 	if !strings.Contains(string(b), "Set-Cookie") {
-		t.Errorf("answer %.80q", b)
+		t.Errorf("the answer is %.80q, want one with a cookie", b)
 	}
 }
 
-// After a Hijack or Flush that the writer cannot do the cookie was missing.
+// After a Hijack or Flush that the writer does not support, the cookie is set. It was missing.
 func TestFailedHijack(t *testing.T) {
 	m := manager(newStore(t))
 	for name, try := range map[string]func(w http.ResponseWriter) error{
@@ -403,18 +402,18 @@ func TestFailedHijack(t *testing.T) {
 		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			session.From(r).Put("b", 1)
 			if err := try(w); !errors.Is(err, http.ErrNotSupported) {
-				t.Errorf("%s = %v", name, err)
+				t.Errorf("%s = %v, want ErrNotSupported", name, err)
 			}
 			put(w, r)
 			io.WriteString(w, "x")
 		})).ServeHTTP(struct{ http.ResponseWriter }{rec}, httptest.NewRequest("GET", "/?a=1", nil))
 		if c := rec.Header()["Set-Cookie"]; len(c) != 1 {
-			t.Errorf("after a failed %s: cookies %q", name, c)
+			t.Errorf("after a failed %s: cookies %q, want one", name, c)
 		}
 	}
 }
 
-// An ErrorFunc that only counts made a success of a failure.
+// If ErrorFunc writes nothing, the answer is 500. It was 200.
 func TestSilentErrorFunc(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -427,15 +426,15 @@ func TestSilentErrorFunc(t *testing.T) {
 		http.SetCookie(w, &http.Cookie{Name: "after", Value: "x"})
 	}})
 	if a := do(t, srv, "/put?a=1", ""); a.StatusCode != 500 || a.Header.Get("Set-Cookie") != "" || n.Load() != 1 {
-		t.Errorf("at the save: %d, %q, %d errors", a.StatusCode, a.Header.Get("Set-Cookie"), n.Load())
+		t.Errorf("at the save: status %d, want 500, cookie %q, want none, %d errors, want 1", a.StatusCode, a.Header.Get("Set-Cookie"), n.Load())
 	}
 	if a := do(t, srv, "/put?a=1", signed("id")); a.StatusCode != 500 || n.Load() != 2 {
-		t.Errorf("at the load: %d, %d errors", a.StatusCode, n.Load())
+		t.Errorf("at the load: status %d, want 500, %d errors in all, want 2", a.StatusCode, n.Load())
 	}
 }
 
-// The redirect race: whoever follows the 302 as soon as the header is there
-// finds the session, although the handler is still running.
+// A client that follows a redirect as soon as the header is there finds the session, although the handler
+// is still running.
 func TestRedirectRace(t *testing.T) {
 	s := newStore(t)
 	missed := 0
@@ -448,7 +447,7 @@ func TestRedirectRace(t *testing.T) {
 	}})
 	for i := range 100 {
 		b := newBrowser(t, srv)
-		if i%2 == 1 { // an existing session
+		if i%2 == 1 { // with an existing session
 			b.get("/put?a=1")
 		}
 		req, _ := http.NewRequest("GET", fmt.Sprintf("%s/go?n=%d", srv.URL, i), nil)
@@ -463,11 +462,11 @@ func TestRedirectRace(t *testing.T) {
 		res.Body.Close()
 	}
 	if missed > 0 {
-		t.Errorf("missed %d of 100", missed)
+		t.Errorf("%d of 100 redirects found no session", missed)
 	}
 }
 
-// A Store or Codec that panics, with a middleware within that recovers, made the request hang.
+// If the Store panics and a middleware within recovers, the request ends. It hung.
 func TestPanickingStore(t *testing.T) {
 	for _, op := range []string{"create", "update", "touch", "destroy"} {
 		s := &panicking{recorder: newStore(t)}
@@ -487,7 +486,7 @@ func TestPanickingStore(t *testing.T) {
 			m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				defer func() {
 					if recover() == nil {
-						t.Errorf("%s: no panic", op)
+						t.Errorf("%s: the panic did not reach the handler", op)
 					}
 
 					session.From(r).ID()
@@ -500,7 +499,7 @@ func TestPanickingStore(t *testing.T) {
 		select {
 		case <-done:
 			if w.Code != 500 {
-				t.Errorf("%s: status %d", op, w.Code)
+				t.Errorf("%s: status %d, want 500", op, w.Code)
 			}
 		case <-time.After(10 * time.Second):
 			t.Fatalf("%s: the request hangs", op)

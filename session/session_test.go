@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// long is n in the long form of a test, with FILESTORE_LONG set, else short.
+// long returns n if FILESTORE_LONG is set, else short.
 func long(short, n int) int {
 	if os.Getenv("FILESTORE_LONG") != "" {
 		return n
@@ -38,7 +38,7 @@ var ctx = context.Background()
 
 const secret = "keyboard cat"
 
-// A browser is a client with a cookie jar that does not follow redirects.
+// A browser is a client that has a cookie jar and does not follow redirects.
 type browser struct {
 	t    testing.TB
 	base string
@@ -86,7 +86,7 @@ func (b *browser) cookie() string {
 	return strings.Join(pairs, "; ")
 }
 
-// do is a request with a Cookie header and no jar.
+// do sends a request with a Cookie header, without a jar.
 func do(t testing.TB, srv *httptest.Server, path, cookie string) answer {
 	t.Helper()
 	req, err := http.NewRequest("GET", srv.URL+path, nil)
@@ -181,7 +181,7 @@ func TestSessionOverRequests(t *testing.T) {
 		}
 		old := anna.cookie()
 		if a := anna.get("/destroy"); a.Header.Get("Set-Cookie") != "" {
-			t.Errorf("Destroy set the cookie %q", a.Header.Get("Set-Cookie"))
+			t.Errorf("Destroy sets the cookie %q, want none", a.Header.Get("Set-Cookie"))
 		}
 		if got := do(t, srv, "/show", old).body; got != "{}\n" {
 			t.Errorf("after Destroy the old cookie opens %s", got)
@@ -219,7 +219,7 @@ func TestReload(t *testing.T) {
 		show(w, r)
 	}, "/new": func(w http.ResponseWriter, r *http.Request) {
 		if err := session.From(r).Reload(); !errors.Is(err, filestore.ErrNotFound) {
-			t.Errorf("Reload of a new session = %v", err)
+			t.Errorf("Reload of a new session = %v, want ErrNotFound", err)
 		}
 		sess := session.From(r)
 		sess.Put("a", 1)
@@ -233,18 +233,18 @@ func TestReload(t *testing.T) {
 	b := newBrowser(t, srv)
 	b.get("/put?a=1")
 	if got, want := b.get("/reload").body, `{"a":"1","theirs":2}`+"\n"; got != want {
-		t.Errorf("after Reload: %s, want %s", got, want)
+		t.Errorf("after Reload the session has %s, want %s", got, want)
 	}
 	if got, want := b.get("/show").body, `{"a":"1","theirs":2}`+"\n"; got != want {
-		t.Errorf("after Reload and the end: %s, want %s", got, want)
+		t.Errorf("after Reload the next request has %s, want %s", got, want)
 	}
 	if a := do(t, srv, "/new", ""); cookieOf(a) == "" {
 		t.Error("a new session that was saved and reloaded has no cookie")
 	}
 }
 
-// A handler that a TimeoutHandler inside has given up on goes on putting things
-// in while the response is committed: the process died of it.
+// A handler that a TimeoutHandler has given up on may use the session while the middleware stores it. The
+// process died of it.
 func TestTimeoutHandlerInside(t *testing.T) {
 	s := newStore(t)
 	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -271,12 +271,12 @@ func TestTimeoutHandlerInside(t *testing.T) {
 		}
 	}
 	if given == 0 {
-		t.Error("no handler was given up on: the test tests nothing")
+		t.Error("no handler was given up on: this test tests nothing")
 	}
-	time.Sleep(30 * time.Millisecond) // for the last handlers' end, before the store's
+	time.Sleep(30 * time.Millisecond) // so that the last handlers end before the store is closed
 }
 
-// Reload of a new session gave its visitor the session that had its id, and a
+// Reload of a new session fails even if another session has its id. The visitor got that session, and a
 // signed cookie for it.
 func TestReloadOfATakenID(t *testing.T) {
 	s := newStore(t)
@@ -284,17 +284,17 @@ func TestReloadOfATakenID(t *testing.T) {
 	m.GenID = func(*http.Request) (string, error) { return "taken", nil }
 	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/reload": func(w http.ResponseWriter, r *http.Request) {
 		if err := session.From(r).Reload(); !errors.Is(err, filestore.ErrNotFound) {
-			t.Errorf("Reload = %v", err)
+			t.Errorf("Reload = %v, want ErrNotFound", err)
 		}
 		show(w, r)
 	}})
 	do(t, srv, "/put?user=anna", "")
 	if a := do(t, srv, "/reload", ""); a.body != "{}\n" || cookieOf(a) != "" {
-		t.Errorf("a visitor got %q and the cookie %q", a.body, cookieOf(a))
+		t.Errorf("a visitor got the values %q and the cookie %q, want none", a.body, cookieOf(a))
 	}
 }
 
-// A request without a session, as it is outside the Manager's path, made Value, Put and ID panic.
+// The methods of a nil Session, which a request outside the Manager's path has, do not panic.
 func TestNilSession(t *testing.T) {
 	var s *session.Session
 	for name, err := range map[string]error{
@@ -309,7 +309,7 @@ func TestNilSession(t *testing.T) {
 		"Value":      func() error { _, err := session.Value[string](s, "a"); return err }(),
 	} {
 		if !errors.Is(err, session.ErrNoSession) || !strings.Contains(err.Error(), "path") {
-			t.Errorf("%s of a nil Session = %v", name, err)
+			t.Errorf("%s of a nil Session = %v, want ErrNoSession", name, err)
 		}
 	}
 	s.Delete("a")
@@ -317,10 +317,10 @@ func TestNilSession(t *testing.T) {
 		t.Errorf("ID of a nil Session = %q", id)
 	}
 	if text := fmt.Sprint(s); text == "" {
-		t.Error("a nil Session has no text")
+		t.Error("fmt prints nothing for a nil Session")
 	}
 	if session.From(httptest.NewRequest("GET", "/", nil)) != nil || session.FromContext(context.Background()) != nil {
-		t.Error("a request that passed no Handler has a session")
+		t.Error("a request that passed through no Handler has a session")
 	}
 }
 
@@ -350,7 +350,7 @@ func (s lookingTTL) TTL() time.Duration {
 	return time.Hour
 }
 
-// No lock is held while code runs that may look at the session.
+// No lock is held while foreign code runs, because it may look at the session.
 func TestForeignCodeLooksAtTheSession(t *testing.T) {
 	m := manager(newStore(t))
 	within(t, "Value", func() {
@@ -400,7 +400,7 @@ func TestLogLooksAtTheSession(t *testing.T) {
 	})
 }
 
-// Neither a Manager nor a Session shows what it holds, whichever way it is printed.
+// However a Manager or a Session is printed, no secret, id or value shows.
 func TestNothingIsPrinted(t *testing.T) {
 	m := manager(newStore(t))
 	srv := serve(t, m, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
@@ -424,7 +424,7 @@ func TestNothingIsPrinted(t *testing.T) {
 	do(t, srv, "/", "")
 }
 
-// What is put in after the end of the request goes nowhere.
+// What is put in after the end of the request is not stored.
 func TestAfterTheEnd(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -435,7 +435,7 @@ func TestAfterTheEnd(t *testing.T) {
 	err := sess.Save()
 	got, _ := s.Store.Get(ctx, "id")
 	if len(got.Values) > 0 {
-		t.Errorf("Save = %v, stored %s", err, got.Values)
+		t.Errorf("Save = %v, stored %s, want nothing", err, got.Values)
 	}
 }
 
@@ -446,7 +446,7 @@ func (s slowUpdate) Update(ctx context.Context, id string, fn func(*filestore.Se
 	return s.Store.Update(ctx, id, fn)
 }
 
-// After a 500 because another method had not returned, it is too late for a new id.
+// If another method does not return, the answer is 500. After it Regenerate is too late.
 func TestBusySession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, filestore.Options{})
@@ -464,7 +464,7 @@ func TestBusySession(t *testing.T) {
 		})
 		_, gone := s.Get(ctx, "id")
 		if !errors.Is(err, session.ErrTooLate) {
-			t.Errorf("status %d, Regenerate = %v, cookie %q, the old session %v", w.Code, err, w.Header().Get("Set-Cookie"), gone)
+			t.Errorf("status %d, Regenerate = %v, want ErrTooLate; cookie %q, the old session %v", w.Code, err, w.Header().Get("Set-Cookie"), gone)
 		}
 	})
 }

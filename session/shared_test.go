@@ -27,27 +27,27 @@ func TestLateAnswerSetsNoCookie(t *testing.T) {
 	fresh := cookieOf(do(t, srv, "/login?user=anna", old))
 	for _, path := range []string{"/show", "/put?a=1"} {
 		if a := do(t, srv, path, old); a.Header.Get("Set-Cookie") != "" || a.StatusCode != 200 {
-			t.Errorf("%s with the old cookie: %d, %q", path, a.StatusCode, a.Header.Get("Set-Cookie"))
+			t.Errorf("%s with the old cookie: status %d, want 200, cookie %q, want none", path, a.StatusCode, a.Header.Get("Set-Cookie"))
 		}
 	}
 	if n := len(s.files(t)); n != 1 {
-		t.Errorf("%d files", n)
+		t.Errorf("%d files, want 1", n)
 	}
-	// But whoever logs in again gets a session.
+	// A new login with the old cookie works.
 	if a := do(t, srv, "/login?user=bert", old); cookieOf(a) == "" || do(t, srv, "/show", cookieOf(a)).body != `{"user":"bert"}`+"\n" {
-		t.Errorf("a login with the old cookie: %q", a.Header.Get("Set-Cookie"))
+		t.Errorf("a login with the old cookie sets %q", a.Header.Get("Set-Cookie"))
 	}
 	if got := do(t, srv, "/show", fresh).body; got != `{"user":"anna"}`+"\n" {
 		t.Errorf("the first login has %s", got)
 	}
-	// An id that was destroyed, or never was, is no replaced one.
+	// An unknown id does not count as replaced.
 	if a := do(t, srv, "/put?a=1", signed("unknown")); cookieOf(a) == "" {
-		t.Error("no cookie for an unknown id")
+		t.Error("a request with an unknown id gets no cookie")
 	}
 }
 
-// Of three requests that have loaded one session the first replaces it, the second fails to, and the
-// third logs out.
+// Three requests have loaded one session. One replaces it, another fails to, and the third logs out: the
+// new session is destroyed.
 func TestLogoutAfterFailedRegenerate(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -72,9 +72,9 @@ func TestLogoutAfterFailedRegenerate(t *testing.T) {
 	})
 	for _, id := range s.live(t) {
 		sess, _ := s.Store.Get(ctx, id)
-		t.Errorf("after the logout there is a session of %s", sess.Values["user"])
+		t.Errorf("after the logout there is a session with the user %s", sess.Values["user"])
 	}
-	// and the late answer
+	// A late answer with the old id still sets no cookie.
 	sess = new(filestore.Session)
 	s.Store.Set(ctx, "id2", sess)
 	request(m, "id2", "/", func(w http.ResponseWriter, r1 *http.Request) {
@@ -82,11 +82,11 @@ func TestLogoutAfterFailedRegenerate(t *testing.T) {
 		session.From(r1).Regenerate()
 	})
 	if c := request(m, "id2", "/?a=1", put).Header().Get("Set-Cookie"); c != "" {
-		t.Errorf("a late answer sets %.40q", c)
+		t.Errorf("a late answer sets the cookie %.40q, want none", c)
 	}
 }
 
-// A logout that had loaded the old session, long after it was replaced.
+// A logout that has loaded the old session destroys the new one, even long after the replacement.
 func TestSlowLogout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, filestore.Options{})
@@ -100,12 +100,12 @@ func TestSlowLogout(t *testing.T) {
 			err = session.From(r).Destroy()
 		})
 		if _, e := s.Get(ctx, next); e == nil {
-			t.Errorf("Destroy = %v, and the user is logged in", err)
+			t.Errorf("Destroy = %v, and the user is still logged in", err)
 		}
 	})
 }
 
-// A logout that was sent before the browser had the new cookie.
+// A logout with the old cookie destroys the new session.
 func TestLogoutWithOldCookie(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -114,11 +114,11 @@ func TestLogoutWithOldCookie(t *testing.T) {
 	var err error
 	request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) { err = session.From(r).Destroy() })
 	if live := s.live(t); len(live) != 0 {
-		t.Errorf("Destroy = %v, live %q", err, live)
+		t.Errorf("Destroy = %v, live sessions %q, want none", err, live)
 	}
 }
 
-// A GenID that comes back to an old id.
+// Destroy ends even if GenID repeats ids.
 func TestIDsInACircle(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -134,7 +134,7 @@ func TestIDsInACircle(t *testing.T) {
 		s.take()
 		session.From(r).Destroy()
 		if calls := strings.Count(s.take(), "destroy"); calls > 10 {
-			t.Errorf("%d calls of Destroy in %v", calls, time.Since(begun))
+			t.Errorf("%d calls of Destroy in %v, want one for each id", calls, time.Since(begun))
 		}
 	})
 }

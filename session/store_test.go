@@ -16,15 +16,15 @@ import (
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
 
-// A recorder is a filestore.Store that remembers what was asked of it.
+// A recorder is a filestore.Store that remembers its calls, and can let them fail.
 type recorder struct {
 	*filestore.Store
 	dir string
 
 	mu    sync.Mutex
 	calls []string
-	fail  error  // what every call returns, if not nil
-	only  string // unless it is another than this one, if not ""
+	fail  error  // returned by every call, unless nil
+	only  string // the one call that fails, or "" for all
 }
 
 func (s *recorder) call(op string) error {
@@ -52,7 +52,7 @@ func (s *recorder) setFail(err error) {
 	s.fail = err
 }
 
-// failOn lets the calls of op fail.
+// failOn lets only the calls of op fail.
 func (s *recorder) failOn(op string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,10 +138,10 @@ func openStore(t *testing.T, o filestore.Options) *filestore.Store {
 	return s
 }
 
-// three has only the methods that a Store must have.
+// three hides all but the methods that a Store must have.
 type three struct{ session.Store }
 
-// A filtered Store is a three whose Get returns what get makes of the result.
+// A filtered Store is like three, and get changes what Get returns.
 type filtered struct {
 	session.Store
 	get func(id string, sess *filestore.Session, err error) (*filestore.Session, error)
@@ -152,7 +152,7 @@ func (f filtered) Get(ctx context.Context, id string) (*filestore.Session, error
 	return f.get(id, sess, err)
 }
 
-// silent is s, but tells no expired session from one that never was.
+// silent returns s with ErrNotFound as the only error of Get: it does not say that a session has expired.
 func silent(s session.Store) session.Store {
 	return filtered{s, func(_ string, sess *filestore.Session, err error) (*filestore.Session, error) {
 		if err != nil {
@@ -170,7 +170,7 @@ func stores(t *testing.T, test func(t *testing.T, s session.Store)) {
 	t.Run("memory", func(t *testing.T) { test(t, &MemoryStore{TTL: time.Hour}) })
 }
 
-// The stores of these tests are Stores: three methods suffice.
+// The Stores of these tests keep the promises of a Store. Three methods suffice.
 func TestStores(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) session.Store{
 		"recorder": func(t *testing.T) session.Store { return newStore(t) },
@@ -185,17 +185,17 @@ func TestStores(t *testing.T) {
 	}
 }
 
-// There is one way to say "none". Anything else is a defect of the Store, and no reason to panic.
+// A Get that returns neither a session nor an error is a defect of the Store, but does not make us panic.
 func TestStoreThatReturnsNil(t *testing.T) {
 	store := filtered{new(MemoryStore), func(_ string, sess *filestore.Session, _ error) (*filestore.Session, error) { return sess, nil }}
 	srv := serve(t, manager(store), map[string]http.HandlerFunc{"/show": show})
 	if a := do(t, srv, "/show", signed("id")); a.StatusCode != 500 {
-		t.Errorf("neither a session nor an error: %d %q", a.StatusCode, a.body)
+		t.Errorf("Get returns neither a session nor an error: status %d %q, want 500", a.StatusCode, a.body)
 	}
 }
 
-// A store that keeps what Set gives it, and ends sessions by ExpiresAt, works:
-// sessions had no LastAccess, and went on changing under it.
+// A Store may keep what Set gives it, and may let sessions end by ExpiresAt. Sessions had no LastAccess,
+// and changed after Set.
 func TestOwnStore(t *testing.T) {
 	s := &MemoryStore{TTL: time.Hour}
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/late": func(w http.ResponseWriter, r *http.Request) {
@@ -203,7 +203,7 @@ func TestOwnStore(t *testing.T) {
 		w.(http.Flusher).Flush()
 		session.From(r).Values["b"] = []byte(`"unsaved"`)
 		if kept, err := s.Get(ctx, session.From(r).ID()); err != nil || len(kept.Values) != 1 {
-			t.Errorf("the store has %+v, %v", kept, err)
+			t.Errorf("the store has %+v, %v, want what was stored", kept, err)
 		}
 		session.From(r).Delete("b")
 	}})
@@ -211,17 +211,17 @@ func TestOwnStore(t *testing.T) {
 	b.get("/late?a=1")
 	b.get("/put?c=2")
 	if got, want := b.get("/show").body, `{"a":"1","c":"2"}`+"\n"; got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("the session has %s, want %s", got, want)
 	}
 	for id := range s.sessions {
 		sess, err := s.Get(ctx, id)
 		if err != nil || time.Since(sess.LastAccess) > time.Minute {
-			t.Errorf("dated %v, %v", sess, err)
+			t.Errorf("the session is %v, %v, want a LastAccess of now", sess, err)
 		}
 	}
 }
 
-// A14: a genid that gives another's id gets an error; the other session is as it was.
+// If GenID returns another session's id, the request fails, and the other session is as it was.
 func TestGenIDOfAnother(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
 		anna := &filestore.Session{LastAccess: time.Now()}
@@ -239,17 +239,17 @@ func TestGenIDOfAnother(t *testing.T) {
 		}})
 		for _, path := range []string{"/login", "/put?user=eve"} {
 			if a := do(t, srv, path, ""); a.StatusCode != 500 {
-				t.Errorf("%s: status %d", path, a.StatusCode)
+				t.Errorf("%s: status %d, want 500", path, a.StatusCode)
 			}
 			sess, err := s.Get(ctx, "anna")
 			if err != nil || string(sess.Values["user"]) != `"anna"` {
-				t.Errorf("%s: the other session is %v, %v", path, sess, err)
+				t.Errorf("%s: the other session is %v, %v, want it unchanged", path, sess, err)
 			}
 		}
 	})
 }
 
-// F14, C1: a store that fails means no answer in the session's name.
+// If the Store fails, the handler's answer is not sent.
 func TestStoreErrors(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -271,7 +271,7 @@ func TestStoreErrors(t *testing.T) {
 		s.setFail(fs.ErrPermission)
 		w.WriteHeader(302)
 		if _, err := w.Write([]byte("hello")); err == nil {
-			t.Error("Write after the session could not be stored succeeded")
+			t.Error("Write = nil although the session could not be stored")
 		}
 	}, "/late": func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "hello")
@@ -280,23 +280,23 @@ func TestStoreErrors(t *testing.T) {
 	}})
 	cookie := cookieOf(do(t, srv, "/put?a=1", ""))
 
-	// At the load.
+	// Get fails.
 	s.setFail(fs.ErrPermission)
 	if a := do(t, srv, "/fail", cookie); a.StatusCode != 503 || a.body != "sorry\n" || ran != 0 || reported() != fs.ErrPermission {
-		t.Errorf("load: %d %q, handler ran %d times, %v", a.StatusCode, a.body, ran, reported())
+		t.Errorf("Get fails: status %d %q, the handler ran %d times, error %v", a.StatusCode, a.body, ran, reported())
 	}
 	s.setFail(nil)
-	// At the save: nothing of the handler's answer leaves.
+	// Update or Create fails: nothing of the handler's answer leaves.
 	for _, c := range []string{cookie, ""} {
 		a := do(t, srv, "/fail?b=1", c)
 		if a.StatusCode != 503 || a.body != "sorry\n" || a.Header.Get("Location") != "" || a.Header.Get("Set-Cookie") != "" {
-			t.Errorf("save: %d %q %v", a.StatusCode, a.body, a.Header)
+			t.Errorf("Update or Create fails: status %d %q, header %v", a.StatusCode, a.body, a.Header)
 		}
 		s.setFail(nil)
 	}
-	// Too late for another answer: reported all the same.
+	// Update fails too late for another answer: ErrorFunc gets the error all the same.
 	if a := do(t, srv, "/late?c=1", cookie); a.StatusCode != 200 || a.body != "hello" || reported() != fs.ErrPermission {
-		t.Errorf("late: %d %q, reported %v", a.StatusCode, a.body, reported())
+		t.Errorf("Update fails after the header: status %d %q, error %v", a.StatusCode, a.body, reported())
 	}
 	s.setFail(nil)
 	if got := do(t, srv, "/show", cookie).body; got != `{"a":"1"}`+"\n" {
@@ -306,6 +306,6 @@ func TestStoreErrors(t *testing.T) {
 	srv = serve(t, manager(s), map[string]http.HandlerFunc{"/show": show})
 	s.setFail(fs.ErrPermission)
 	if a := do(t, srv, "/show", cookie); a.StatusCode != 500 || strings.Contains(a.body, "corrupt") || strings.Contains(a.body, "session") {
-		t.Errorf("default: %d %q", a.StatusCode, a.body)
+		t.Errorf("without an ErrorFunc: status %d %q, want 500 without details", a.StatusCode, a.body)
 	}
 }
