@@ -185,7 +185,7 @@ func (s *Session) cookieHeader(send bool) (header string, warning error) {
 	c := &s.Cookie
 	switch warning = s.m.checkCookie(c, s.secure); {
 	case warning != nil && !errors.Is(warning, ErrCookie):
-		s.touchErr = join(s.touchErr, warning)
+		s.lateErr = join(s.lateErr, warning)
 		return "", nil
 	case warning != nil && c.Secure:
 		// Somebody has given a loaded session such a cookie. Node sends nothing either, but
@@ -216,7 +216,7 @@ func (s *Session) notStored(d decision) error {
 func (s *Session) reportLater(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.touchErr = join(s.touchErr, err)
+	s.lateErr = join(s.lateErr, err)
 }
 
 // A change is what a request has done to its session and the Store does not have yet.

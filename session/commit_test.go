@@ -124,20 +124,6 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
-// A request that does not use the session sets no cookie, whether or not the browser has one.
-func TestNoCookieOnUntouched(t *testing.T) {
-	s := newStore(t)
-	m := manager(s)
-	m.Cookie.MaxAge = time.Hour
-	srv := serve(t, m, map[string]http.HandlerFunc{"/put": put, "/static": none})
-	cookie := cookieOf(do(t, srv, "/put?a=1", ""))
-	for _, c := range []string{cookie, ""} {
-		if a := do(t, srv, "/static", c); a.Header.Get("Set-Cookie") != "" {
-			t.Errorf("a request that does not use the session sets the cookie %q", a.Header.Get("Set-Cookie"))
-		}
-	}
-}
-
 // If a slow request saves after another request's logout, the session stays destroyed.
 func TestLogoutDuringSlowRequest(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {

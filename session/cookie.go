@@ -281,8 +281,8 @@ func (m *Manager) check() error {
 }
 
 // Browsers drop a cookie whose name and value have more than 4,096 bytes together, and
-// ignore an attribute of more than 1,024. A signed id has up to 250 bytes, and 750 or so
-// with some of them percent-encoded.
+// ignore an attribute of more than 1,024. A signed id has up to 250 bytes,
+// which percent-encoding may treble.
 const (
 	maxName      = 3000
 	maxAttribute = 1024

@@ -120,7 +120,7 @@ func (w *response) finish() {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		err, s.touchErr = join(s.touchErr, err), nil
+		err, s.lateErr = join(s.lateErr, err), nil
 	}()
 	s.report(err)
 }

@@ -226,7 +226,7 @@ type Session struct {
 	accessed bool   // the middleware has stored or touched it
 	left     bool   // the response header has left
 	ended    bool   // the handler has returned
-	touchErr error  // from a touch before the header left, reported after it
+	lateErr  error  // errors that did not change the response, for ErrorFunc at its end
 
 	base        values          // what the store has, as far as we know; a change is a difference from it
 	written     map[string]bool // the members that Put and Delete were called for since

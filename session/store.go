@@ -15,7 +15,8 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// A Store keeps sessions. *filestore.Store is one; package sessiontest tests one.
+// A Store keeps sessions. *filestore.Store is one; package
+// sessiontest tests others.
 //
 // All methods must be safe for concurrent use. An id is any string that one of the
 // Secrets has signed: it need not be an id that the Store would accept.
