@@ -267,7 +267,7 @@ func TestNestedManagers(t *testing.T) {
 	}
 }
 
-// What a mux and the handlers within note in the request is visible outside.
+// A mux and the handlers within note things in the request, and these are visible outside.
 func TestRequestIsHandedBack(t *testing.T) {
 	m := manager(newStore(t))
 	mux := http.NewServeMux()

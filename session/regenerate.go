@@ -87,15 +87,14 @@ func (s *Session) replace(old, id string, fresh *filestore.Session) error {
 		return err
 	}
 	s.m.shared.noteReplaced(old, id) // before the old one goes: a logout that misses it must know the new one
-	err = s.m.take(s.ctx, old)
-	if err == nil {
-		return nil
+	if err := s.m.take(s.ctx, old); err != nil {
+		s.m.shared.forgetReplaced(old, id)
+		if errors.Is(err, filestore.ErrNotFound) {
+			s.mu.Lock()
+			s.over = true
+			s.mu.Unlock()
+		}
+		return join(err, s.m.Store.Destroy(s.ctx, id))
 	}
-	s.m.shared.forgetReplaced(old, id)
-	if errors.Is(err, filestore.ErrNotFound) {
-		s.mu.Lock()
-		s.over = true
-		s.mu.Unlock()
-	}
-	return join(err, s.m.Store.Destroy(s.ctx, id))
+	return nil
 }

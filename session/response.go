@@ -46,12 +46,12 @@ func (w *response) leave() error {
 	if w.cookie != "" {
 		h.Add("Set-Cookie", w.cookie)
 	}
-	if err == nil {
-		return nil
+	if err != nil {
+		w.dropped = true
+		w.session.m.fail(w.ResponseWriter, w.session.r, err)
+		return errDropped
 	}
-	w.dropped = true
-	w.session.m.fail(w.ResponseWriter, w.session.r, err)
-	return errDropped
+	return nil
 }
 
 var errDropped = errors.New("session: the response was dropped: its session could not be stored")

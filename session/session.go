@@ -3,7 +3,7 @@
 // format and by the rules of the npm package. Go and Express applications that
 // share a store, a secret and a cookie name share their logins.
 //
-// It departs from express-session where express-session is unsafe:
+// It departs from express-session only to be safer:
 //
 //   - A changed session is stored before the response header leaves, so that a
 //     client that follows a redirect finds it. If the handler changes it after
@@ -404,12 +404,13 @@ func (s *Session) Destroy() error {
 	for _, id := range ids {
 		err = join(err, s.m.Store.Destroy(s.ctx, id))
 	}
-	if err == nil {
-		s.mu.Lock()
-		s.stored = false // so that Regenerate has nothing to replace
-		s.mu.Unlock()
+	if err != nil {
+		return err
 	}
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stored = false // so that Regenerate has nothing to replace
+	return nil
 }
 
 // Reload replaces the session's contents by what the store has now. If the session

@@ -424,7 +424,7 @@ func TestNothingIsPrinted(t *testing.T) {
 	do(t, srv, "/", "")
 }
 
-// What is put in after the end of the request is not stored.
+// A value that is put in after the end of the request is not stored.
 func TestAfterTheEnd(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)

@@ -10,6 +10,7 @@ import (
 // This file holds what the requests of a Manager share: the Store's TTL, the warnings
 // already given, and which ids have just replaced which.
 
+// A shared belongs to one Manager, for all its Handlers.
 type shared struct {
 	ttl      time.Duration // the life of a session whose cookie has no maxAge
 	ttlKnown bool          // else ttl is a guess

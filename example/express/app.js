@@ -23,7 +23,7 @@ const { values: flags } = parseArgs({
 // session-file-store makes files that everybody can read, and a session is a login.
 process.umask(0o077);
 
-// What must be the same on both sides: the cookie's name, the secret, and the
+// These must be the same on both sides: the cookie's name, the secret, and the
 // names of the session's members (user, views).
 const cookieName = 'connect.sid';
 const maxAge = 24 * 60 * 60 * 1000;

@@ -91,8 +91,8 @@ func run(args []string, stdout io.Writer) (err error) {
 	return srv.Shutdown(ctx)
 }
 
-// What must be the same on both sides: the cookie's name, the secret, and the
-// names of the session's members.
+// These must be the same on both sides, and so must the secret: the cookie's name, and
+// the names of the session's members.
 const (
 	cookieName  = "connect.sid"
 	maxAge      = 24 * time.Hour
