@@ -103,6 +103,43 @@ func TestLogoutBesideRegenerate(t *testing.T) {
 	}
 }
 
+// beforeDestroy does something once, when a session is about to be destroyed.
+type beforeDestroy struct {
+	*filestore.Store
+	do *func()
+}
+
+func (s beforeDestroy) Destroy(ctx context.Context, id string) error {
+	if do := *s.do; do != nil {
+		*s.do = nil
+		do()
+	}
+	return s.Store.Destroy(ctx, id)
+}
+
+// A logout that has begun to destroy the session also ends those that replace it until it is gone.
+func TestRegenerateDuringLogout(t *testing.T) {
+	for _, times := range []int{1, 3} {
+		s := newStore(t)
+		var do func()
+		m := manager(beforeDestroy{s.Store, &do})
+		s.Store.Set(ctx, "id", new(filestore.Session))
+		do = func() {
+			request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) {
+				for range times {
+					if err := keepUser(r); err != nil {
+						t.Errorf("Regenerate = %v", err)
+					}
+				}
+			})
+		}
+		w := request(m, "id", "/", destroy)
+		if live := s.live(t); len(live) > 0 || w.Code != 200 || do != nil {
+			t.Errorf("%d times: status %d, live sessions %q, want none", times, w.Code, live)
+		}
+	}
+}
+
 // If several requests replace one session, one succeeds.
 func TestParallelRegenerate(t *testing.T) {
 	for range long(20, 500) {

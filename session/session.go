@@ -50,6 +50,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -395,14 +396,20 @@ func (s *Session) Destroy() error {
 	s.mu.Lock()
 	s.over = true
 	s.Values = values{}
+	own, loaded := s.id, s.replaced
 	var ids []string // empty if nothing is stored, which spares the Store a flush
 	if s.stored {
-		ids = []string{s.id}
+		ids = []string{own}
 	}
-	ids = append(ids, s.m.shared.successors(s.id, s.replaced)...)
 	s.mu.Unlock()
-	for _, id := range ids {
-		err = join(err, s.m.Store.Destroy(s.ctx, id))
+	destroyed := make(map[string]bool)
+	for ids = append(ids, s.m.shared.successors(own, loaded)...); len(ids) > 0; {
+		for _, id := range ids {
+			err = join(err, s.m.Store.Destroy(s.ctx, id))
+			destroyed[id] = true
+		}
+		// Another request may have replaced one of them just before it was destroyed. Afterwards none can.
+		ids = slices.DeleteFunc(s.m.shared.successors(own, loaded), func(id string) bool { return destroyed[id] })
 	}
 	if err != nil {
 		return err

@@ -117,6 +117,7 @@ var mutants = []mutant{
 	{"forgets what it replaced", []edit{{"session/regenerate.go", "	s.m.shared.noteReplaced(old, id) // before", "	// before"}}, web, "TestLogoutBesideRegenerate|TestLateAnswerSetsNoCookie"},
 	{"changes the id too late", []edit{{"session/regenerate.go", "	case late:\n", "	case late && s == nil:\n"}}, web, "TestRegenerateTooLate"},
 	{"forgets all replacements of an id", []edit{{"session/shared.go", "	s.replaced[old] = slices.DeleteFunc(s.replaced[old], func(r replacement) bool { return r.id == id })", "	s.replaced[old] = slices.DeleteFunc(s.replaced[old], func(r replacement) bool { return id != \"\" })"}}, web, "TestLogoutAfterFailedRegenerate"},
+	{"ends what it knew of at the start", []edit{{"session/session.go", "		ids = slices.DeleteFunc(", "		ids = nil\n		_ = slices.DeleteFunc("}}, web, "TestRegenerateDuringLogout"},
 	{"takes a replaced session for an expired one", []edit{{"session/commit.go", " && !s.m.shared.wasReplaced(s.id) {", " {"}}, web, "TestSaveBesideRegenerate"},
 	{"tries again after a panic", []edit{{"session/response.go", "		s.over = s.over || !done // the", "		_ = done // the"}}, web, "TestPanickingStore"},
 	{"refuses a visitor whose session is damaged", []edit{{"session/handler.go", "		case unreadable(err):", "		case unreadable(err) && s == nil:"}}, web, "TestUnreadableSession"},
