@@ -37,7 +37,7 @@ import (
 )
 
 // Options are a Store's settings. The zero value of each field, and a nil *Options, stand for the
-// default, which is session-file-store's where it has the option.
+// default: that of session-file-store, if it has the option.
 type Options struct {
 	// TTL is how long a session lives after its last access if its cookie has no maxAge: at least a
 	// second. 0 = 1 h. A negative TTL makes such sessions expire immediately. All programs on a
