@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/format"
 )
 
@@ -130,6 +131,13 @@ func (s *Session) UnmarshalJSON(doc []byte) error {
 	}
 	*s = Session{Cookie: d.cookie, LastAccess: d.lastAccess, from: d, Values: d.members.Values()}
 	return nil
+}
+
+// An origin is the file that a document was read from. It is zero if there is none.
+type origin struct {
+	name    string
+	version disk.Version
+	settled bool // see disk.Info
 }
 
 // A document is a decoded session that is shared and never changed: callers get copies.

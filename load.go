@@ -8,9 +8,6 @@ import (
 	"strings"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
-	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/format"
 )
 
@@ -25,44 +22,6 @@ const (
 	// whether it has expired, so that it ends like others.
 	maxRead = 16 << 20
 )
-
-// A target is a valid id, and what goes with it.
-type target struct {
-	id, name string    // name is the file's
-	cached   *document // nil: none
-}
-
-func (p *place) target(id string) target {
-	if p.cache != nil {
-		if d, ok := p.cache.Get(id); ok {
-			return target{id, d.origin.name, d}
-		}
-	}
-	return target{id: id, name: p.ext.File(id)}
-}
-
-// sessionOf returns the session that the file name belongs to; false for other names.
-func (p *place) sessionOf(name string) (target, bool) {
-	id, ok := p.ext.ID(name)
-	return target{id: id, name: name}, ok && !p.claimed(id)
-}
-
-// claimed reports whether the name of the session id belongs to a store with a longer extension.
-func (p *place) claimed(id string) bool {
-	mark := p.ext.Claim(id)
-	if mark == "" {
-		return false
-	}
-	_, err := p.dir.Lstat(mark)
-	return err == nil
-}
-
-// An origin is the file that a document was read from. It is zero if there is none.
-type origin struct {
-	name    string
-	version disk.Version
-	settled bool // see disk.Info
-}
 
 // load returns a fresh copy that the caller owns; keep is as for document.
 func (p *place) load(ctx context.Context, t target, keep bool) (*Session, error) {
@@ -130,14 +89,6 @@ func (p *place) check(d *document, sess *Session) error {
 func noSession(err error) bool {
 	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrDecrypt) ||
 		errors.Is(err, ErrTooLarge) || errors.Is(err, ErrUnsafeFile)
-}
-
-func newCache(size int) *lru.Cache[string, *document] {
-	if size < 0 {
-		return nil
-	}
-	c, _ := lru.New[string, *document](size) // its only error is a size below 1
-	return c
 }
 
 func (p *place) uncache(id string) {

@@ -42,6 +42,14 @@ func (s *Store) newPlace(dir *disk.Dir) (*place, error) {
 	return p, nil
 }
 
+func newCache(size int) *lru.Cache[string, *document] {
+	if size < 0 {
+		return nil
+	}
+	c, _ := lru.New[string, *document](size) // its only error is a size below 1
+	return c
+}
+
 // reopen puts another place in that of old, whose directory was deleted: the one at its path.
 func (s *Store) reopen(old *place) error {
 	s.reopening.Lock()
@@ -133,6 +141,37 @@ func (p *place) there() error {
 		return disk.ErrGone
 	}
 	return nil
+}
+
+// A target is a valid id, and what goes with it.
+type target struct {
+	id, name string    // name is the file's
+	cached   *document // nil: none
+}
+
+func (p *place) target(id string) target {
+	if p.cache != nil {
+		if d, ok := p.cache.Get(id); ok {
+			return target{id, d.origin.name, d}
+		}
+	}
+	return target{id: id, name: p.ext.File(id)}
+}
+
+// sessionOf returns the session that the file name belongs to; false for other names.
+func (p *place) sessionOf(name string) (target, bool) {
+	id, ok := p.ext.ID(name)
+	return target{id: id, name: name}, ok && !p.claimed(id)
+}
+
+// claimed reports whether the name of the session id belongs to a store with a longer extension.
+func (p *place) claimed(id string) bool {
+	mark := p.ext.Claim(id)
+	if mark == "" {
+		return false
+	}
+	_, err := p.dir.Lstat(mark)
+	return err == nil
 }
 
 // do is the frame of an operation on one session; the id is checked before any system call.
