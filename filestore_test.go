@@ -791,3 +791,24 @@ func TestGetBesideDestroy(t *testing.T) {
 		wg.Wait()
 	}
 }
+
+// Ids that differ in case only are one session if the file system folds case, and else two.
+func TestCase(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	set(t, s, "Abc", "n", 1)
+	_, err := os.Stat(filepath.Join(dir, "aBC.json"))
+	folds := err == nil
+	sess, err := s.Get(ctx, "aBC")
+	if folds {
+		if err != nil || value(t, sess, "n") != "1" {
+			t.Errorf("the file system folds case, and Get = %v, %v", sess, err)
+		}
+		return
+	}
+	wantErr(t, "Get of the other id", err, filestore.ErrNotFound)
+	set(t, s, "aBC", "n", 2)
+	if got := value(t, get(t, s, "Abc"), "n"); got != "1" {
+		t.Errorf("n = %s", got)
+	}
+}

@@ -237,3 +237,17 @@ func TestMoved(t *testing.T) {
 	}
 	l.Unlock()
 }
+
+// Ids that share a file share a lock, and other ids have that of the format's hash.
+func TestCase(t *testing.T) {
+	dir := t.TempDir()
+	table, _ := open(t, dir)
+	_, err := os.Stat(filepath.Join(dir, ".LOCKS"))
+	folds := err == nil
+	if same := table.Index("Abc") == table.Index("aBC"); same != folds {
+		t.Errorf("the file system folds case: %v, and the lock is one: %v", folds, same)
+	}
+	if !folds && table.Index("Abc") != format.Stripe("Abc") {
+		t.Error("the lock is not that of the id's hash")
+	}
+}
