@@ -172,11 +172,12 @@ func (s *store) Destroy(ctx context.Context, sid string) error {
 // Touch gives the session sid the life anew, if there is one.
 func (s *store) Touch(ctx context.Context, sid string) error {
 	ctx = finish(ctx)
-	err := record.Touch(ctx, s.sessions.Files, sid, s.cfg.Lifetime)
+	_, _, err := s.sessions.Load(ctx, sid) // the framework may have adopted the id of another program's session
 	if record.Unreadable(err) {
-		if _, _, unreadable := s.sessions.Load(ctx, sid); record.Unreadable(unreadable) {
-			return nil // Read has told it, and begun another
-		}
+		return nil // Read has told it, and begun another
+	}
+	if err == nil {
+		err = record.Touch(ctx, s.sessions.Files, sid, s.cfg.Lifetime)
 	}
 	return wrap(present(err))
 }
