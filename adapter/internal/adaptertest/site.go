@@ -234,6 +234,9 @@ func (p *place) another() (url string, kill func()) {
 	return other.Line(p.t), other.Kill
 }
 
+// signs reports that an id is not a cookie.
+func (x *Site) signs() bool { return x.Sign != nil && x.Sign("a") != "a" }
+
 func (p *place) browser() *storetest.Browser { return storetest.NewBrowser(p.t, p.url) }
 
 // with returns a browser with the cookie of the session id.
