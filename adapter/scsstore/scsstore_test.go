@@ -5,19 +5,14 @@ import (
 	"context"
 	"encoding/gob"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +21,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/internal/adaptertest"
 	"github.com/sessionfilestore/filestore/adapter/scsstore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 var (
@@ -35,31 +31,49 @@ var (
 	_ scs.Codec            = scsstore.JSONCodec{}
 )
 
-// With this variable set the test binary is a site on the directory that it names.
-const beSite = "SCSSTORE_TEST_SITE"
+var site = &adaptertest.Site{
+	Name: "scs",
+	Start: func(s *filestore.Store, answer adaptertest.Answer) (string, func()) {
+		m := scs.New()
+		m.Store = scsstore.New(s)
+		m.Codec = scsstore.JSONCodec{}
+		m.IdleTimeout = 3 * time.Hour
+		return adaptertest.Serve(m.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx := r.Context()
+			code, body := answer(r.URL.Path, r.FormValue, adaptertest.Session{
+				ID:     func() string { return m.Token(ctx) },
+				Get:    func(key any) any { return m.Get(ctx, key.(string)) },
+				Set:    func(key, value any) { m.Put(ctx, key.(string), value) },
+				Delete: func(key any) { m.Remove(ctx, key.(string)) },
+				Renew:  func() error { return m.RenewToken(ctx) },
+				End:    func() error { return m.Destroy(ctx) },
+			})
+			w.WriteHeader(code)
+			w.Write([]byte(body))
+		})))
+	},
+	Cookie: "session",
+	Life:   3 * time.Hour,
+	Values: map[any]any{
+		"string": "é<&>", "binary": "\xff\x00", "int": -5, "int64": int64(math.MaxInt64), "float": 3.0, "bool": true, "bytes": []byte{0, 255}, "list": []any{1, 2.0, "x", nil},
+	},
+	Visitor: adaptertest.Nameless,
+	NoMerge: true,
+	Buries:  true,
+}
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(beSite); dir != "" {
-		s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1})
-		if err != nil {
-			panic(err)
-		}
-		srv := httptest.NewServer(newSite(scsstore.New(s)).handler())
-		fmt.Println(srv.URL)
-		io.Copy(io.Discard, os.Stdin) // until it is closed, or we are killed
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
+	gob.Register(time.Time{}) // as an application does
+	adaptertest.Main(m, site)
 }
+
+func TestSite(t *testing.T) { adaptertest.Run(t, site) }
+
+func TestReadme(t *testing.T) { adaptertest.Readme(t) }
 
 func open(t *testing.T, dir string) *filestore.Store {
 	t.Helper()
-	s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
+	return storetest.Open(t, dir, nil)
 }
 
 func find(t *testing.T, s *scsstore.Store, token, want string) {
@@ -132,7 +146,7 @@ func TestStore(t *testing.T) {
 			ok(t, s.Delete(token))
 			find(t, s, token, "")
 		}
-		if names, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(names) > 0 {
+		if names := storetest.Files(t, dir); len(names) > 0 {
 			t.Errorf("Delete has made %q", names)
 		}
 	})
@@ -367,233 +381,57 @@ func TestJSONCodec(t *testing.T) {
 	}
 }
 
-// A site is an application on scs.
-type site struct {
-	*scs.SessionManager
-	slow chan chan bool // each /slow sends what it waits for
-}
-
-func newSite(s scs.Store) *site {
-	m := scs.New()
-	m.Store = s
-	m.Codec = scsstore.JSONCodec{}
-	return &site{m, make(chan chan bool, 1)}
-}
-
-func (s *site) handler() http.Handler {
-	mux := http.NewServeMux()
-	slowly := func(r *http.Request) {
-		if r.FormValue("slow") != "" {
-			c := make(chan bool)
-			s.slow <- c
-			<-c
-		}
-	}
-	mux.HandleFunc("/login", func(w http.ResponseWriter, r *http.Request) {
-		slowly(r)
-		if err := s.RenewToken(r.Context()); err != nil {
-			http.Error(w, err.Error(), 500)
-			return
-		}
-		s.Put(r.Context(), "user", r.FormValue("user"))
-	})
-	mux.HandleFunc("/user", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, s.GetString(r.Context(), "user")) })
-	mux.HandleFunc("/count", func(w http.ResponseWriter, r *http.Request) {
-		s.Put(r.Context(), "n", s.GetInt(r.Context(), "n")+1)
-		fmt.Fprint(w, s.GetInt(r.Context(), "n"))
-	})
-	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
-		s.Put(r.Context(), "slow", true)
-		c := make(chan bool)
-		s.slow <- c
-		<-c
-	})
-	mux.HandleFunc("/logout", func(w http.ResponseWriter, r *http.Request) {
-		slowly(r)
-		if err := s.Destroy(r.Context()); err != nil {
-			http.Error(w, err.Error(), 500)
-		}
-	})
-	return s.LoadAndSave(mux)
-}
-
-type browser struct {
-	t *testing.T
-	http.Client
-	base string
-}
-
-func newBrowser(t *testing.T, base string) *browser {
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &browser{t, http.Client{Jar: jar, Timeout: 20 * time.Second}, base}
-}
-
-func (b *browser) get(path string) string {
-	b.t.Helper()
-	resp, err := b.Get(b.base + path)
-	if err != nil {
-		b.t.Error(err)
-		return ""
-	}
-	defer resp.Body.Close()
-	body, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != 200 {
-		b.t.Errorf("%s = %d %s", path, resp.StatusCode, body)
-	}
-	return string(body)
-}
-
-func (b *browser) want(path, body string) {
-	b.t.Helper()
-	if got := b.get(path); got != body {
-		b.t.Errorf("%s = %q, want %q", path, got, body)
-	}
-}
-
-// cookie is the token that the browser has, or gives it another.
-func (b *browser) cookie(set ...*http.Cookie) string {
-	b.t.Helper()
-	r, err := http.NewRequest("GET", b.base, nil)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if set != nil {
-		b.Jar.SetCookies(r.URL, set)
-	}
-	for _, c := range b.Jar.Cookies(r.URL) {
-		return c.Value
-	}
-	return ""
-}
-
-func TestHTTP(t *testing.T) {
-	dir := t.TempDir()
-	s := newSite(scsstore.New(open(t, dir)))
-	srv := httptest.NewServer(s.handler())
-	defer srv.Close()
-	b := newBrowser(t, srv.URL)
-
-	// Logout of what was never saved, a login, a new token for it.
-	b.want("/logout", "")
-	b.want("/count", "1")
-	before := b.cookie()
-	b.want("/login?user=anna", "")
-	b.want("/user", "anna")
-	if b.cookie() == before {
-		t.Error("the login has kept the token")
-	}
-	stale := newBrowser(t, srv.URL)
-	stale.cookie(&http.Cookie{Name: "session", Value: before})
-	stale.want("/user", "")
-
-	// A token of the client's choosing is never adopted.
-	for _, token := range []string{"chosen", "../chosen", strings.Repeat("x", 3000)} {
-		c := newBrowser(t, srv.URL)
-		c.cookie(&http.Cookie{Name: "session", Value: token})
-		c.want("/count", "1")
-		if c.cookie() == token {
-			t.Errorf("the token %.20q is adopted", token)
-		}
-	}
-
-	// The file can be read.
-	file, err := os.ReadFile(filepath.Join(dir, b.cookie()+".json"))
-	if err != nil || !bytes.Contains(file, []byte(`"user":"anna"`)) {
-		t.Errorf("the file is %s, %v", file, err)
-	}
-
-	// A request that has loaded the session before a logout and stores it after.
-	done := make(chan struct{})
-	go func() { defer close(done); b.get("/slow") }()
-	wait := <-s.slow
-	late := newBrowser(t, srv.URL)
-	token := b.cookie()
-	late.cookie(&http.Cookie{Name: "session", Value: token})
-	late.want("/user", "anna")
-	late.want("/logout", "")
-	wait <- true
-	<-done
-	again := newBrowser(t, srv.URL)
-	again.cookie(&http.Cookie{Name: "session", Value: token})
-	again.want("/user", "")
-	if _, found, err := s.Store.Find(token); found || err != nil {
-		t.Errorf("Find after the logout = %v, %v", found, err)
-	}
-
-	// Many at once.
-	b.want("/login?user=berta", "")
-	token = b.cookie()
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			c := newBrowser(t, srv.URL)
-			c.cookie(&http.Cookie{Name: "session", Value: token})
-			for range 25 {
-				c.want("/user", "berta")
-				c.get("/count")
-			}
-		})
-	}
-	wg.Wait()
-
-	// After a restart all are still there.
-	srv.Close()
-	srv = httptest.NewServer(newSite(scsstore.New(open(t, dir))).handler())
-	defer srv.Close()
-	b = newBrowser(t, srv.URL)
-	b.cookie(&http.Cookie{Name: "session", Value: token})
-	b.want("/user", "berta")
-}
-
-// Of what a logout and a login, or two of them, do to one session at the same moment, one happens, and the other
-// is told: the user does not come back.
+// Of what two logouts, or a logout and a login, do to one session at the same moment, one happens, and the other is
+// told. The suite has the rest.
 func TestRenewToken(t *testing.T) {
 	dir := t.TempDir()
-	s := newSite(scsstore.New(open(t, dir)))
-	srv := httptest.NewServer(s.handler())
-	defer srv.Close()
-	there := httptest.NewServer(newSite(scsstore.New(open(t, dir))).handler())
-	defer there.Close()
-	for _, c := range []struct{ slow, fast, user string }{
-		{"/login?user=anna&slow=1", "/logout", ""},
-		{"/login?user=anna&slow=1", "/login?user=berta", "berta"},
-		{"/logout?slow=1", "/login?user=berta", "berta"},
-		{"/logout?slow=1", "/logout", ""},
-	} {
-		for _, base := range []string{srv.URL, there.URL} {
-			slow, fast := newBrowser(t, srv.URL), newBrowser(t, base)
-			slow.want("/login?user=anna", "")
-			slow.want("/count", "1")
-			fast.cookie(&http.Cookie{Name: "session", Value: slow.cookie()})
-			var status int
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				resp, err := slow.Get(slow.base + c.slow)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				resp.Body.Close()
-				status = resp.StatusCode
-			}()
-			wait := <-s.slow
-			fast.want(c.fast, "")
-			wait <- true
-			<-done
-			if status != 500 {
-				t.Errorf("%s after %s = %d", c.slow, c.fast, status)
+	managers := []*scs.SessionManager{scs.New(), scs.New()} // as two processes have them
+	for _, m := range managers {
+		m.Store = scsstore.New(open(t, dir))
+	}
+	load := func(i int, token string) (*scs.SessionManager, context.Context) {
+		t.Helper()
+		ctx, err := managers[i].Load(context.Background(), token)
+		ok(t, err)
+		return managers[i], ctx
+	}
+	commit := func(m *scs.SessionManager, ctx context.Context) string {
+		t.Helper()
+		token, _, err := m.Commit(ctx)
+		ok(t, err)
+		return token
+	}
+	for _, there := range []int{0, 1} {
+		for _, renews := range []bool{true, false} {
+			m, ctx := load(0, "")
+			m.Put(ctx, "user", "anna")
+			token := commit(m, ctx)
+			slow, slowCtx := load(0, token)
+			fast, fastCtx := load(there, token)
+			user := ""
+			if renews {
+				ok(t, fast.RenewToken(fastCtx))
+				user = "berta"
+				fast.Put(fastCtx, "user", user)
+				fastToken := commit(fast, fastCtx)
+				fast, fastCtx = load(there, fastToken)
+			} else {
+				ok(t, fast.Destroy(fastCtx))
 			}
-			slow.want("/user", "")
-			fast.want("/user", c.user)
-			fast.want("/logout", "")
+			if err := slow.Destroy(slowCtx); !errors.Is(err, filestore.ErrNotFound) {
+				t.Errorf("the slow logout = %v", err)
+			}
+			if got := fast.GetString(fastCtx, "user"); got != user {
+				t.Errorf("the user is %q, want %q", got, user)
+			}
+			m, ctx = load(0, token)
+			if m.Exists(ctx, "user") {
+				t.Error("the old token opens a session")
+			}
 		}
 	}
 	// Twice in one request, and a logout after a login in one, there is nothing that was destroyed.
-	m := newSite(scsstore.New(open(t, dir)))
+	m := managers[0]
 	h := m.LoadAndSave(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		ok(t, m.RenewToken(r.Context()))
 		ok(t, m.RenewToken(r.Context()))
@@ -603,130 +441,17 @@ func TestRenewToken(t *testing.T) {
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 }
 
-// A session that cannot be read is none: the visitor gets another, and may log in, and the file stays.
-func TestUnreadable(t *testing.T) {
+// With JSONCodec the file can be read.
+func TestReadable(t *testing.T) {
 	dir := t.TempDir()
-	store := scsstore.New(open(t, dir))
-	store.Logger = slog.New(slog.DiscardHandler)
-	s := newSite(store)
-	srv := httptest.NewServer(s.handler())
-	defer srv.Close()
-	b := newBrowser(t, srv.URL)
-	b.want("/login?user=anna", "")
-	old := b.cookie()
-	path := filepath.Join(dir, old+".json")
-	for _, text := range []string{"", "damaged", `{"cookie":{},"data":"?","__lastAccess":9999999999999}`} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		for p, user := range map[string]string{"/user": "", "/count": "", "/login?user=berta": "berta", "/logout": ""} {
-			b := newBrowser(t, srv.URL)
-			b.cookie(&http.Cookie{Name: "session", Value: old, Path: "/"})
-			b.get(p)
-			if b.cookie() == old && p != "/user" {
-				t.Errorf("%q: the token is the same after %s", text, p)
-			}
-			b.want("/user", user)
-		}
-		if now, err := os.ReadFile(path); err != nil || string(now) != text {
-			t.Errorf("%q has become %q, %v", text, now, err)
-		}
+	m := scs.New()
+	m.Store, m.Codec = scsstore.New(open(t, dir)), scsstore.JSONCodec{}
+	ctx, err := m.Load(context.Background(), "")
+	ok(t, err)
+	m.Put(ctx, "user", "anna")
+	token, _, err := m.Commit(ctx)
+	ok(t, err)
+	if file, err := os.ReadFile(filepath.Join(dir, token+".json")); err != nil || !bytes.Contains(file, []byte(`"user":"anna"`)) {
+		t.Errorf("the file is %s, %v", file, err)
 	}
 }
-
-// With an idle timeout a session lives while it is used, and ends if it is not.
-func TestIdleTimeout(t *testing.T) {
-	t.Parallel()
-	s := newSite(scsstore.New(open(t, t.TempDir())))
-	s.IdleTimeout = 2 * time.Second
-	srv := httptest.NewServer(s.handler())
-	defer srv.Close()
-	b := newBrowser(t, srv.URL)
-	b.want("/login?user=anna", "")
-	token := b.cookie()
-	for range 4 {
-		time.Sleep(700 * time.Millisecond)
-		b.cookie(&http.Cookie{Name: "session", Value: token}) // browsers count in seconds
-		b.want("/user", "anna")
-	}
-	time.Sleep(2100 * time.Millisecond)
-	b.cookie(&http.Cookie{Name: "session", Value: token})
-	b.want("/user", "")
-}
-
-// Two processes on one directory share each login and each logout; one is killed
-// and nothing that it has answered is lost.
-func TestProcesses(t *testing.T) {
-	dir := t.TempDir()
-	start := func() (*exec.Cmd, string) {
-		t.Helper()
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), beSite+"="+dir)
-		stdin, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { stdin.Close(); cmd.Process.Kill(); cmd.Wait() })
-		var url string
-		if _, err := fmt.Fscanln(out, &url); err != nil {
-			t.Fatal(err)
-		}
-		return cmd, url
-	}
-	one, first := start()
-	_, second := start()
-	b := newBrowser(t, first)
-	b.want("/login?user=anna", "")
-	for i := range 10 {
-		b.base = []string{first, second}[i%2]
-		b.want("/count", fmt.Sprint(i+1))
-	}
-	one.Process.Kill()
-	one.Wait()
-	b.base = second
-	b.want("/count", "11")
-	_, b.base = start()
-	b.want("/user", "anna")
-	token := b.cookie()
-	b.want("/logout", "")
-	b.base = second
-	b.cookie(&http.Cookie{Name: "session", Value: token})
-	b.want("/user", "")
-}
-
-// Beside any number of writers each Find returns one commit whole.
-func TestTorn(t *testing.T) {
-	s := scsstore.New(open(t, t.TempDir()))
-	later := time.Now().Add(time.Hour)
-	ok(t, s.Commit("token", bytes.Repeat([]byte{1}, 1000), later))
-	stop := time.Now().Add(500 * time.Millisecond)
-	var wg sync.WaitGroup
-	for i := range 4 {
-		wg.Go(func() {
-			for n := 0; time.Now().Before(stop); n++ {
-				ok(t, s.Commit("token", bytes.Repeat([]byte{byte(i)}, 1+n%10_000), later))
-			}
-		})
-		wg.Go(func() {
-			for time.Now().Before(stop) {
-				b, found, err := s.Find("token")
-				if err != nil || !found || len(b) == 0 || len(bytes.Trim(b, string(b[:1]))) > 0 {
-					t.Errorf("Find = %.20q, %v, %v", b, found, err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-}
-
-func init() { gob.Register(time.Time{}) } // as an application does
-
-func TestReadme(t *testing.T) { adaptertest.Readme(t) }

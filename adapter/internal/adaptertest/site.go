@@ -51,8 +51,8 @@ type Site struct {
 	PutOnly bool
 	// Of two requests at the same moment the later wins whole, also if it has changed nothing.
 	NoMerge bool
-	// A destroyed session leaves a file that says so. One that was removed otherwise comes back with a slow
-	// request.
+	// A destroyed session leaves a file that says so, but the answer to a slow request sets its cookie again. One
+	// that was removed otherwise comes back with the slow request.
 	Buries bool
 	// A destroyed session always comes back with a slow request.
 	Returns bool
