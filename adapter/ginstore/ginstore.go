@@ -10,6 +10,8 @@
 //   - Options, of the Store and of a Session, replace all that was set: without a MaxAge the browser
 //     drops the cookie when it ends (gin-contrib's filesystem store would delete the session), without a
 //     Path it counts for a part of the site. So at a logout: Options{Path: "/", MaxAge: -1}, then Save.
+//   - Save does nothing if the request has called no method that changes the session: what was changed in place
+//     needs a Set.
 //   - A Session has no method for a new id. A login needs one, so that an id that somebody planted in the
 //     browser before is worth nothing: end the old session, and go on with its values.
 //
@@ -21,7 +23,8 @@
 //	session.Set("user", user)
 //	err = session.Save() // a new id
 //
-// If the session was gone already, as by a logout in another request, nothing is stored.
+// If the session was gone already, as by a logout in another request, nothing is stored, but the browser's cookie
+// is removed, also one that it has got since.
 package ginstore
 
 import (

@@ -60,6 +60,7 @@ var site = &adaptertest.Site{
 	Visitor: adaptertest.Nameless,
 	NoMerge: true,
 	Buries:  true,
+	Unsets:  true,
 }
 
 func TestMain(m *testing.M) {

@@ -45,6 +45,8 @@ type Site struct {
 	Late bool
 	// A login whose session has been destroyed meanwhile stores nothing, but is not an error.
 	Quiet bool
+	// The answer to such a login takes away the cookie that the browser has by then, or sets a useless one.
+	Unsets bool
 	// A session lives for its time after the last save, not after the last request.
 	SaveRenews bool
 	// What is changed in place is not stored.
