@@ -19,7 +19,6 @@ import (
 	"reflect"
 	"regexp"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +30,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/gorillastore"
 	"github.com/sessionfilestore/filestore/adapter/internal/adaptertest"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 var _ sessions.Store = (*gorillastore.Store)(nil)
@@ -43,12 +43,7 @@ var (
 
 func open(t testing.TB, dir string) *filestore.Store {
 	t.Helper()
-	s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
+	return storetest.Open(t, dir, nil)
 }
 
 func newStore(t testing.TB) (*gorillastore.Store, string) {
@@ -111,30 +106,11 @@ func begin(t testing.TB, s sessions.Store, values map[any]any) (*sessions.Sessio
 	return loaded, cookie
 }
 
-func files(t testing.TB, dir string) []string {
-	t.Helper()
-	names, err := filepath.Glob(filepath.Join(dir, "*.json"))
-	ok(t, err)
-	return names
-}
-
 func wantFiles(t testing.TB, dir string, n int) {
 	t.Helper()
-	if names := files(t, dir); len(names) != n {
+	if names := storetest.Files(t, dir); len(names) != n {
 		t.Errorf("%d files, want %d", len(names), n)
 	}
-}
-
-var lastAccess = regexp.MustCompile(`"__lastAccess":(\d+)`)
-
-// age makes the session in file as old as if it had been accessed d before.
-func age(t testing.TB, file string, d time.Duration) {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	ok(t, err)
-	at, err := strconv.ParseInt(string(lastAccess.FindSubmatch(b)[1]), 10, 64)
-	ok(t, err)
-	ok(t, os.WriteFile(file, lastAccess.ReplaceAll(b, fmt.Appendf(nil, `"__lastAccess":%d`, at-d.Milliseconds())), 0o600))
 }
 
 // sign is securecookie's Encode as it was at the time of at.
@@ -277,7 +253,7 @@ func TestGorilla(t *testing.T) {
 		}
 		wantFiles(t, dir, 1)
 		// Also with the cookie of a session that has ended meanwhile.
-		ok(t, os.Remove(files(t, dir)[0]))
+		ok(t, os.Remove(storetest.Files(t, dir)[0]))
 		session = sessions.NewSession(store, "s")
 		session.Values["data"] = "again"
 		if c = save(t, session, c); load(t, store, c).Values["data"] != "again" {
@@ -320,7 +296,7 @@ func TestNew(t *testing.T) {
 	ok(t, os.WriteFile(filepath.Join(dir, "express.json"), []byte(`{"cookie":{"originalMaxAge":null},"user":"eve","__lastAccess":9999999999999}`), 0o600))
 	ok(t, os.WriteFile(filepath.Join(filepath.Dir(dir), "outside.json"), []byte(`{"cookie":{},"data":"","__lastAccess":9999999999999}`), 0o600))
 	for _, id := range []string{"", "missing", "express", "../outside", "/etc/passwd", "a\x00b", "\xff", ".", "..", "CON", "x.json", strings.Repeat("A", 52), strings.Repeat("x", 2000)} {
-		before := len(files(t, dir))
+		before := len(storetest.Files(t, dir))
 		c := sign("s", id, now)
 		session := load(t, store, c)
 		if !session.IsNew || session.ID != "" || len(session.Values) > 0 {
@@ -352,7 +328,7 @@ func TestUnreadable(t *testing.T) {
 	} {
 		store, dir := newStore(t)
 		loaded, c := begin(t, store, nil)
-		file := files(t, dir)[0]
+		file := storetest.Files(t, dir)[0]
 		ok(t, os.Remove(file))
 		if damage.file == "" {
 			if err := os.Symlink(os.DevNull, file); err != nil {
@@ -513,13 +489,13 @@ func TestLife(t *testing.T) {
 	store, dir := newStore(t)
 	try := func(store *gorillastore.Store, maxAge int, after time.Duration) (alive bool, err error) {
 		t.Helper()
-		for _, name := range files(t, dir) {
+		for _, name := range storetest.Files(t, dir) {
 			ok(t, os.Remove(name))
 		}
 		session := load(t, store)
 		session.Options.MaxAge = maxAge
 		save(t, session)
-		age(t, files(t, dir)[0], after)
+		storetest.Age(t, storetest.Files(t, dir)[0], after)
 		session, err = store.New(request(sign("s", session.ID, time.Now().Add(-after))), "s")
 		return !session.IsNew, err
 	}
@@ -560,7 +536,7 @@ func TestLife(t *testing.T) {
 		c := save(t, session)
 		file := filepath.Join(dir, session.ID+".json")
 		for range 2 {
-			age(t, file, 50*time.Minute)
+			storetest.Age(t, file, 50*time.Minute)
 			session = load(t, store, c)
 		}
 		if session.IsNew == want {
@@ -589,9 +565,11 @@ func TestGoneStaysGone(t *testing.T) {
 			session.Options.MaxAge = -1
 			save(t, session, c)
 		},
-		"Clear":  func(_ *gorillastore.Store, dir string, _ *http.Cookie) { ok(t, open(t, dir).Clear(ctx)) },
-		"rm":     func(_ *gorillastore.Store, dir string, _ *http.Cookie) { ok(t, os.Remove(files(t, dir)[0])) },
-		"expiry": func(_ *gorillastore.Store, dir string, _ *http.Cookie) { age(t, files(t, dir)[0], 31*24*time.Hour) },
+		"Clear": func(_ *gorillastore.Store, dir string, _ *http.Cookie) { ok(t, open(t, dir).Clear(ctx)) },
+		"rm":    func(_ *gorillastore.Store, dir string, _ *http.Cookie) { ok(t, os.Remove(storetest.Files(t, dir)[0])) },
+		"expiry": func(_ *gorillastore.Store, dir string, _ *http.Cookie) {
+			storetest.Age(t, storetest.Files(t, dir)[0], 31*24*time.Hour)
+		},
 	} {
 		store, dir := newStore(t)
 		loaded, c := begin(t, store, map[any]any{"user": "alice"})
@@ -765,14 +743,14 @@ func TestNewIDRace(t *testing.T) {
 		}
 		close(start)
 		wg.Wait()
-		if n := len(won); n > 1 || len(files(t, dir)) != n {
-			t.Fatalf("%d have a new id, %d files", n, len(files(t, dir)))
+		if n := len(won); n > 1 || len(storetest.Files(t, dir)) != n {
+			t.Fatalf("%d have a new id, %d files", n, len(storetest.Files(t, dir)))
 		}
 		if len(won) == 1 {
 			if load(t, store, <-won).Values["user"] != "alice" {
 				t.Fatal("the winner's session is empty")
 			}
-			ok(t, os.Remove(files(t, dir)[0]))
+			ok(t, os.Remove(storetest.Files(t, dir)[0]))
 		}
 		if !load(t, store, c).IsNew {
 			t.Fatal("the old id opens a session")

@@ -632,7 +632,7 @@ func forged(t *testing.T, x *Site) {
 			continue // by chance
 		}
 		try(value, false)
-		if x.signs() {
+		if x.signs() && len(value) < 2000 { // browsers hold 4 kB
 			try(x.Sign(value), true)
 		}
 	}
