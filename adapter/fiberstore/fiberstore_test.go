@@ -5,16 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,11 +19,11 @@ import (
 
 	fiber2 "github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v3"
-	"github.com/gofiber/storage/memory/v2"
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/fiberstore"
 	"github.com/sessionfilestore/filestore/adapter/internal/adaptertest"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 var (
@@ -36,25 +33,9 @@ var (
 
 var ctx = context.Background()
 
-func quick() *filestore.Options {
-	return &filestore.Options{NoSync: true, ReapInterval: -1, Logger: slog.New(slog.DiscardHandler)}
-}
-
-// open opens dir until the end of the test, when no temporary file may be left.
 func open(t testing.TB, dir string, opts *filestore.Options) (*fiberstore.Storage, *filestore.Store) {
 	t.Helper()
-	store, err := filestore.Open(dir, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-		if left, _ := filepath.Glob(filepath.Join(dir, ".*~")); len(left) > 0 {
-			t.Errorf("temporary files are left: %d", len(left))
-		}
-	})
+	store := storetest.Open(t, dir, opts)
 	s := fiberstore.New(store)
 	s.Logger = slog.New(slog.DiscardHandler)
 	return s, store
@@ -79,28 +60,6 @@ func read(t testing.TB, path string) string {
 	b, err := os.ReadFile(path)
 	must(t, err)
 	return string(b)
-}
-
-func files(t testing.TB, dir string) []string {
-	t.Helper()
-	names, err := filepath.Glob(filepath.Join(dir, "*.json"))
-	must(t, err)
-	return names
-}
-
-// rewind makes the session in path older by d. Its file's state changes with it, as a replacement's.
-func rewind(t testing.TB, path string, d time.Duration) {
-	t.Helper()
-	last := regexp.MustCompile(`"__lastAccess":(\d+)`)
-	old := read(t, path)
-	m := last.FindStringSubmatch(old)
-	if m == nil {
-		t.Fatalf("%s has no last access", old)
-	}
-	ms, err := strconv.ParseInt(m[1], 10, 64)
-	must(t, err)
-	must(t, os.WriteFile(path+".new", []byte(last.ReplaceAllString(old, fmt.Sprintf(`"__lastAccess":%d`, ms-d.Milliseconds()))), 0o600))
-	must(t, os.Rename(path+".new", path))
 }
 
 // What each storage of gofiber/storage is tested for, and its three benchmarks. Keys, which Fiber does
@@ -177,7 +136,7 @@ func TestGofiberStorage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, store := open(t, t.TempDir(), quick())
+				s, store := open(t, t.TempDir(), storetest.Quick())
 				check(t, s, func() int {
 					n, err := store.Len(ctx)
 					must(t, err)
@@ -189,7 +148,7 @@ func TestGofiberStorage(t *testing.T) {
 }
 
 func BenchmarkSet(b *testing.B) {
-	s, _ := open(b, b.TempDir(), quick())
+	s, _ := open(b, b.TempDir(), storetest.Quick())
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		must(b, s.Set("john", []byte{'d', 'o', 'e', byte(i)}, 0)) // the same bytes would not be written
@@ -197,7 +156,7 @@ func BenchmarkSet(b *testing.B) {
 }
 
 func BenchmarkGet(b *testing.B) {
-	s, _ := open(b, b.TempDir(), quick())
+	s, _ := open(b, b.TempDir(), storetest.Quick())
 	must(b, s.Set("john", []byte("doe"), 0))
 	time.Sleep(50 * time.Millisecond) // before, no file is cached
 	b.ReportAllocs()
@@ -209,7 +168,7 @@ func BenchmarkGet(b *testing.B) {
 }
 
 func BenchmarkSetAndDelete(b *testing.B) {
-	s, _ := open(b, b.TempDir(), quick())
+	s, _ := open(b, b.TempDir(), storetest.Quick())
 	b.ReportAllocs()
 	for b.Loop() {
 		must(b, errors.Join(s.Set("john", []byte("doe"), 0), s.Delete("john")))
@@ -219,12 +178,12 @@ func BenchmarkSetAndDelete(b *testing.B) {
 // The edges of Fiber's contract.
 func TestContract(t *testing.T) {
 	dir := t.TempDir()
-	s, store := open(t, dir, quick())
+	s, store := open(t, dir, storetest.Quick())
 	for _, err := range []error{s.Set("", []byte("x"), 0), s.Set("x", nil, 0), s.Set("x", []byte{}, 0), s.Delete("")} {
 		must(t, err)
 	}
-	if got, err := s.Get(""); got != nil || err != nil || len(files(t, dir)) != 0 {
-		t.Errorf("Get of the empty key = %q, %v; %d files", got, err, len(files(t, dir)))
+	if got, err := s.Get(""); got != nil || err != nil || len(storetest.Files(t, dir)) != 0 {
+		t.Errorf("Get of the empty key = %q, %v; %d files", got, err, len(storetest.Files(t, dir)))
 	}
 	must(t, s.Set("kept", []byte("x"), 0))
 	must(t, s.Set("kept", nil, 0)) // is no Delete
@@ -294,7 +253,7 @@ func calls(s *fiberstore.Storage, ctx context.Context) map[string]error {
 
 // A wait for another process's lock ends with the context, and without one with LockTimeout.
 func TestBoundedWait(t *testing.T) {
-	opts := quick()
+	opts := storetest.Quick()
 	opts.LockTimeout = 50 * time.Millisecond
 	s, store := open(t, t.TempDir(), opts)
 	must(t, s.Set("id", []byte("old"), time.Hour))
@@ -334,7 +293,7 @@ var keys = []string{
 func TestKeys(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "sessions")
-	s, _ := open(t, dir, quick())
+	s, _ := open(t, dir, storetest.Quick())
 	var buf [1 << 15]byte
 	borrow := func(key string) string { return unsafe.String(&buf[0], copy(buf[:], key)) }
 	for range 2 {
@@ -356,7 +315,7 @@ func TestKeys(t *testing.T) {
 			}
 		}
 	}
-	if n := len(files(t, dir)); n != len(keys) {
+	if n := len(storetest.Files(t, dir)); n != len(keys) {
 		t.Errorf("%d files for %d keys", n, len(keys))
 	}
 	if all, _ := os.ReadDir(parent); len(all) != 1 {
@@ -366,7 +325,7 @@ func TestKeys(t *testing.T) {
 		must(t, s.Delete(borrow(key)))
 		clear(buf[:])
 	}
-	if n := len(files(t, dir)); n != 0 {
+	if n := len(storetest.Files(t, dir)); n != 0 {
 		t.Errorf("%d files after the Deletes", n)
 	}
 }
@@ -374,7 +333,7 @@ func TestKeys(t *testing.T) {
 // A Set of the same bytes is not written, unless the deadline would move by 1 % of the life.
 func TestSkip(t *testing.T) {
 	dir := t.TempDir()
-	s, store := open(t, dir, quick())
+	s, store := open(t, dir, storetest.Quick())
 	path := filepath.Join(dir, "id.json")
 	written := func(val string, exp time.Duration) bool {
 		t.Helper()
@@ -407,7 +366,7 @@ func TestSkip(t *testing.T) {
 		{"b", time.Hour, -2 * time.Minute, true}, // the clock was set back
 		{"b", time.Hour, 2 * time.Hour, true},    // it had expired
 	} {
-		rewind(t, path, c.ago)
+		storetest.Age(t, path, c.ago)
 		if got := written(c.val, c.exp); got != c.written {
 			t.Errorf("Set(%q, %v) after %v: written %v", c.val, c.exp, c.ago, got)
 		}
@@ -419,47 +378,6 @@ func TestSkip(t *testing.T) {
 	}
 }
 
-// sealer is a Codec that can read only what it wrote.
-type sealer struct{}
-
-func (sealer) Encode(id string, doc []byte) ([]byte, error) {
-	return append([]byte("sealed"), doc...), nil
-}
-func (sealer) Decode(id string, file []byte) ([]byte, error) {
-	if string(file) == "denied" {
-		return nil, fmt.Errorf("sealer: %w", fs.ErrPermission)
-	}
-	doc, ok := bytes.CutPrefix(file, []byte("sealed"))
-	if !ok {
-		return nil, fmt.Errorf("sealer: %w", filestore.ErrDecrypt)
-	}
-	return doc, nil
-}
-
-// damage puts what cannot be read in place of the session path, each in its way.
-var damage = map[string]func(t *testing.T, path string){
-	"corrupt":   func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte(`{"cookie":`), 0o600)) },
-	"no base64": func(t *testing.T, path string) { must(t, os.WriteFile(path, live(`"data":"?"`), 0o600)) },
-	"too large": func(t *testing.T, path string) { must(t, os.WriteFile(path, make([]byte, 2<<20), 0o600)) },
-	"directory": func(t *testing.T, path string) { must(t, errors.Join(os.Remove(path), os.Mkdir(path, 0o700))) },
-	"link": func(t *testing.T, path string) {
-		must(t, errors.Join(os.Rename(path, path+".target"), os.Symlink(path+".target", path)))
-	},
-	"second link": func(t *testing.T, path string) { must(t, os.Link(path, path+".link")) },
-	"no permission": func(t *testing.T, path string) {
-		must(t, os.Chmod(path, 0))
-		if _, err := os.ReadFile(path); err == nil { // as root we may read anything: then the codec says it
-			must(t, os.WriteFile(path, []byte("denied"), 0o600))
-		}
-	},
-	"not decrypted": func(t *testing.T, path string) {
-		must(t, os.WriteFile(path, []byte(strings.TrimPrefix(read(t, path), "sealed")), 0o600))
-	},
-}
-
-// sealedDamage is what takes the sealer.
-var sealedDamage = map[string]bool{"not decrypted": true, "no permission": true}
-
 // live is the document of a session that has not expired.
 func live(members string) []byte {
 	return fmt.Appendf(nil, `{"cookie":{"originalMaxAge":3600000,"httpOnly":true,"path":"/"},%s,"__lastAccess":%d}`, members, time.Now().UnixMilli())
@@ -467,37 +385,38 @@ func live(members string) []byte {
 
 // What cannot be read counts as none, is logged without its id, and stays until it is set anew.
 func TestUnreadable(t *testing.T) {
-	for name, damage := range damage {
+	for name, damage := range map[string]func(path string) error{
+		"corrupt":   func(path string) error { return os.WriteFile(path, []byte(`{"cookie":`), 0o600) },
+		"no base64": func(path string) error { return os.WriteFile(path, live(`"data":"?"`), 0o600) },
+		"too large": func(path string) error { return os.WriteFile(path, make([]byte, 2<<20), 0o600) },
+		"directory": func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+		"link": func(path string) error {
+			return errors.Join(os.Rename(path, path+".target"), os.Symlink(path+".target", path))
+		},
+		"second link": func(path string) error { return os.Link(path, path+".link") },
+	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			opts := quick()
-			if sealedDamage[name] {
-				opts.Codec = sealer{}
-			}
-			s, _ := open(t, dir, opts)
+			s, _ := open(t, dir, nil)
 			var log bytes.Buffer
 			s.Logger = slog.New(slog.NewTextHandler(&log, nil))
 			path := filepath.Join(dir, "secretid.json")
 			must(t, s.Set("secretid", []byte("old"), time.Hour))
-			damage(t, path)
-			before, err := os.Lstat(path)
-			must(t, err)
+			must(t, damage(path))
 			for range 2 {
 				if got, err := s.Get("secretid"); got != nil || err != nil {
 					t.Errorf("Get = %q, %v", got, err)
 				}
 			}
-			if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) || before.Size() != after.Size() {
-				t.Errorf("the file has not stayed: %v", err)
-			}
 			if n := strings.Count(log.String(), "level=WARN"); n != 2 || strings.Contains(log.String(), "secretid") {
 				t.Errorf("the log is %s", log.String())
 			}
-			err = s.Set("secretid", []byte("new"), time.Hour)
+			err := s.Set("secretid", []byte("new"), time.Hour)
 			if name == "directory" {
 				if !errors.Is(err, filestore.ErrUnsafeFile) {
 					t.Errorf("Set over a directory = %v", err)
 				}
+				must(t, os.Remove(path))
 				return
 			}
 			must(t, err)
@@ -514,7 +433,7 @@ func TestUnreadable(t *testing.T) {
 // Sessions of others in the directory are none of ours, nor is a value without bytes.
 func TestForeign(t *testing.T) {
 	dir := t.TempDir()
-	s, _ := open(t, dir, quick())
+	s, _ := open(t, dir, storetest.Quick())
 	for id, members := range map[string]string{"express": `"user":"ann"`, "empty": `"data":""`} {
 		must(t, os.WriteFile(filepath.Join(dir, id+".json"), live(members), 0o600))
 		if got, err := s.Get(id); got != nil || err != nil {
@@ -524,96 +443,10 @@ func TestForeign(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "damaged.json"), []byte("{"), 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "notes.txt"), []byte("mine"), 0o600))
 	must(t, s.Reset())
-	if names := files(t, dir); len(names) != 1 || filepath.Base(names[0]) != "damaged.json" || read(t, filepath.Join(dir, "notes.txt")) != "mine" {
+	if names := storetest.Files(t, dir); len(names) != 1 || filepath.Base(names[0]) != "damaged.json" || read(t, filepath.Join(dir, "notes.txt")) != "mine" {
 		t.Errorf("after Reset there are %q", names)
 	}
-}
-
-// letter returns a value that is torn if its bytes differ.
-func letter(i int) []byte { return bytes.Repeat([]byte{'a' + byte(i%26)}, 4<<10) }
-
-func whole(val []byte) bool {
-	return len(val) == 4<<10 && bytes.Count(val, val[:1]) == len(val)
-}
-
-// A reader sees one of the values set; there is no third possibility. Beside it the storage of Fiber's
-// own that comes nearest, which is in memory: there is none in files.
-func TestTorture(t *testing.T) {
-	dir := t.TempDir()
-	s, store := open(t, dir, quick())
-	theirs := memory.New()
-	defer theirs.Close()
-	d := 500 * time.Millisecond
-	if os.Getenv("FILESTORE_LONG") != "" {
-		d = 10 * time.Second
-	}
-	reads, bad := torture(t, s, d)
-	theirReads, theirBad := torture(t, theirs, d)
-	t.Logf("missing or torn: fiberstore %d of %d reads, memory %d of %d", bad, reads, theirBad, theirReads)
-	if bad != 0 || reads == 0 {
-		t.Errorf("%d of %d reads were missing or torn", bad, reads)
-	}
-
-	// The slices that go in and come out are the caller's; and a restart.
-	changed := func(s fiber2.Storage) (n int) {
-		for i := range 100 {
-			key, buf := fmt.Sprint("key", i), letter(i)
-			must(t, s.Set(key, buf, time.Hour))
-			clear(buf[:100])
-			got, err := s.Get(key)
-			must(t, err)
-			if !whole(got) {
-				n++
-			}
-		}
-		return n
-	}
-	mine, their := changed(s), changed(theirs)
-	must(t, store.Close())
-	again, _ := open(t, dir, quick())
-	after := memory.New()
-	defer after.Close()
-	lost, theirLost := 0, 0
-	for i := range 100 {
-		if val, err := again.Get(fmt.Sprint("key", i)); err != nil || !whole(val) {
-			lost++
-		}
-		if val, err := after.Get(fmt.Sprint("key", i)); err != nil || !whole(val) {
-			theirLost++
-		}
-	}
-	t.Logf("changed by a caller that used its buffer again: fiberstore %d of 100, memory %d; lost in a restart: %d, %d", mine, their, lost, theirLost)
-	if mine != 0 || lost != 0 {
-		t.Errorf("%d values were changed by the caller, %d lost in a restart", mine, lost)
-	}
-}
-
-func torture(t *testing.T, s fiber2.Storage, d time.Duration) (reads, bad int64) {
-	must(t, s.Set("shared", letter(0), time.Hour))
-	stop := time.Now().Add(d)
-	var nReads, nBad atomic.Int64
-	var wg sync.WaitGroup
-	for w := range 4 {
-		wg.Go(func() {
-			for i := w; time.Now().Before(stop); i++ {
-				if err := s.Set("shared", letter(i), time.Hour); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-		wg.Go(func() {
-			for time.Now().Before(stop) {
-				val, err := s.Get("shared")
-				nReads.Add(1)
-				if err != nil || !whole(val) {
-					nBad.Add(1)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return nReads.Load(), nBad.Load()
+	must(t, os.Remove(filepath.Join(dir, "damaged.json")))
 }
 
 // The program of the README is the example.

@@ -603,20 +603,21 @@ func forged(t *testing.T, x *Site) {
 	want := 1
 	try := func(value string, signed bool) {
 		t.Helper()
-		code, _ := p.raw("/get?k=user", value)
-		switch {
-		case code == http.StatusOK && x.Visitor == Stored:
+		code, set := p.raw("/get?k=user", value)
+		if x.Visitor == Stored && set != "" { // Fiber does that also with a request that it refuses
 			want++
-		case code == x.BadCookie && code != 0 && !signed:
+		}
+		if code == x.BadCookie && code != 0 && !signed {
 			return
-		case (code == 0 || code == http.StatusBadRequest) && (strings.ContainsAny(value, "\x00") || len(value) > 3500) || code == http.StatusRequestHeaderFieldsTooLarge:
+		}
+		if strings.Contains(value, "\x00") && (code == 0 || code == http.StatusBadRequest) || len(value) > 3500 && (code == 0 || code == http.StatusRequestHeaderFieldsTooLarge) {
 			return // the server's own limits
 		}
 		if code != http.StatusOK {
 			t.Errorf("the answer to %.40q is %d", value, code)
 			return
 		}
-		code, set := p.raw("/set?k=user&v=mallory", value)
+		code, set = p.raw("/set?k=user&v=mallory", value)
 		want++
 		if x.Adopts != nil && (set == "" || set == value) && value != "" {
 			return // see adopted
