@@ -528,7 +528,7 @@ func torn(t *testing.T, x *Site) {
 	b.Get("/write?n=1")
 	var reads, writes atomic.Int64
 	var wg sync.WaitGroup
-	end := time.Now().Add(storetest.Long(500*time.Millisecond, 20*time.Second))
+	end := time.Now().Add(storetest.Long(time.Second, 20*time.Second))
 	for i, url := range []string{p.url, there, p.url, there} {
 		wg.Go(func() {
 			b := at(b.With(x.Cookie, cookie), url)
