@@ -185,8 +185,8 @@ func logged(t *testing.T) *bytes.Buffer {
 	return b
 }
 
-// The cases of beego's sess_file_test.go. Of them only those differ that want an error of SessionExist for
-// an id that is too short, where we say that there is no such session, and SessionAll does not count
+// The cases of beego's sess_file_test.go. Two things differ: they want an error of
+// SessionExist for an id that is too short, and we say that there is no such session; and SessionAll does not count
 // sessions that hold nothing.
 func TestBeegosOwn(t *testing.T) {
 	const sid, sidNew = "Session_id", "Session_id_new"
@@ -288,7 +288,7 @@ func TestBeegosOwn(t *testing.T) {
 	exists(t, p, sid, true)
 }
 
-// A nil value is none; one that gob refuses is logged, not stored, and stops nothing else.
+// To set a nil value is to delete it. A value that gob refuses is logged and not stored, and does not stop others.
 func TestUnstorable(t *testing.T) {
 	log := logged(t)
 	p, _, dir := provide(t, 180)
@@ -409,7 +409,7 @@ func TestRegenerate(t *testing.T) {
 	p, _, dir := provide(t, 180)
 	st := begin(t, p, "old")
 
-	// An id that is taken, by whomever, is refused, and nothing is lost.
+	// An id that is taken is refused, and nothing is lost.
 	begin(t, p, "taken")
 	for _, sid := range []string{"taken", "old"} {
 		if st, err := p.SessionRegenerate(none, "old", sid); st != nil || !errors.Is(err, os.ErrExist) || strings.Contains(err.Error(), sid) {
@@ -447,7 +447,7 @@ func TestRegenerate(t *testing.T) {
 		}
 	}
 
-	// Where the old cannot be read it stays, and an empty one begins.
+	// If the old one cannot be read it stays, and an empty one begins.
 	if err := os.WriteFile(filepath.Join(dir, "bad.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -4,35 +4,35 @@
 //
 // Sessions, cached responses, rate limits and CSRF tokens survive restarts and kill -9, and any number
 // of processes may share the directory. Give each middleware a directory of its own, without other
-// programs' sessions. Reset removes all that are there, whoever made them; and where a client sends as
-// its session's id the key of something else, a CSRF token, the session middleware answers 500, on any
+// programs' sessions. Reset removes all sessions that are there, also those of others. And if a client sends the
+// key of something else as its session's id, such as a CSRF token, the session middleware answers 500, on any
 // storage.
 //
-// What Fiber does not tell a Storage, no Storage can do:
+// Fiber does not tell a Storage enough for three things:
 //
 //   - A save is the same Set for a new session as for a loaded one, and a rate limit is rightly set
 //     again after a Delete. So a slow request that finishes after the logout brings its session back.
-//     Where that matters, keep the time of the login in the session, and that of the user's last
+//     If that matters, keep the time of the login in the session, and the time of the user's last
 //     logout elsewhere, and compare.
-//   - Of two requests of one session at the same moment, the later save wins whole: a logout that deletes a
-//     key is undone by one that is slow. Log out by Destroy.
-//   - The session middleware saves a session for each request without a cookie, be it empty. Where bots
-//     come by, have it skip, by its Config.Next, what needs no session.
+//   - Of two requests of one session at the same moment, the later save wins whole, also if it has changed
+//     nothing: a slow request undoes a logout that deletes a key. Log out by Destroy.
+//   - The session middleware saves a session for each request without a cookie, even an empty one. If bots
+//     come by, have it skip what does not need a session, by its Config.Next.
 //
 // A file that cannot be read as a session (damaged, not decrypted, too large, a link, another user's)
-// counts as none, and the Logger is told: an error would be a 500 on every page of its visitor. So he gets a
-// session of a new id, and the file stays as it is. The other middlewares set such a key anew, which replaces
+// counts as none, and the Logger is told: an error would be a 500 on every page of its visitor. So they get a
+// session with a new id, and the file stays as it is. The other middlewares set such a key again, which replaces
 // the file, and idempotency runs its handler again.
 //
-// The errors that are no file's own, filestore.ErrClosed or EIO, stay errors, which the session middleware
+// Errors that are not a single file's, such as filestore.ErrClosed or EIO, stay errors, and the session middleware
 // answers with 500: close the filestore.Store after the app's Shutdown. The cache, csrf and limiter of v2
 // ignore them.
 //
-// Fiber's sessions are set in every request. Where the bytes are the same and the deadline would move
-// by less than 1 % of the life, nothing is written: an idle session may end by so much earlier. What
+// Fiber's sessions are set in every request. If the bytes are the same and the deadline would move
+// by less than 1 % of the life, nothing is written: an idle session may end earlier by that much. What
 // such a Set has found is as durable as the Set that wrote it. Fiber encodes a session's members in a
-// random order, so of sessions with n members, up to 8, about (9-n)/8 of these writes are spared; of
-// larger ones few. An absolute timeout is one member more.
+// random order, so that about (9-n)/8 of these writes are spared for sessions with n members, up to 8, and few for
+// larger ones. An absolute timeout is one member more.
 package fiberstore
 
 import (
@@ -50,7 +50,7 @@ import (
 )
 
 // A Storage is a fiber.Storage, of v3 and of v2. It is safe for concurrent use. A nil context is
-// context.Background(). A call ends when its context is done, which Fiber's own never is, and waits
+// context.Background(). A call ends when its context is done; Fiber's own never is. It waits
 // for a lock for filestore.Options.LockTimeout at most.
 type Storage struct {
 	Logger *slog.Logger // told of files that cannot be read; nil = slog.Default(); to be set before the first use
@@ -64,7 +64,7 @@ func New(s *filestore.Store) *Storage { return &Storage{store: s} }
 
 var errClosed = fmt.Errorf("fiberstore: %w", filestore.ErrClosed)
 
-// enter admits a call, and replaces a nil ctx. Whether ctx is done, the filestore.Store looks.
+// enter admits a call, and replaces a nil ctx. The filestore.Store looks whether ctx is done.
 func (s *Storage) enter(ctx context.Context) (context.Context, error) {
 	if s.closed.Load() {
 		return nil, errClosed
@@ -78,7 +78,7 @@ func (s *Storage) Get(key string) ([]byte, error) {
 }
 
 // GetWithContext returns key's value, in memory of the caller's own. It is nil, without an error,
-// where there is none, where its time is over, and where its file cannot be read.
+// if there is none, if its time is over, or if its file cannot be read.
 func (s *Storage) GetWithContext(ctx context.Context, key string) ([]byte, error) {
 	ctx, err := s.enter(ctx)
 	if err != nil || key == "" {
@@ -91,7 +91,7 @@ func (s *Storage) GetWithContext(ctx context.Context, key string) ([]byte, error
 		cmp.Or(s.Logger, slog.Default()).Warn("fiberstore: a file that cannot be read counts as none", "err", err)
 		return nil, nil
 	}
-	if err != nil || len(data) == 0 { // which Set stores never, and is to v3's session middleware an error
+	if err != nil || len(data) == 0 { // Set never stores that, and v3's session middleware takes it for an error
 		return nil, err
 	}
 	return data, nil
@@ -102,8 +102,8 @@ func (s *Storage) Set(key string, val []byte, exp time.Duration) error {
 	return s.SetWithContext(context.Background(), key, val, exp)
 }
 
-// SetWithContext stores val under key for exp; 0 or less is for ever, which is record.Forever. It
-// keeps nothing of val. As in Fiber's own storages an empty key or value is ignored.
+// SetWithContext stores val under key for exp; 0 or less is record.Forever. It does
+// not keep val. As in Fiber's own storages an empty key or value is ignored.
 func (s *Storage) SetWithContext(ctx context.Context, key string, val []byte, exp time.Duration) error {
 	ctx, err := s.enter(ctx)
 	if err != nil || key == "" || len(val) == 0 {
@@ -123,7 +123,7 @@ func (s *Storage) SetWithContext(ctx context.Context, key string, val []byte, ex
 // Delete is DeleteWithContext without a context.
 func (s *Storage) Delete(key string) error { return s.DeleteWithContext(context.Background(), key) }
 
-// DeleteWithContext removes key's value, also one that cannot be read. There need not be any.
+// DeleteWithContext removes key's value, also if it cannot be read. There need not be any.
 func (s *Storage) DeleteWithContext(ctx context.Context, key string) error {
 	ctx, err := s.enter(ctx)
 	if err != nil || key == "" {

@@ -186,7 +186,7 @@ func TestContract(t *testing.T) {
 		t.Errorf("Get of the empty key = %q, %v; %d files", got, err, len(storetest.Files(t, dir)))
 	}
 	must(t, s.Set("kept", []byte("x"), 0))
-	must(t, s.Set("kept", nil, 0)) // is no Delete
+	must(t, s.Set("kept", nil, 0)) // is not a Delete
 	if got := get(t, s, "kept"); got != "x" {
 		t.Errorf("Get after a Set of nothing = %q", got)
 	}
@@ -430,7 +430,7 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// Sessions of others in the directory are none of ours, nor is a value without bytes.
+// Sessions of others in the directory are not ours, nor is a value without bytes.
 func TestForeign(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir, storetest.Quick())

@@ -215,7 +215,7 @@ func TestAbsoluteTimeout(t *testing.T) {
 	}
 }
 
-// A value that is no session's, here a CSRF token, is a 500, and ends no server. If this fails, the package
+// A value that is not a session's, here a CSRF token, is a 500, and does not end the server. If this fails, the package
 // comment is out of date.
 func TestSharedKey(t *testing.T) {
 	s, _ := open(t, t.TempDir(), storetest.Quick())

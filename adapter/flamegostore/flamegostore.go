@@ -2,30 +2,30 @@
 //
 //	f.Use(session.Sessioner(flamegostore.Options(store, session.Options{})))
 //
-// The framework's contract holds, and of filestore's promises those for single sessions: a reader sees
+// The framework's contract holds, and filestore's promises for single sessions hold too: a reader sees
 // one complete version, what was stored stays, and what was destroyed stays away, also when the request
-// that destroyed a session, or a slower one, saves it at its end: the framework's file store then makes
+// that destroyed a session, or a slower one, saves it at its end. The framework's file store then makes
 // it again.
 //
 //   - A new session is pending until it holds a value at the end of a request: a visitor who leaves nothing
 //     leaves no file.
 //   - Save stores the keys that the request has changed, also in place; all others stay as parallel requests
-//     have them by then, so that a logout that deletes a key is undone by none that is slow. Where nothing has
-//     changed it moves the deadline, as Touch does, which filestore.Options.TouchAfter spares most writes.
-//   - Session.RegenerateID, which a login should call, moves the session at once: to the new id goes what the
-//     request has put in, and the old one is removed; the framework's file store keeps it. If the session was
-//     destroyed meanwhile, or moved by another request, it is a filestore.ErrNotFound, and the client keeps
+//     have them by then, so that a slow request does not undo a logout that deletes a key. If nothing has
+//     changed it moves the deadline, as Touch does; filestore.Options.TouchAfter spares most of these writes.
+//   - Session.RegenerateID, which a login should call, moves the session at once: what the request has put in
+//     goes to the new id, and the old session is removed. The framework's file store keeps it. If the session was
+//     destroyed meanwhile, or moved by another request, the error is filestore.ErrNotFound, and the client keeps
 //     its id.
-//   - The framework adopts any id of its form that a client sends. With Options it does not: a client that
-//     sends the id of no session gets a new one. Of pending sessions this process alone knows the ids, and
+//   - The framework adopts any id of its form that a client sends. With Options it does not: a client gets a
+//     new id if it sends one that no session has. Only this process knows the ids of pending sessions, and
 //     remembers 10,000: after a restart, and from another process, their next request gets a new id.
-//   - A session that cannot be read, as its file is damaged or encrypted otherwise, or its values cannot be
-//     decoded, is none, the file stays, and Config.Logger is told each time. With Options its visitor gets a
-//     new one, under a new id. With Initer alone he gets an empty one under the old id, which a RegenerateID
-//     moves, but a Save cannot store.
-//   - Other errors of Read and Save, such as an I/O error, make the framework panic, from which
-//     flamego.Recovery makes a 500. Save comes after the handler: what that has written may be on its way.
-//   - Save and Destroy do their work although the client has gone, as those of the framework's file store.
+//   - A session counts as none if it cannot be read, as its file is damaged or encrypted otherwise, or as its
+//     values cannot be decoded. The file stays, and Config.Logger is told each time. With Options the visitor gets
+//     a new session, under a new id. With Initer alone they get an empty one under the old id: a RegenerateID moves
+//     it, but a Save cannot store it.
+//   - Other errors of Read and Save, such as an I/O error, make the framework panic, and
+//     flamego.Recovery answers 500. Save comes after the handler: what that has written may be on its way.
+//   - Save and Destroy do their work although the client has gone, like those of the framework's file store.
 //   - GC is Store.Reap. The framework calls it as long as the program runs: once the Store is closed,
 //     Options.ErrorFunc is told so each time.
 //
@@ -48,8 +48,8 @@ import (
 	"github.com/sessionfilestore/filestore/adapter/internal/record"
 )
 
-// Config is what session.Options.Config may hold. Its zero value, and none, stand for the framework's
-// defaults.
+// Config is what session.Options.Config may hold. Its zero value stands for the framework's defaults, and so does
+// no Config.
 type Config struct {
 	Lifetime time.Duration   // of a session after its last request, at least a second; 0 = 1 h
 	Encoder  session.Encoder // nil = session.GobEncoder
@@ -57,8 +57,8 @@ type Config struct {
 	Logger   *slog.Logger    // told of files that cannot be read; nil = slog.Default()
 }
 
-// Options returns opt for sessions in s: with the Initer, and with a ReadIDFunc that passes on what opt's
-// own reads, or else the cookie has, only if that is the id of a session.
+// Options returns opt for sessions in s: with the Initer, and with a ReadIDFunc. The latter reads
+// the id by opt's own, or else from the cookie, and passes it on only if there is such a session.
 func Options(s *filestore.Store, opt session.Options) session.Options {
 	read := opt.ReadIDFunc
 	if read == nil {
@@ -90,8 +90,8 @@ func Options(s *filestore.Store, opt session.Options) session.Options {
 	return opt
 }
 
-// Initer returns the session.Initer whose sessions are in s; use Options. It fails where the config is anything
-// but a Config.
+// Initer returns the session.Initer whose sessions are in s; use Options. It fails if the config is not a
+// Config.
 func Initer(s *filestore.Store) session.Initer {
 	return func(_ context.Context, args ...interface{}) (session.Store, error) { return newStore(s, args) }
 }
@@ -169,7 +169,7 @@ func (s *store) Destroy(ctx context.Context, sid string) error {
 	return wrap(s.sessions.Destroy(finish(ctx), sid))
 }
 
-// Touch gives the session sid the life anew, if there is one.
+// Touch starts the life of the session sid again, if there is one.
 func (s *store) Touch(ctx context.Context, sid string) error {
 	ctx = finish(ctx)
 	_, _, err := s.sessions.Load(ctx, sid) // the framework may have adopted the id of another program's session
@@ -182,7 +182,7 @@ func (s *store) Touch(ctx context.Context, sid string) error {
 	return wrap(present(err))
 }
 
-// present is err, unless that is of a session which is gone.
+// present returns err, unless it says that the session is gone.
 func present(err error) error {
 	if errors.Is(err, filestore.ErrNotFound) {
 		return nil
@@ -190,8 +190,8 @@ func present(err error) error {
 	return err
 }
 
-// Save stores what has changed in sess, unless the session was destroyed meanwhile. A session that is
-// not of Read's making is stored in any case.
+// Save stores what has changed in sess, unless the session was destroyed meanwhile. A session that
+// does not come from Read is stored in any case.
 func (s *store) Save(ctx context.Context, sess session.Session) error {
 	x, ours := sess.(*loaded)
 	if !ours {
@@ -210,7 +210,7 @@ func (s *store) Save(ctx context.Context, sess session.Session) error {
 	return wrap(present(s.sessions.Save(finish(ctx), x.held, values, s.cfg.Lifetime)))
 }
 
-// values returns what sess holds, which it shows in no other form than that of its Encoder.
+// values returns what sess holds: it shows that only as its Encoder encodes it.
 func (s *store) values(sess session.Session) (map[any]any, error) {
 	data, err := sess.Encode()
 	if err != nil {
@@ -256,7 +256,7 @@ func (x *loaded) HasChanged() bool {
 	return changed || err != nil
 }
 
-// RegenerateID moves the session to a new id, at once, and tells that to the client. It is a
+// RegenerateID moves the session to a new id, at once, and tells that to the client. The error is
 // filestore.ErrNotFound if the session was destroyed meanwhile, or moved by another request.
 func (x *loaded) RegenerateID(w http.ResponseWriter, r *http.Request) error {
 	values, err := x.store.values(x)
@@ -267,17 +267,17 @@ func (x *loaded) RegenerateID(w http.ResponseWriter, r *http.Request) error {
 	defer x.mu.Unlock()
 	var sid string // as the framework makes them
 	err = session.NewBaseSession(x.held.Key, nil, func(_ http.ResponseWriter, _ *http.Request, id string) { sid = id }).RegenerateID(w, r)
-	if err == nil {
-		err = x.store.sessions.Renew(finish(r.Context()), x.held, sid, values, x.store.cfg.Lifetime)
-	}
 	if err != nil {
+		return wrap(err)
+	}
+	if err := x.store.sessions.Renew(finish(r.Context()), x.held, sid, values, x.store.cfg.Lifetime); err != nil {
 		return wrap(err)
 	}
 	x.store.writeID(w, r, sid)
 	return nil
 }
 
-// finish is for what must not be left undone because a client has gone; Options.LockTimeout ends its waits.
+// finish is for what must be done although the client has gone; Options.LockTimeout ends its waits.
 func finish(ctx context.Context) context.Context {
 	return context.WithoutCancel(record.Background(ctx))
 }

@@ -374,7 +374,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// A session that cannot be read is none, and GC leaves its file. Config.Logger is told. A session of Express is not
+// A session that cannot be read counts as none, and GC leaves its file. Config.Logger is told. A session of Express is not
 // ours, and is not saved over.
 func TestUnreadable(t *testing.T) {
 	dir := t.TempDir()

@@ -48,7 +48,7 @@ func Example() {
 	// You have been here 2 times.
 }
 
-// A middleware that has no id adopted from clients, and makes ids that nobody can guess.
+// A middleware that does not adopt ids from clients, and makes ids that nobody can guess.
 func Example_ids() {
 	dir, _ := os.MkdirTemp("", "sessions-")
 	defer os.RemoveAll(dir)

@@ -5,14 +5,14 @@
 // It is [gorillastore] with the Options of gin-contrib, and what that package promises holds. What
 // differs is gin-contrib's doing:
 //
-//   - A bad cookie, and an error of the store such as an I/O error, are logged and an empty session given in
-//     the session's place; the request goes on, and a Save replaces the browser's cookie.
+//   - A bad cookie is logged, and so is an error of the store, such as an I/O error. The request goes on with an
+//     empty session, and a Save replaces the browser's cookie.
 //   - Options, of the Store and of a Session, replace all that was set: without a MaxAge the browser
 //     drops the cookie when it ends (gin-contrib's filesystem store would delete the session), without a
 //     Path it counts for a part of the site. So at a logout: Options{Path: "/", MaxAge: -1}, then Save.
 //   - Save does nothing if the request has called no method that changes the session: what was changed in place
 //     needs a Set.
-//   - A Session has no method for a new id. A login needs one, so that an id that somebody planted in the
+//   - A Session has no method for a new id. A login needs one, so that an id which somebody planted in the
 //     browser before is worth nothing: end the old session, and go on with its values.
 //
 // A login in full:
@@ -35,7 +35,7 @@ import (
 )
 
 // New returns a store on s, which it does not close. The keys come in pairs, one to sign and one to
-// encrypt the cookie, of which the latter may be nil or, in the last pair, left out. Until Options is
+// encrypt the cookie. The latter may be nil or, in the last pair, left out. Until Options is
 // called, which must be before the first request, they are gorillastore's. What New returns also has the
 // method MaxAge of gorillastore.Store.
 func New(s *filestore.Store, keyPairs ...[]byte) ginsessions.Store {

@@ -6,7 +6,7 @@
 //
 // It takes the place of sessions.FilesystemStore. Sessions survive restarts and kill -9, and any
 // number of processes may share the directory. The browser's cookie carries the id, signed, and
-// encrypted where there is a second key; the file has the values as gob, so that types other than the
+// encrypted if there is a second key. The file has the values as gob, so that types other than the
 // basic ones need a gob.Register. What gob cannot encode fails in Save before anything is written.
 // Each session name has a file of its own.
 //
@@ -16,13 +16,13 @@
 // gorilla's stores 30 days whatever Options say, is off, so that a handler may give a session any
 // MaxAge; [Store.MaxAge] sets one, which then holds for all.
 //
-// A loaded session is saved only where it still exists. If a logout has destroyed it meanwhile, or its
+// A loaded session is saved only if it still exists. If a logout has destroyed it meanwhile, or its
 // time is over, Save stores nothing, leaves the cookie alone, as the browser may have got a newer one,
 // and returns nil. Else it stores the keys of Values that the request has changed, also in place; all others
-// stay as parallel requests have them by then, so that a logout that deletes a key is undone by none that is
-// slow. Where nothing has changed it writes only if the last access is at least [filestore.Options.TouchAfter] old.
+// stay as parallel requests have them by then, so that a slow request does not undo a logout that deletes
+// a key. If nothing has changed it writes only if the last access is at least [filestore.Options.TouchAfter] old.
 //
-// At a login give the session a new id, so that one that somebody planted in the browser before is
+// At a login give the session a new id, so that an id which somebody planted in the browser before is
 // worth nothing:
 //
 //	session.ID = ""
@@ -30,14 +30,14 @@
 //
 // Of two requests that do so with one session at once only the first stores anything. The other way is
 // to Save with a MaxAge of -1, which removes the session, set the MaxAge back, and Save again; if the session
-// was gone already, neither stores anything.
+// was gone already, neither way stores anything.
 //
 // As with gorilla's stores a new Session is returned beside every error, so that
-// session, _ := store.Get(r, name) works. A cookie that no key has signed is securecookie's error. One
-// whose session is gone is none: the session is new, and never gets the id that the client has
-// sent. So it is with one that cannot be read, as its file is damaged or encrypted otherwise, or has values of a
-// type that gob does not know: the file stays, also after a logout, and the Logger is told each time. An error
-// of the filestore.Store, such as an I/O error, is one of New: answer 500.
+// session, _ := store.Get(r, name) works. A cookie that no key has signed is securecookie's error. A cookie
+// whose session is gone is not an error: the session is new, and never gets the id that the client has
+// sent. The same holds if a session cannot be read, as its file is damaged or encrypted otherwise, or has values of
+// a type that gob does not know: the file stays, also after a logout, and the Logger is told each time. New returns
+// an error of the filestore.Store, such as an I/O error: answer 500.
 package gorillastore
 
 import (
@@ -67,7 +67,7 @@ import (
 // safe for concurrent use, a Session is not. It does not close the filestore.Store.
 type Store struct {
 	Codecs  []securecookie.Codec // sign and encrypt the cookie: the first encodes, all decode
-	Options *sessions.Options    // of new and loaded sessions, each of which gets a copy
+	Options *sessions.Options    // of new and loaded sessions; each gets a copy
 	Logger  *slog.Logger         // told of files that cannot be read; nil = slog.Default()
 
 	maps record.Maps[any]
@@ -77,11 +77,11 @@ type Store struct {
 	copies sync.Map
 }
 
-// New returns a Store on s. The keys come in pairs, one to sign and one to encrypt the cookie, of which
-// the latter may be nil or, in the last pair, left out; see sessions.NewCookieStore.
+// New returns a Store on s. The keys come in pairs, one to sign and one to encrypt the cookie. The
+// latter may be nil or, in the last pair, left out; see sessions.NewCookieStore.
 //
-// The Options are FilesystemStore's, path "/" and 30 days, and moreover HttpOnly and SameSite=Lax. Set
-// Secure where the site is served over TLS.
+// The Options are FilesystemStore's, path "/" and 30 days, with HttpOnly and SameSite=Lax besides. Set
+// Secure if the site is served over TLS.
 func New(s *filestore.Store, keyPairs ...[]byte) *Store {
 	store := &Store{
 		Codecs:  securecookie.CodecsFromPairs(keyPairs...),
@@ -103,7 +103,7 @@ func decode(data []byte) (values map[any]any, err error) {
 	return values, gob.NewDecoder(bytes.NewReader(data)).Decode(&values)
 }
 
-// MaxAge sets Options.MaxAge, and makes cookies invalid that are older than age seconds, those too
+// MaxAge sets Options.MaxAge, and makes cookies invalid that are older than age seconds, also those
 // that were given out before; 0 is no limit. A handler may then choose only shorter lives.
 func (s *Store) MaxAge(age int) {
 	s.Options.MaxAge = age
@@ -119,7 +119,7 @@ func (s *Store) Get(r *http.Request, name string) (*sessions.Session, error) {
 	return sessions.GetRegistry(r).Get(s, name)
 }
 
-// New returns the request's session of this name, read anew. It is never nil, not with an error either.
+// New returns the request's session of this name, read again. It is never nil, even with an error.
 func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	session := sessions.NewSession(s, name)
 	opts := *s.Options

@@ -262,8 +262,8 @@ func TestGorilla(t *testing.T) {
 	})
 }
 
-// A bad cookie is an error with a new session beside it, a session that is gone
-// none. The client's id is never taken.
+// A bad cookie is an error with a new session beside it; a session that is gone is not an error. The client's id is
+// never taken.
 func TestNew(t *testing.T) {
 	store, dir := newStore(t)
 	_, good := begin(t, store, map[any]any{"user": "alice"})
@@ -315,7 +315,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// A session that cannot be read is none, which the Logger is told, and its file stays.
+// A session that cannot be read counts as none. The Logger is told, and the file stays.
 func TestUnreadable(t *testing.T) {
 	for name, damage := range map[string]struct {
 		file string
@@ -351,7 +351,7 @@ func TestUnreadable(t *testing.T) {
 			if err := loaded.Save(r, httptest.NewRecorder()); !errors.Is(err, damage.want) || strings.Contains(err.Error(), loaded.ID) {
 				t.Errorf("%s: Save of the loaded session: %v", name, err)
 			}
-			// Nor does it go on under a new id, of which nothing is left.
+			// Nor does it go on under a new id, and nothing of that is left.
 			loaded.ID = ""
 			w := httptest.NewRecorder()
 			if err := loaded.Save(r, w); !errors.Is(err, damage.want) || loaded.ID != "" || w.Header()["Set-Cookie"] != nil {
@@ -715,7 +715,7 @@ func TestNewID(t *testing.T) {
 	wantFiles(t, dir, 4)
 }
 
-// Of many that give one session a new id, or end it, one does.
+// If many give one session a new id at once, or end it, one succeeds.
 func TestNewIDRace(t *testing.T) {
 	store, dir := newStore(t)
 	for range 20 {
@@ -781,7 +781,7 @@ func TestNames(t *testing.T) {
 	a.Options.MaxAge = -1
 	ok(t, sessions.Save(r, w))
 	wantFiles(t, dir, 1)
-	// A cookie of the one is none of the other.
+	// The cookie of one name does not open the other.
 	for _, c := range cookies {
 		c.Name = map[string]string{"a": "b", "b": "a"}[c.Name]
 	}
@@ -790,7 +790,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// A browser that has gone does not undo what its request saved, nor needs Save a request.
+// A browser that has gone does not undo what its request saved, and Save does not need a request.
 func TestContext(t *testing.T) {
 	store, dir := newStore(t)
 	gone, cancel := context.WithCancel(ctx)

@@ -3,30 +3,32 @@
 //	sessions := scs.New()
 //	sessions.Store = scsstore.New(store)
 //
-// They survive restarts and kill -9, and any number of processes may share the directory. The data are
-// opaque to the store; with JSONCodec they can be read in the file.
+// They survive restarts and kill -9, and any number of processes may share the directory. The data is
+// opaque to the store; with JSONCodec it can be read in the file.
 //
 // A session that has been destroyed does not come back: scs does not tell a store whether the session
-// that it commits is new, so until its old deadline, and for five minutes at least, a destroyed one leaves
-// a file that says so, to all processes, and what a slow request commits after the logout is dropped. (A
-// session removed past scs, by [filestore.Store.Destroy] or rm, leaves none, nor does one whose file
-// could not be read or written when it was destroyed.) Of two requests that change one session at the same
-// moment the later wins whole, as scs commits whole sessions and does not say what they were: a logout that
-// only removes a key is undone by one that is slow. Log out by Destroy.
+// that it commits is new, so a destroyed one leaves a file that says so, to all processes, until its old
+// deadline, and for five minutes at least. What a slow request commits after the logout is dropped. (scs does not
+// learn of that, and may set the dead session's cookie again. A session that was not destroyed by scs, but by
+// [filestore.Store.Destroy] or rm, or that has expired, does not leave such a file, nor does one whose file could
+// not be read or written when it was destroyed: a slow request brings it back.) Of two requests that commit one
+// session at the same moment the later wins whole, as scs commits whole sessions and does not say what they were: a
+// slow request undoes a logout that only removes a key, and with an IdleTimeout also if it has changed nothing. Log
+// out by Destroy.
 //
-// RenewToken destroys the session and stores it anew. It is a [filestore.ErrNotFound] if the session has been
-// destroyed since the request loaded it, as by a logout, or renewed by another request. scs does not tell the
-// two from Destroy: of two logouts of one session at the same moment one gets that error, and a logout that
-// gets it has perhaps come after a RenewToken, whose session lives on.
+// RenewToken destroys the session and stores it anew. It returns [filestore.ErrNotFound] if the session has
+// been destroyed since the request loaded it, as by a logout, or renewed by another request. The store cannot tell
+// the two from Destroy: of two logouts of one session at the same moment one gets that error, and a logout that
+// gets it has perhaps come after a RenewToken. Then the renewed session lives on.
 //
-// A session whose file cannot be read, as it is damaged or encrypted otherwise, is none: its visitor gets a new
-// one, under a new token, the file stays, and the Logger is told each time. Data that the application's Codec
-// cannot decode are an error of scs.
+// A session whose file cannot be read, as it is damaged or encrypted otherwise, counts as none: its visitor gets a
+// new one, under a new token, the file stays, and the Logger is told each time. scs returns an error if the
+// application's Codec cannot decode the data.
 //
-// With an IdleTimeout scs commits every session in every request. Where nothing has changed but the
+// With an IdleTimeout scs commits every session in every request. If nothing has changed but the
 // deadline, and that by less than 1 % of what is left of it, nothing is written: a session may end
-// by so much earlier than scs has said. Data that differ are compared as scs.GobCodec encodes them: a codec
-// of your own that encodes a struct with its two fields and more by gob must not be used with it.
+// earlier by that much than scs has said. Different bytes are compared as scs.GobCodec encodes them: do not use a
+// codec of your own that encodes a struct with its two fields and more by gob.
 package scsstore
 
 import (
@@ -55,7 +57,7 @@ type Store struct {
 // New returns a Store on s.
 func New(s *filestore.Store) *Store { return &Store{store: s} }
 
-// destroyed is the member of a file that a destroyed session leaves.
+// destroyed is the member of the file that a destroyed session leaves.
 const destroyed = "destroyed"
 
 // Find is FindCtx without a context.
@@ -63,14 +65,14 @@ func (s *Store) Find(token string) (b []byte, found bool, err error) {
 	return s.FindCtx(context.Background(), token)
 }
 
-// FindCtx returns the data of a session. A missing, an expired or a destroyed one, one whose file cannot be
-// read, and a token that is none, are not found.
+// FindCtx returns the data of a session. It is not found if it is missing, expired or destroyed, or if
+// its file cannot be read.
 func (s *Store) FindCtx(ctx context.Context, token string) (b []byte, found bool, err error) {
 	b, found, err = record.Get(ctx, s.store, token)
 	return b, found, s.readable(err)
 }
 
-// readable is err, unless that is of a file which cannot be read: then it logs it.
+// readable returns err, unless the cause is a file that cannot be read: then it logs err.
 func (s *Store) readable(err error) error {
 	if record.Unreadable(err) {
 		cmp.Or(s.Logger, slog.Default()).Warn("scsstore: a session that cannot be read counts as none", "err", err)
@@ -122,9 +124,9 @@ var errDestroyed = fmt.Errorf("scsstore: the session has been destroyed: %w", fi
 // Delete is DeleteCtx without a context.
 func (s *Store) Delete(token string) error { return s.DeleteCtx(context.Background(), token) }
 
-// DeleteCtx destroys a session; there need not be one. But if it has been destroyed already it is a
-// filestore.ErrNotFound, as far as the file that it left tells. It heeds no cancellation: a browser that has
-// gone must not undo the logout.
+// DeleteCtx destroys a session; there need not be one. But if the file that it left says that it has been destroyed
+// already, the error is filestore.ErrNotFound. It ignores cancellation: a browser that has gone must not undo the
+// logout.
 func (s *Store) DeleteCtx(ctx context.Context, token string) error {
 	ctx, id := context.WithoutCancel(ctx), record.ID(token)
 	err := fs.ErrExist
@@ -148,12 +150,12 @@ func (s *Store) DeleteCtx(ctx context.Context, token string) error {
 	case err == nil, errors.Is(err, filestore.ErrNotFound):
 		return nil
 	}
-	// A logout must also succeed where the disk is full, or the file damaged.
+	// A logout must also succeed if the disk is full, or the file damaged.
 	return s.store.Destroy(ctx, id)
 }
 
-// slowest is how long a request may take that has loaded a session: with an idle timeout it may store
-// it after the old deadline.
+// slowest is how long a request may take that has loaded a session. With an idle timeout it may store the session
+// after the old deadline.
 const slowest = 5 * time.Minute
 
 // bury makes sess say that it has been destroyed.
@@ -166,7 +168,7 @@ func bury(sess *filestore.Session, left time.Duration) error {
 // All is AllCtx without a context.
 func (s *Store) All() (map[string][]byte, error) { return s.AllCtx(context.Background()) }
 
-// AllCtx returns the data of all sessions by token. Files that hold no session, or cannot be read, are
+// AllCtx returns the data of all sessions by token. Files that do not hold a session, or cannot be read, are
 // passed over.
 func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 	all := make(map[string][]byte)
@@ -182,7 +184,7 @@ func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 
 func same(a, b []byte) bool { return record.Same(a, b, decodeGob) }
 
-// data are what scs.GobCodec encodes.
+// data is what scs.GobCodec encodes.
 type data struct {
 	Deadline time.Time
 	Values   map[string]any

@@ -182,7 +182,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// A damaged file is none, which the Logger is told, is kept, and yet can be logged out of; a closed
+// A damaged file counts as none, and the Logger is told. It is kept, and yet can be logged out of. A closed
 // store and a context that is done are errors.
 func TestErrors(t *testing.T) {
 	dir := t.TempDir()
@@ -234,8 +234,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// What is committed after a Delete, in whatever process, is dropped, also where the
-// session was about to end, or had just ended.
+// What is committed after a Delete, in any process, is dropped, also if the session was about to end, or had just
+// ended.
 func TestDestroyedStays(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -382,8 +382,8 @@ func TestJSONCodec(t *testing.T) {
 	}
 }
 
-// Of what two logouts, or a logout and a login, do to one session at the same moment, one happens, and the other is
-// told. The suite has the rest.
+// If two logouts, or a logout and a login, come at the same moment, one succeeds, and the other is told. The suite
+// has the rest.
 func TestRenewToken(t *testing.T) {
 	dir := t.TempDir()
 	managers := []*scs.SessionManager{scs.New(), scs.New()} // as two processes have them

@@ -1,4 +1,4 @@
-// Package adaptertest has what the tests of all adapters ask.
+// Package adaptertest tells the stories that hold for all adapters, and checks their READMEs. Only tests import it.
 package adaptertest
 
 import (

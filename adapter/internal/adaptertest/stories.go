@@ -152,7 +152,7 @@ func logout(t *testing.T, x *Site) {
 	b.Want("/get?k=user", "bob")
 }
 
-// A slow request does not bring back what ended while it ran, by whatever.
+// A slow request does not bring back a session that ended while it ran, however that ended.
 func logoutRace(t *testing.T, x *Site) {
 	p := x.open(t, t.TempDir(), nil)
 	there, _ := p.another()
@@ -205,8 +205,7 @@ func logoutRace(t *testing.T, x *Site) {
 	}
 }
 
-// Nor is a user back who logs in by a slow request whose session is destroyed, or moved by another login,
-// meanwhile.
+// A slow login does not bring back a session that was destroyed, or moved by another login, while it ran.
 func loginRace(t *testing.T, x *Site) {
 	p := x.open(t, t.TempDir(), nil)
 	there, _ := p.another()
@@ -301,7 +300,7 @@ func merge(t *testing.T, x *Site) {
 // A session has an id before it has a file: its requests are of one session all the same.
 func pending(t *testing.T, x *Site) {
 	if x.Visitor != Pending {
-		return // the others are told of in visitor
+		return // visitor tells of the others
 	}
 	p := x.open(t, t.TempDir(), nil)
 	b := p.browser()
@@ -330,7 +329,7 @@ func pending(t *testing.T, x *Site) {
 	}
 	p.wantSessions(2)
 
-	// Whoever destroys it destroys it for its other requests too.
+	// A logout destroys it for its other requests too.
 	b = p.browser()
 	b.Want("/get?k=user", "")
 	slowly(b, "/set?k=user&v=bob", func() { b.Get("/logout") })
@@ -703,8 +702,8 @@ func withData(t *testing.T, doc []byte, data string) []byte {
 	return doc
 }
 
-// A session that cannot be read is none: its visitor gets another, and may log in. Its file stays, and is logged
-// without its id.
+// A session that cannot be read counts as none: its visitor gets another, and may log in. Its file stays, and is
+// logged without its id.
 func damaged(t *testing.T, x *Site) {
 	write := func(fn func(t *testing.T, doc []byte) []byte) func(t *testing.T, file string) {
 		return func(t *testing.T, file string) {

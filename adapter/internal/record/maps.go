@@ -22,7 +22,7 @@ import (
 // changed there: the rest stays as other requests have it by then.
 //
 // The member "generation" of a file tells a session from a later one of the same id. A file without it
-// is none of these sessions, and is neither read nor written.
+// is somebody else's, and is neither read nor written.
 type Maps[K comparable] struct {
 	Files  *filestore.Store
 	Encode func(map[K]any) ([]byte, error)
@@ -31,20 +31,20 @@ type Maps[K comparable] struct {
 
 const generationMember = "generation"
 
-// A Copy says what session a request's map is of. It is not safe for concurrent use.
+// A Copy says which session a request's map belongs to. It is not safe for concurrent use.
 type Copy struct {
 	Key  string
 	Life time.Duration // as it was when the session was loaded; 0 is the store's TTL
 
-	generation string // "" where there is no file of it yet
+	generation string // "" if it has no file yet
 	data       []byte // encodes the map as it was loaded or last stored
 }
 
 // Stored reports that the session was loaded, or has been stored since.
 func (c *Copy) Stored() bool { return c.generation != "" }
 
-// Load returns the session key. It is an ErrNotFound where there is none, and where the file is
-// somebody else's, and ErrCorrupt also if its bytes do not encode a map.
+// Load returns the session key. The error is ErrNotFound if there is none, or if the file is somebody
+// else's, and ErrCorrupt also if the bytes do not encode a map.
 func (m *Maps[K]) Load(ctx context.Context, key string) (map[K]any, *Copy, error) {
 	c, err := m.read(ctx, key)
 	if err != nil {
@@ -83,7 +83,7 @@ func (m *Maps[K]) decode(key string, data []byte) (map[K]any, error) {
 	return values, nil
 }
 
-// generationOf returns key's bytes in sess, and "" if sess is no session of Maps.
+// generationOf returns key's bytes in sess, and "" if sess is not a session of Maps.
 func generationOf(sess *filestore.Session, key string) (data []byte, generation string, err error) {
 	generation, err = filestore.Value[string](sess, generationMember)
 	if generation == "" || err != nil {
@@ -98,7 +98,7 @@ func generationOf(sess *filestore.Session, key string) (data []byte, generation 
 	return data, generation, nil
 }
 
-// Present is an ErrNotFound if the session of c is gone.
+// Present returns ErrNotFound if the session of c is gone.
 func (m *Maps[K]) Present(ctx context.Context, c *Copy) error {
 	now, err := m.read(ctx, c.Key)
 	if err == nil && now.generation != c.generation {
@@ -107,8 +107,7 @@ func (m *Maps[K]) Present(ctx context.Context, c *Copy) error {
 	return err
 }
 
-// Create stores mine as a new session, of which c is from then on a copy. It is an fs.ErrExist where the
-// key is taken.
+// Create stores mine as a new session, and makes c its copy. The error is fs.ErrExist if the key is taken.
 func (m *Maps[K]) Create(ctx context.Context, c *Copy, mine map[K]any, life time.Duration) error {
 	data, err := m.Encode(mine)
 	if err != nil {
@@ -119,22 +118,22 @@ func (m *Maps[K]) Create(ctx context.Context, c *Copy, mine map[K]any, life time
 
 func (m *Maps[K]) create(ctx context.Context, c *Copy, data []byte, life time.Duration) error {
 	sess, generation := new(filestore.Session), rand.Text()
-	err := Put(sess, c.Key, data, life)
-	if err == nil {
-		err = sess.Put(generationMember, generation)
+	if err := Put(sess, c.Key, data, life); err != nil {
+		return err
 	}
-	if err == nil {
-		err = m.Files.Create(ctx, ID(c.Key), sess)
+	if err := sess.Put(generationMember, generation); err != nil {
+		return err
 	}
-	if err == nil {
-		c.generation, c.data = generation, data
+	if err := m.Files.Create(ctx, ID(c.Key), sess); err != nil {
+		return err
 	}
-	return err
+	c.generation, c.data = generation, data
+	return nil
 }
 
-// Save stores what has changed in mine since c was loaded or last saved, also in place, and gives the
-// session the life anew; where nothing has changed that is all, and is spared as by Touch. It is an
-// ErrNotFound if the session is gone, which stays so.
+// Save stores what has changed in mine since c was loaded or last saved, also in place, and starts the
+// session's life again. If nothing has changed it only does the latter, and spares most writes as Touch does. The
+// error is ErrNotFound if the session is gone, and it stays gone.
 //
 // A session that has no file yet gets one once mine holds a value. If another request has just made it,
 // mine is merged into that.
@@ -171,25 +170,26 @@ func (m *Maps[K]) Save(ctx context.Context, c *Copy, mine map[K]any, life time.D
 		generation = found
 		return m.put(sess, c.Key, now, change, life)
 	})
-	if err == nil {
-		c.generation, c.data = generation, data
+	if err != nil {
+		return err
 	}
-	return err
+	c.generation, c.data = generation, data
+	return nil
 }
 
-// Changed reports that data encode another map than that of c.
+// Changed reports that data encodes another map than that of c.
 func (m *Maps[K]) Changed(c *Copy, data []byte) (bool, error) {
 	_, changed, err := m.change(c, data)
 	return changed, err
 }
 
-// change returns what makes the map that data encode of that of c, and whether that is anything.
+// change returns what turns the map of c into the map that data encodes, and whether they differ.
 func (m *Maps[K]) change(c *Copy, data []byte) (apply func(map[K]any), changed bool, err error) {
 	if bytes.Equal(c.data, data) {
 		return func(map[K]any) {}, false, nil
 	}
-	// Not the bytes are compared, as gob takes a map's members in any order, nor the request's own map,
-	// whose values may be of types that encode to the same.
+	// The bytes cannot be compared, as gob takes a map's members in any order, nor can the request's own map, as
+	// values of other types may encode to the same.
 	old, err := m.decode(c.Key, c.data)
 	if err != nil {
 		return nil, false, err
@@ -207,7 +207,7 @@ func (m *Maps[K]) change(c *Copy, data []byte) (apply func(map[K]any), changed b
 		}
 	}
 	return func(values map[K]any) {
-		for k := range old { // which mine has no more
+		for k := range old { // mine does not have these any more
 			delete(values, k)
 		}
 		maps.Copy(values, mine)
@@ -227,22 +227,22 @@ func (m *Maps[K]) put(sess *filestore.Session, key string, data []byte, change f
 	return Put(sess, key, data, life)
 }
 
-// Move stores mine, which c is a copy of, as the session key, which must be free, and then removes c's.
-// What others have changed there meanwhile is kept. If c's is gone, as by a logout, it is an ErrNotFound,
-// and there is no session key either. Of several moves of one session one succeeds.
+// Move stores mine as the session key, which must be free, and then removes the session of c. What others have
+// changed there meanwhile is kept. If the session of c is gone, as after a logout, the error is ErrNotFound, and
+// there is no session key either. If several requests move one session, one succeeds.
 func (m *Maps[K]) Move(ctx context.Context, c *Copy, key string, mine map[K]any, life time.Duration) error {
 	next := &Copy{Key: key}
-	err := m.Create(ctx, next, mine, life) // first, so that whatever happens the values are in one of them
-	if err == nil {
-		err = m.Supersede(ctx, c, next, life)
+	if err := m.Create(ctx, next, mine, life); err != nil { // first, so that the values are always in one of them
+		return err
 	}
-	if err == nil {
-		*c = *next
+	if err := m.Supersede(ctx, c, next, life); err != nil {
+		return err
 	}
-	return err
+	*c = *next
+	return nil
 }
 
-// Supersede is the second half of Move, where next has been created.
+// Supersede is the second half of Move: next has been created.
 func (m *Maps[K]) Supersede(ctx context.Context, old, next *Copy, life time.Duration) error {
 	now, err := m.take(ctx, old)
 	if err == nil && !bytes.Equal(now, old.data) {
@@ -253,13 +253,14 @@ func (m *Maps[K]) Supersede(ctx context.Context, old, next *Copy, life time.Dura
 			})
 		}
 	}
-	if err != nil { // two ids for one session are one too many
+	if err != nil { // a session must not have two ids
 		return errors.Join(err, Delete(ctx, m.Files, next.Key))
 	}
 	return nil
 }
 
-// Remove removes the session of c, be the disk full. Of several callers one does, the others get an ErrNotFound.
+// Remove removes the session of c, even if the disk is full. If several callers do so at once, one succeeds, and
+// the others get ErrNotFound.
 func (m *Maps[K]) Remove(ctx context.Context, c *Copy) error {
 	_, err := m.take(ctx, c)
 	if err == nil || errors.Is(err, filestore.ErrNotFound) {
@@ -268,8 +269,8 @@ func (m *Maps[K]) Remove(ctx context.Context, c *Copy) error {
 	return Delete(ctx, m.Files, c.Key)
 }
 
-// take removes the session of c and returns what it held: of several callers one gets it, which Get and
-// Destroy could not promise.
+// take removes the session of c and returns what it held. If several callers do so at once, one gets it: Get and
+// Destroy could not promise that.
 func (m *Maps[K]) take(ctx context.Context, c *Copy) (now []byte, err error) {
 	err = m.Files.Update(ctx, ID(c.Key), func(sess *filestore.Session) (err error) {
 		var generation string
@@ -279,10 +280,11 @@ func (m *Maps[K]) take(ctx context.Context, c *Copy) (now []byte, err error) {
 		sess.Cookie.OriginalMaxAge, sess.Values = -time.Second, nil // it has ended
 		return err
 	})
-	if err == nil {
-		m.Files.Destroy(ctx, ID(c.Key)) // what fails here is left to the reaper
+	if err != nil {
+		return nil, err
 	}
-	return now, err
+	m.Files.Destroy(ctx, ID(c.Key)) // what fails here is left to the reaper
+	return now, nil
 }
 
 // All yields the sessions, in no order, and what could not be read as an error.

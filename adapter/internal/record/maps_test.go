@@ -110,7 +110,7 @@ func TestGeneration(t *testing.T) {
 }
 
 // A session without a file gets one with its first value; of several requests each adds what it has. A file
-// that is no session of ours, or cannot be read, stays as it is.
+// that is not a session of ours, or cannot be read, stays as it is.
 func TestFirstSave(t *testing.T) {
 	s, dir := open(t)
 	m := maps(s)

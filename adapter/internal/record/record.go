@@ -1,9 +1,9 @@
 // Package record keeps in session files what other session packages hand over: bytes that mean
 // nothing here, under a key, for a time.
 //
-// The file is a session like any other, which Node's reaper leaves alone: its cookie has the
-// lifetime, and of its members "data" has the bytes, as JSON where they are a JSON object and in
-// base64 otherwise, and "key" the key, where that is not the file's name.
+// The file is a session like any other, so that Node's reaper leaves it alone. Its cookie has the lifetime. Its
+// member "data" has the bytes: as JSON if they are a JSON object, and in base64 otherwise. Its member "key" has the
+// key if that is not the file's name.
 package record
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// Forever is the life of what shall not end; longer ones are cut to it.
+// Forever is the life of a session that shall not end; longer lives are cut to it.
 const Forever = 100 * 365 * 24 * time.Hour
 
 const (
@@ -34,8 +34,8 @@ const (
 	hashed     = "sha256-"
 )
 
-// ID returns the id of key's session: the key itself if it is like an id that session packages make,
-// else its hash. No two keys have one id.
+// ID returns the id of key's session: the key itself if it is like the ids that session packages make,
+// and else its hash. Two keys never have the same id.
 func ID(key string) string {
 	if filestore.ValidID(key) && !strings.ContainsAny(key, ".,~") && !strings.HasPrefix(key, hashed) {
 		return key
@@ -54,7 +54,7 @@ func Put(sess *filestore.Session, key string, data []byte, life time.Duration) e
 	}
 	err := sess.Put(dataMember, v)
 	if raw, ok := v.(json.RawMessage); ok && err == nil {
-		sess.Values[dataMember] = raw // which Put has made compact
+		sess.Values[dataMember] = raw // Put has made it compact
 	}
 	if ID(key) != key && err == nil {
 		err = sess.Put(keyMember, []byte(key)) // in base64, as a key need not be UTF-8
@@ -87,7 +87,7 @@ func Data(sess *filestore.Session, key string) (data []byte, ok bool, err error)
 	if ID(key) != key {
 		members = 2
 	}
-	if !ok || own != key || raw == nil || len(sess.Values) != members { // with more it is somebody else's session
+	if !ok || own != key || raw == nil || len(sess.Values) != members { // a session with more members is somebody else's
 		return nil, false, nil
 	}
 	if raw[0] == '{' {
@@ -98,7 +98,7 @@ func Data(sess *filestore.Session, key string) (data []byte, ok bool, err error)
 		data, err = base64.StdEncoding.DecodeString(*text)
 	}
 	if err != nil || text == nil {
-		return nil, false, corrupt(key, errors.New("its data are no base64"))
+		return nil, false, corrupt(key, errors.New("data is not base64"))
 	}
 	return data, true, nil
 }
@@ -108,14 +108,14 @@ func corrupt(key string, cause error) error {
 	return &filestore.Error{Op: "get", ID: hex.EncodeToString(sum[:4]), Err: fmt.Errorf("%w: %w", filestore.ErrCorrupt, cause)}
 }
 
-// Unreadable reports that err will be the same next time, as it is the file's. To its visitor such a
-// session is none: an error would be the answer to every request of that browser, to the login too.
+// Unreadable reports that err will be the same next time, as the file is the cause. For its visitor there is no
+// such session: otherwise every request of that browser would be answered with an error, the login too.
 func Unreadable(err error) bool {
 	return errors.Is(err, filestore.ErrCorrupt) || errors.Is(err, filestore.ErrDecrypt) || errors.Is(err, filestore.ErrTooLarge) ||
-		errors.Is(err, filestore.ErrUnsafeFile) || errors.Is(err, fs.ErrPermission) // of another user's file the system's own
+		errors.Is(err, filestore.ErrUnsafeFile) || errors.Is(err, fs.ErrPermission) // the system's own error for another user's file
 }
 
-// Key returns the key of the session id, and false if id is no key's.
+// Key returns the key of the session id, and false if no key has that id.
 func Key(sess *filestore.Session, id string) (key string, ok bool) {
 	if !strings.HasPrefix(id, hashed) {
 		return id, true
@@ -124,7 +124,7 @@ func Key(sess *filestore.Session, id string) (key string, ok bool) {
 	return string(b), err == nil && ID(string(b)) == id
 }
 
-// Get returns key's bytes; ok is false where there are none, and where their time is over.
+// Get returns key's bytes; ok is false if there are none, or if their time is over.
 func Get(ctx context.Context, s *filestore.Store, key string) (data []byte, ok bool, err error) {
 	sess, err := s.Get(ctx, ID(key))
 	if errors.Is(err, filestore.ErrNotFound) {
@@ -145,7 +145,7 @@ func Set(ctx context.Context, s *filestore.Store, key string, data []byte, life 
 	return s.Set(ctx, ID(key), sess)
 }
 
-// Create is Set for a key that is free; it is an fs.ErrExist if it is not.
+// Create is Set for a key that is free. If it is not, the error is fs.ErrExist.
 func Create(ctx context.Context, s *filestore.Store, key string, data []byte, life time.Duration) error {
 	sess := new(filestore.Session)
 	if err := Put(sess, key, data, life); err != nil {
@@ -154,7 +154,7 @@ func Create(ctx context.Context, s *filestore.Store, key string, data []byte, li
 	return s.Create(ctx, ID(key), sess)
 }
 
-// Free is an fs.ErrExist where the key is taken, by whatever.
+// Free returns fs.ErrExist if the key is taken, be it by a file that cannot be read.
 func Free(ctx context.Context, s *filestore.Store, key string) error {
 	_, err := s.Get(ctx, ID(key))
 	if err == nil || Unreadable(err) {
@@ -166,22 +166,22 @@ func Free(ctx context.Context, s *filestore.Store, key string) error {
 	return err
 }
 
-// Touch gives what is there the life anew, unless it was used lately: see filestore.Store.Touch.
+// Touch starts the life of the session again, unless it was used lately: see filestore.Store.Touch.
 func Touch(ctx context.Context, s *filestore.Store, key string, life time.Duration) error {
 	c := cookie(life)
 	return s.Touch(ctx, ID(key), &c)
 }
 
-// Unchanged reports that sess is key's and has data, as same compares it, and that with life its
-// deadline would move ahead by less than 1 % of that.
+// Unchanged reports that sess is key's, that same finds its bytes equal to data, and that its deadline would move
+// ahead by less than 1 % of life.
 func Unchanged(sess *filestore.Session, key string, data []byte, life time.Duration, same func(a, b []byte) bool) bool {
 	later := life - time.Until(sess.ExpiresAt(0))
 	old, ok, err := Data(sess, key)
 	return ok && err == nil && -time.Millisecond <= later && later < life/100 && same(old, data) // files have milliseconds
 }
 
-// Same reports whether a and b are encodings of the same values. The bytes alone do not tell, as gob takes
-// a map's members in any order, which changes even the length.
+// Same reports whether a and b are encodings of the same values. The bytes alone do not tell: gob takes a
+// map's members in any order, and even the length changes with it.
 func Same[T any](a, b []byte, decode func([]byte) (T, error)) bool {
 	if bytes.Equal(a, b) {
 		return true
@@ -194,7 +194,7 @@ func Same[T any](a, b []byte, decode func([]byte) (T, error)) bool {
 	return err == nil && reflect.DeepEqual(x, y)
 }
 
-// Background is ctx, or where a framework passes none the background.
+// Background is ctx, or the background if a framework passes none.
 func Background(ctx context.Context) context.Context {
 	if ctx == nil {
 		return context.Background()

@@ -168,8 +168,7 @@ func TestUnchanged(t *testing.T) {
 	}
 }
 
-// A session of somebody else's in the directory is no record; damaged bytes are
-// an error.
+// Somebody else's session in the directory is not a record; damaged bytes are an error.
 func TestForeign(t *testing.T) {
 	s, dir := open(t)
 	write := func(id, members string) {

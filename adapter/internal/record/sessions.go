@@ -1,7 +1,6 @@
 package record
 
-// This file is for the adapters whose frameworks know a session by its id alone: beego's, go-chi's, which
-// was made after it, and flamego's.
+// This file is for the adapters whose frameworks know a session by its id alone: beego's, go-chi's and flamego's.
 
 import (
 	"context"
@@ -20,8 +19,8 @@ import (
 // Sessions are Maps whose new sessions are pending: they have no file until they hold a value, so that a
 // visitor who leaves nothing leaves no file.
 //
-// Such a session is known to this process alone, and there while a request has it, and after that until
-// 10,000 others have begun. Another process, and this one after a restart, does not know its id.
+// Only this process knows such a session, while a request has it, and after that until 10,000 others have begun.
+// Another process does not know its id, nor does this one after a restart.
 type Sessions struct {
 	Maps[any]
 	Log func(error) // told of files that cannot be read
@@ -41,7 +40,7 @@ type Held struct {
 
 // A state is what all requests that have a session share. It is guarded by Sessions.mu.
 type state struct {
-	id        string // also for its size: of tiny objects the runtime has no weak pointers of their own
+	id        string // also for its size: the runtime puts tiny objects together, which then have one weak pointer
 	stored    bool   // in a file, now or before
 	destroyed bool
 }
@@ -50,12 +49,12 @@ type state struct {
 func NewSessions(m Maps[any], log func(error)) *Sessions {
 	pending, err := lru.New[string, *state](pendingMax)
 	if err != nil {
-		panic(err) // of a size that is not positive
+		panic(err) // the size is not positive
 	}
 	return &Sessions{Maps: m, Log: log, used: make(map[string]weak.Pointer[state]), pending: pending}
 }
 
-// Exist reports that there is a session id, be it pending. There is none where the file cannot be read.
+// Exist reports that there is a session id, also if it is pending. It reports false if the file cannot be read.
 func (s *Sessions) Exist(ctx context.Context, id string) (bool, error) {
 	_, _, err := s.Load(ctx, id)
 	if !errors.Is(err, filestore.ErrNotFound) {
@@ -70,7 +69,7 @@ func (s *Sessions) Exist(ctx context.Context, id string) (bool, error) {
 	return st != nil && !st.stored && !st.destroyed, nil
 }
 
-// Readable is err, unless that is of a file which cannot be read: then it logs it.
+// Readable returns err, unless the cause is a file that cannot be read: then it logs err.
 func (s *Sessions) Readable(err error) error {
 	if Unreadable(err) {
 		s.Log(err)
@@ -79,7 +78,7 @@ func (s *Sessions) Readable(err error) error {
 	return err
 }
 
-// Read returns the session id. Where there is none a pending one begins.
+// Read returns the session id. If there is none, a pending one begins.
 func (s *Sessions) Read(ctx context.Context, id string) (map[any]any, *Held, error) {
 	values, c, err := s.Load(ctx, id)
 	if errors.Is(err, filestore.ErrNotFound) {
@@ -122,13 +121,13 @@ func (s *Sessions) hold(id string, stored bool) *state {
 	return st
 }
 
-// Save is Maps.Save. It is an ErrNotFound also if a pending session has been destroyed.
+// Save is Maps.Save. The error is ErrNotFound also if a pending session has been destroyed.
 func (s *Sessions) Save(ctx context.Context, h *Held, mine map[any]any, life time.Duration) error {
 	if s.gone(h) {
 		return filestore.ErrNotFound
 	}
 	err := s.Maps.Save(ctx, &h.Copy, mine, life)
-	if err == nil && s.gone(h) { // since we looked; whoever destroyed it may have found no file yet
+	if err == nil && s.gone(h) { // since we looked; there may not have been a file to destroy
 		if _, err = s.take(ctx, &h.Copy); err == nil {
 			err = filestore.ErrNotFound
 		}
@@ -136,7 +135,7 @@ func (s *Sessions) Save(ctx context.Context, h *Held, mine map[any]any, life tim
 	return err
 }
 
-// gone reports that h has been destroyed. Else it notes whether h is stored.
+// gone reports that h has been destroyed. It also notes whether h is stored.
 func (s *Sessions) gone(h *Held) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,8 +146,8 @@ func (s *Sessions) gone(h *Held) bool {
 	return h.destroyed
 }
 
-// end makes the requests that have the session id store nothing more, and reports that they have one which was
-// in a file.
+// end makes the requests that have the session id store nothing more. It reports that there are such requests, and
+// that their session was in a file.
 func (s *Sessions) end(id string) (stored bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +161,7 @@ func (s *Sessions) end(id string) (stored bool) {
 }
 
 // Destroy removes the session id. There need not be one. A file that cannot be read stays, and so does
-// one that is somebody else's.
+// somebody else's.
 func (s *Sessions) Destroy(ctx context.Context, id string) error {
 	s.end(id) // first: what is pending may be stored at this moment
 	_, _, err := s.Load(ctx, id)
@@ -175,9 +174,9 @@ func (s *Sessions) Destroy(ctx context.Context, id string) error {
 	return s.Readable(err)
 }
 
-// Regenerate moves the session old to id, which must be free. Where there is none, a pending one begins.
-// But if a request of this process still has old, which is gone, it was destroyed meanwhile: that is an
-// ErrNotFound, lest what the request puts in next be a login after the logout.
+// Regenerate moves the session old to id, which must be free. If there is no session old, a pending one begins.
+// But if a request of this process still has old, it was destroyed meanwhile. Then the error is ErrNotFound, so that
+// a slow login does not undo a logout.
 func (s *Sessions) Regenerate(ctx context.Context, old, id string, life time.Duration) (map[any]any, *Held, error) {
 	err := Free(ctx, s.Files, id)
 	if old == id {
