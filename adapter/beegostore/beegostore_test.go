@@ -550,9 +550,11 @@ func TestUnreadable(t *testing.T) {
 	p, _, dir := provide(t, 3600)
 	const id = "5ec7e75ec7e75ec7"
 	name := filepath.Join(dir, id+".json")
-	storetest.Write(t, name, []byte(`{"cookie":`))
-	if st, err := p.SessionRead(none, id); st != nil || !errors.Is(err, filestore.ErrCorrupt) || strings.Contains(err.Error(), id) {
-		t.Errorf("SessionRead = %v, %v", st, err)
+	for _, data := range []string{"", `"data":"?","generation":"x"`, `"data":"Z29i","generation":"x"`} {
+		storetest.Write(t, name, fmt.Appendf(nil, `{"cookie":{"originalMaxAge":3600000},%s,"__lastAccess":%d}`, data, time.Now().UnixMilli()))
+		if st, err := p.SessionRead(none, id); st != nil || !errors.Is(err, filestore.ErrCorrupt) || strings.Contains(err.Error(), id) {
+			t.Errorf("SessionRead of %s = %v, %v", data, st, err)
+		}
 	}
 
 	express := fmt.Sprintf(`{"cookie":{"originalMaxAge":3600000,"httpOnly":true,"path":"/"},"user":"tj","__lastAccess":%d}`, time.Now().UnixMilli())

@@ -5,7 +5,6 @@ go 1.26.0
 require (
 	github.com/gofiber/fiber/v2 v2.52.15
 	github.com/gofiber/fiber/v3 v3.5.0
-	github.com/gofiber/storage/memory/v2 v2.1.0
 	github.com/sessionfilestore/filestore v0.0.0
 )
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -405,24 +406,39 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+// ours is a session of the provider with this data.
+func ours(data string) string {
+	return fmt.Sprintf(`{"cookie":{"originalMaxAge":3600000},"data":%s,"generation":"x","__lastAccess":%d}`, data, time.Now().UnixMilli())
+}
+
 // What a provider says of files that are damaged, or not ours.
 func TestUnreadable(t *testing.T) {
 	dir := t.TempDir()
 	p := provider(storetest.Open(t, dir, nil), 3600)
 	const id = "5ec7e75ec7e75ec7"
 	name := filepath.Join(dir, id+".json")
-	storetest.Write(t, name, []byte("hello"))
-	if exist, err := p.Exist(id); exist || err != nil {
-		t.Errorf("Exist = %v, %v", exist, err)
+	for _, text := range []string{"", "hello", `{"cookie":{},"data":"?"`, ours(`"?"`), ours(`"aGVsbG8="`), ours(`""`)} {
+		storetest.Write(t, name, []byte(text))
+		if exist, err := p.Exist(id); exist || err != nil {
+			t.Errorf("%q: Exist = %v, %v", text, exist, err)
+		}
+		if _, err := p.Count(); err != nil {
+			t.Errorf("%q: Count = %v", text, err)
+		}
+		if _, err := p.Read(id); !errors.Is(err, filestore.ErrCorrupt) || !strings.HasPrefix(err.Error(), "gochistore: ") || strings.Contains(err.Error(), id) {
+			t.Errorf("%q: Read = %v", text, err)
+		}
+		if p.GC(); len(storetest.Files(t, dir)) != 1 {
+			t.Fatalf("%q: GC has removed it", text)
+		}
 	}
-	if n, err := p.Count(); n != 0 || err != nil {
-		t.Errorf("Count = %d, %v", n, err)
-	}
-	if _, err := p.Read(id); !errors.Is(err, filestore.ErrCorrupt) || !strings.HasPrefix(err.Error(), "gochistore: ") || strings.Contains(err.Error(), id) {
-		t.Errorf("Read = %v", err)
-	}
-	if p.GC(); len(storetest.Files(t, dir)) != 1 {
-		t.Error("GC has removed it")
+	if runtime.GOOS != "windows" {
+		if err := errors.Join(os.Remove(name), os.Symlink("elsewhere", name)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Read(id); !errors.Is(err, filestore.ErrUnsafeFile) {
+			t.Errorf("Read of a symbolic link = %v", err)
+		}
 	}
 
 	express := fmt.Sprintf(`{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"},"user":"alice","__lastAccess":%d}`, time.Now().UnixMilli())

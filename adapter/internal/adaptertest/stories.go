@@ -725,7 +725,8 @@ func damaged(t *testing.T, x *Site) {
 		}
 	}
 	damages := map[string]func(t *testing.T, file string){
-		"empty": text(""), "not JSON": text("hello"), "too large": text(string(make([]byte, 2<<20))),
+		"empty": text(""), "not JSON": text("hello"),
+		"too large":  func(t *testing.T, file string) { must(t, os.Truncate(file, 20<<20)) },
 		"half":       write(func(_ *testing.T, doc []byte) []byte { return doc[:len(doc)/2] }),
 		"not base64": write(func(t *testing.T, doc []byte) []byte { return withData(t, doc, `"?"`) }),
 		"directory":  func(t *testing.T, file string) { must(t, os.Remove(file), os.Mkdir(file, 0o700)) },
@@ -763,6 +764,13 @@ func damaged(t *testing.T, x *Site) {
 				before, err := os.Lstat(file)
 				must(t, err)
 				data, _ := os.ReadFile(file)
+				cause := map[string]error{
+					"too large": filestore.ErrTooLarge, "directory": filestore.ErrUnsafeFile, "link": filestore.ErrUnsafeFile, "second link": filestore.ErrUnsafeFile,
+					"not decrypted": filestore.ErrDecrypt, "no permission": fs.ErrPermission,
+				}[name]
+				if cause == nil {
+					cause = filestore.ErrCorrupt
+				}
 				for path, user := range map[string]string{"/get?k=user": "", "/set?k=colour&v=red": "", "/login?user=bob": "bob", "/logout": ""} {
 					b, logged := p.browser().With(x.Cookie, cookie), len(told.String())
 					code, body := b.Do(path)
@@ -773,8 +781,8 @@ func damaged(t *testing.T, x *Site) {
 					if same := b.Cookie(x.Cookie) == cookie; same && x.Adopts == nil && (user != "" || x.Visitor != Nameless) || same && user != "" {
 						t.Errorf("the id is the same after %s", path)
 					}
-					if !strings.Contains(told.String()[logged:], "cannot be read counts as none") {
-						t.Errorf("for %s nothing is logged", path)
+					if text := told.String()[logged:]; !strings.Contains(text, "cannot be read counts as none") || !strings.Contains(text, cause.Error()) {
+						t.Errorf("for %s what is logged is %q", path, text)
 					}
 					b.Want("/get?k=user", user)
 					if path == "/set?k=colour&v=red" {
@@ -845,6 +853,7 @@ func writes(t *testing.T, x *Site) {
 			t.Errorf("%s: %d writes, want %d", path, got, want)
 		}
 	}
+	step("/get?k=user", map[Visitor]int64{Stored: 1}[x.Visitor])
 	step("/set?k=user&v=alice", 1)
 	for range 10 {
 		step("/get?k=user", 0)
