@@ -106,16 +106,22 @@ func Open(path string, o Options) (*Dir, error) {
 }
 
 // open opens the directory at path, and fails with ErrGone if that is not want, which may be nil.
-func open(path string, o Options, want fs.FileInfo) (_ *Dir, err error) {
-	d := &Dir{path: path, opts: o}
+func open(path string, o Options, want fs.FileInfo) (*Dir, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return newDir(root, path, o, want)
+}
+
+// newDir takes over root, and closes it if it fails.
+func newDir(root *os.Root, path string, o Options, want fs.FileInfo) (_ *Dir, err error) {
+	d := &Dir{path: path, opts: o, root: root}
 	defer func() {
 		if err != nil {
 			d.Close()
 		}
 	}()
-	if d.root, err = os.OpenRoot(path); err != nil {
-		return nil, err
-	}
 	if d.file, err = d.root.Open("."); err != nil {
 		return nil, err
 	}
@@ -217,10 +223,27 @@ func (d *Dir) Close() error {
 	if d.file != nil {
 		err = d.file.Close()
 	}
-	if d.root != nil {
-		err = errors.Join(err, d.root.Close())
+	return errors.Join(err, d.root.Close())
+}
+
+// Sub opens the directory name in d. Anything else that has the name is ErrUnsafe.
+func (d *Dir) Sub(name string) (*Dir, error) {
+	fi, err := d.root.Lstat(name)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	if !fi.IsDir() {
+		return nil, notRegular(fi.Mode())
+	}
+	root, err := d.root.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	sub, err := newDir(root, filepath.Join(d.path, name), d.opts, fi)
+	if errors.Is(err, ErrGone) {
+		return nil, ErrChanging
+	}
+	return sub, err
 }
 
 // Path returns the directory's path, absolute and free of symbolic links, as it was when it was opened.
@@ -327,20 +350,23 @@ func (d *Dir) check(i Info, limit int64) error {
 	return nil
 }
 
-// notRegular says what an object of the mode is.
-func notRegular(mode fs.FileMode) error {
-	kind := "a device"
+func notRegular(mode fs.FileMode) error { return fmt.Errorf("%w: %s", ErrUnsafe, Kind(mode)) }
+
+// Kind says what an object of the mode is: "a file", "a directory", and so on.
+func Kind(mode fs.FileMode) string {
 	switch {
+	case mode.IsRegular():
+		return "a file"
 	case mode&fs.ModeSymlink != 0:
-		kind = "a symbolic link"
+		return "a symbolic link"
 	case mode.IsDir():
-		kind = "a directory"
+		return "a directory"
 	case mode&fs.ModeNamedPipe != 0:
-		kind = "a FIFO"
+		return "a FIFO"
 	case mode&fs.ModeSocket != 0:
-		kind = "a socket"
+		return "a socket"
 	}
-	return fmt.Errorf("%w: %s", ErrUnsafe, kind)
+	return "a device"
 }
 
 // gives reports whether what is made goes to the directory's owner: if we are root, and they are not.

@@ -233,6 +233,20 @@ func (d *Dir) SetTime(name string, v Version, mtime time.Time) error {
 	return futimes(fd, mtime)
 }
 
+// SetMode sets the permissions of name, a file or a directory, if it still is the one of v. It uses the
+// descriptor, as SetTime does.
+func (d *Dir) SetMode(name string, v Version, mode fs.FileMode) error {
+	fd, i, err := d.open(name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if i.Version != v || !i.Mode.IsDir() && (!i.Mode.IsRegular() || i.Links != 1) {
+		return ErrChanging
+	}
+	return retry(func() error { return unix.Fchmod(fd, uint32(mode.Perm())) })
+}
+
 func (d *Dir) rename(from, to string) error {
 	return retry(func() error { return unix.Renameat(d.fd, from, d.fd, to) })
 }

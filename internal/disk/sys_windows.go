@@ -124,6 +124,9 @@ func (d *Dir) SetTime(name string, v Version, mtime time.Time) error {
 	return d.root.Chtimes(name, time.Time{}, mtime)
 }
 
+// SetMode fails: see Modes.
+func (d *Dir) SetMode(string, Version, fs.FileMode) error { return errors.ErrUnsupported }
+
 func (d *Dir) rename(from, to string) error {
 	return again(func() error { return d.root.Rename(from, to) })
 }

@@ -50,6 +50,7 @@ var (
 type Table struct {
 	dir     *disk.Dir
 	mark    string // see format.Extension.Mark; "" = none
+	makes   bool   // the lock files that are missing
 	folds   bool   // the file system takes "A" and "a" for one name
 	stripes [format.Stripes]Stripe
 }
@@ -70,14 +71,8 @@ type Stripe struct {
 // error here and not unlocked work later, as is a directory that cannot be written. If there is no room
 // for them it warns: a writer will get the error again, unless by then there is room.
 func Open(d *disk.Dir, ext format.Extension, log *slog.Logger) (*Table, error) {
-	t := &Table{dir: d, mark: ext.Mark()}
-	for i := range t.stripes {
-		name := format.LockFile(i)
-		t.stripes[i] = Stripe{
-			table: t, index: i, name: name, queue: make(chan struct{}, 1),
-			file: newFlock(filepath.Join(d.Path(), filepath.FromSlash(name))),
-		}
-	}
+	t := newTable(d)
+	t.mark, t.makes = ext.Mark(), true
 	err := t.makeAll()
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		log.Warn("filestore: sessions can only be read here", "dir", d.Path(), "err", err)
@@ -98,6 +93,21 @@ func Open(d *disk.Dir, ext format.Extension, log *slog.Logger) (*Table, error) {
 	lower, lowerErr := d.Lstat(format.LockDir)
 	t.folds = upperErr == nil && lowerErr == nil && os.SameFile(upper, lower)
 	return t, nil
+}
+
+// Existing returns a Table that makes nothing, to Try locks: one whose file is missing is fs.ErrNotExist.
+func Existing(d *disk.Dir) *Table { return newTable(d) }
+
+func newTable(d *disk.Dir) *Table {
+	t := &Table{dir: d}
+	for i := range t.stripes {
+		name := format.LockFile(i)
+		t.stripes[i] = Stripe{
+			table: t, index: i, name: name, queue: make(chan struct{}, 1),
+			file: newFlock(filepath.Join(d.Path(), filepath.FromSlash(name))),
+		}
+	}
+	return t
 }
 
 // makeAll makes what is missing, and tries one lock.
@@ -140,7 +150,7 @@ func (s *Stripe) make() error {
 	if err == nil && !fi.Mode().IsRegular() {
 		return errNotRegular
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) || !s.table.makes {
 		return err
 	}
 	made, err := d.MakeDir(format.LockDir)
