@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/format"
 	"github.com/sessionfilestore/filestore/kruptein"
 	"github.com/sessionfilestore/filestore/sealed"
 	"golang.org/x/term"
@@ -31,8 +32,8 @@ const (
 
 // app is what all commands share: the common flags, and where to read and write.
 type app struct {
-	dir, ext                  string
-	longer                    []string // extensions of other stores, that end in ext
+	dir                       string
+	ext                       format.Extension
 	json, full, noColor       bool
 	secretFile, sealedKeyFile string
 	ttl                       time.Duration
@@ -68,25 +69,14 @@ func (a *app) openMode(write bool, mode fs.FileMode) (*filestore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if fi, err := os.Stat(a.dir); err != nil || !fi.IsDir() { // Open would make it, and a slip of the pen is no wish for a directory
-		return nil, a.noDir(err)
+	if err := a.checkDir(); err != nil {
+		return nil, err
 	}
 	s, err := filestore.Open(a.dir, &filestore.Options{
-		TTL: a.ttl, Extension: a.ext, ReadOnly: !write, ReapInterval: -1, CacheSize: -1,
+		TTL: a.ttl, Extension: string(a.ext), ReadOnly: !write, ReapInterval: -1, CacheSize: -1,
 		MaxSize: maxSize, Codec: codec, Mode: mode, Logger: slog.New(slog.DiscardHandler),
 	})
 	return s, readOnlyHere(err)
-}
-
-// noDir says what is wrong with --dir.
-func (a *app) noDir(err error) error {
-	switch {
-	case err == nil:
-		return fmt.Errorf("%s is no directory", show(a.dir))
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("there is no directory %s; name it with --dir", show(a.dir))
-	}
-	return fmt.Errorf("%s: %w", show(a.dir), cause(err))
 }
 
 // codec returns what --secret-file or --key-file ask for, nil for plain files.
@@ -250,6 +240,10 @@ func cause(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
 		return path.Err
+	}
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		return link.Err
 	}
 	return err
 }

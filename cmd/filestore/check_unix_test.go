@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/format"
 	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
@@ -249,7 +250,7 @@ func TestCheckTemporaries(t *testing.T) {
 	}
 	wantSame(t, "check", before, manifest(t, dir))
 
-	lock := flock.New(filepath.Join(dir, lockDir, "20"), flock.SetFlag(os.O_RDONLY))
+	lock := flock.New(filepath.Join(dir, format.LockDir, "20"), flock.SetFlag(os.O_RDONLY))
 	if ok, err := lock.TryLock(); !ok {
 		t.Fatal(err)
 	}
@@ -266,15 +267,15 @@ func TestCheckTemporaries(t *testing.T) {
 	lock.Unlock()
 
 	// Without its lock file nobody knows.
-	os.Rename(filepath.Join(dir, lockDir), filepath.Join(dir, "locks"))
+	os.Rename(filepath.Join(dir, format.LockDir), filepath.Join(dir, "locks"))
 	findings = check(2*time.Hour, "--fix")
 	wantFindings(t, findings, held, "note temporary", "warning temporary")
-	os.Symlink("locks", filepath.Join(dir, lockDir))
+	os.Symlink("locks", filepath.Join(dir, format.LockDir))
 	findings = check(2*time.Hour, "--fix")
 	wantFindings(t, findings, held, "note temporary", "warning temporary")
-	wantFindings(t, findings, lockDir, "error locks")
-	os.Remove(filepath.Join(dir, lockDir))
-	os.Rename(filepath.Join(dir, "locks"), filepath.Join(dir, lockDir))
+	wantFindings(t, findings, format.LockDir, "error locks")
+	os.Remove(filepath.Join(dir, format.LockDir))
+	os.Rename(filepath.Join(dir, "locks"), filepath.Join(dir, format.LockDir))
 	findings = check(2*time.Hour, "--fix")
 	wantFindings(t, findings, held, "note temporary")
 	if _, err := os.Lstat(filepath.Join(dir, held)); !errors.Is(err, fs.ErrNotExist) {
@@ -306,20 +307,20 @@ func TestCheckLocks(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			dir, _ := sessions(t, nil)
-			if err := c.plant(filepath.Join(dir, lockDir)); err != nil {
+			if err := c.plant(filepath.Join(dir, format.LockDir)); err != nil {
 				t.Fatal(err)
 			}
 			before := manifest(t, filepath.Dir(dir))
 			findings, _ := checked(t, dir)
-			wantFindings(t, findings, lockDir+c.on, c.want...)
+			wantFindings(t, findings, format.LockDir+c.on, c.want...)
 			wantSame(t, "check", before, manifest(t, filepath.Dir(dir)))
 			findings, _ = checked(t, dir, "--fix")
 			if !c.fixes {
-				wantFindings(t, findings, lockDir+c.on, c.want...)
+				wantFindings(t, findings, format.LockDir+c.on, c.want...)
 				wantSame(t, "check --fix", before, manifest(t, filepath.Dir(dir)))
 				return
 			}
-			wantFindings(t, findings, lockDir+c.on, "note locks")
+			wantFindings(t, findings, format.LockDir+c.on, "note locks")
 			findings, _ = checked(t, dir)
 			if len(findings) != 0 {
 				t.Errorf("after --fix: %+v", findings)
@@ -362,8 +363,8 @@ func TestCheckOwners(t *testing.T) {
 	put(t, dir, "roots.json", document(time.Now(), "null", ""))
 	put(t, dir, "eves.json", document(time.Now(), "null", ""))
 	os.Chmod(filepath.Join(dir, "eves.json"), 0o644)
-	put(t, dir, lockDir+"/00", "")
-	err = errors.Join(err, os.Chown(filepath.Join(dir, "eves.json"), eve, eve), os.Chown(filepath.Join(dir, lockDir, "00"), eve, eve))
+	put(t, dir, format.LockDir+"/00", "")
+	err = errors.Join(err, os.Chown(filepath.Join(dir, "eves.json"), eve, eve), os.Chown(filepath.Join(dir, format.LockDir, "00"), eve, eve))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +374,7 @@ func TestCheckOwners(t *testing.T) {
 	wantFindings(t, findings, "healthy.json", "warning modes")
 	wantFindings(t, findings, "roots.json", "warning owner")
 	wantFindings(t, findings, "eves.json", "error unsafe")
-	wantFindings(t, findings, lockDir+"/00", "error locks")
+	wantFindings(t, findings, format.LockDir+"/00", "error locks")
 	wantFindings(t, findings, "unreadable.json")
 	wantSame(t, "check", before, manifest(t, filepath.Dir(dir)))
 	if !strings.Contains(fmt.Sprint(findings), "it is user 65533's, the directory is user 65534's") {
@@ -419,7 +420,7 @@ func TestCheckOwners(t *testing.T) {
 	wantFindings(t, findings, "unreadable.json", "error unreadable")
 	wantFindings(t, findings, "healthy.json", "note modes", "warning modes") // it is not his to change
 	wantFindings(t, findings, dir, "note owner", "warning directory")
-	wantFindings(t, findings, lockDir, "error locks")
+	wantFindings(t, findings, format.LockDir, "error locks")
 	wantSame(t, "check --fix as another user", before, manifest(t, dir))
 	findings = as(www, "--fix")
 	wantFindings(t, findings, "healthy.json", "note modes")

@@ -142,7 +142,7 @@ func (f *lsFlags) wants(now time.Time, conditions []condition, e *entry) bool {
 }
 
 func (a *app) row(e *entry, show []string) row {
-	w := row{id: e.id, ends: e.ends.UnixMilli(), access: e.lastAccess.UnixMilli(), size: e.info.Size(), expired: e.expired}
+	w := row{id: e.id, ends: e.ends.UnixMilli(), access: e.lastAccess.UnixMilli(), size: e.info.Size, expired: e.expired}
 	if len(show) == 0 {
 		return w
 	}

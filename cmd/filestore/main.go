@@ -124,7 +124,7 @@ func (a *app) rootCommand() *cobra.Command {
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&a.dir, "dir", "./sessions", "the directory of the sessions")
-	f.StringVar(&a.ext, "ext", ".json", "what the names of session files end in")
+	f.StringVar((*string)(&a.ext), "ext", ".json", "what the names of session files end in")
 	f.DurationVar(&a.ttl, "ttl", time.Hour, "the store's TTL: the life of sessions without a maxAge of their own")
 	f.BoolVar(&a.json, "json", false, "print JSON, of lists one object a line")
 	f.BoolVar(&a.full, "full", false, "show ids whole: they are credentials")

@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"io/fs"
-	"strconv"
 	"time"
 
-	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/format"
 	"github.com/spf13/cobra"
 )
 
@@ -72,19 +70,19 @@ func (a *app) reapDry(ctx context.Context) error {
 	bar := a.progress(ctx, r, "reading")
 	defer bar.done()
 	sessions, temps := 0, 0
-	for name, err := range names(ctx, r.root) {
+	for name, err := range r.names(ctx) {
 		if err != nil {
 			return err
 		}
-		if _, ok := a.idOf(name); !ok {
-			if fi, err := r.root.Lstat(name); err == nil && a.leftover(name, fi) {
+		if _, ok := r.idOf(name); !ok {
+			if r.leftover(name) {
 				temps++
 			}
 			continue
 		}
 		bar.add()
 		e, err := r.read(name)
-		if err != nil || !e.expired || e.stays(a.now()) {
+		if err != nil || !e.expired || e.notDue(a.now()) {
 			continue
 		}
 		sessions++
@@ -93,9 +91,9 @@ func (a *app) reapDry(ctx context.Context) error {
 				ID      string `json:"id"`
 				Expired string `json:"expired"`
 				Size    int64  `json:"size"`
-			}{a.id(e.id), jsonTime(e.ends.UnixMilli()), e.info.Size()})
+			}{a.id(e.id), jsonTime(e.ends.UnixMilli()), e.info.Size})
 		} else {
-			err = t.add(false, a.id(e.id), short(a.now().Sub(e.ends))+" ago", size(e.info.Size()))
+			err = t.add(false, a.id(e.id), short(a.now().Sub(e.ends))+" ago", size(e.info.Size))
 		}
 		if err != nil {
 			return err
@@ -112,22 +110,18 @@ func (a *app) reapDry(ctx context.Context) error {
 	return nil
 }
 
-// leftover reports whether name is a temporary file that a reaper would remove. Of ours it asks the
-// lock whether the writer lives; as that would be to take it, here a minute decides, in which no
-// writer is that slow.
-func (a *app) leftover(name string, fi fs.FileInfo) bool {
-	if !fi.Mode().IsRegular() {
+// leftover reports whether name is a temporary file that a reaper would remove. If it is the store's, a
+// reaper asks its lock whether the writer lives. That would be to take the lock, so here a minute
+// decides: no writer is that slow.
+func (r *reader) leftover(name string) bool {
+	i, err := r.dir.Stat(name)
+	if err != nil || !i.Mode.IsRegular() {
 		return false
 	}
-	changed := changeTime(fi)
-	if ourTemp.MatchString(name) {
-		return a.now().Sub(changed) > time.Minute
+	now := r.a.now()
+	if _, ours := format.TempStripe(name); ours {
+		return now.Sub(i.ChangeTime()) > time.Minute
 	}
-	id, number, ok := a.nodeTemp(name)
-	n, err := strconv.ParseUint(number, 10, 32)
-	if !ok || !filestore.ValidID(id) || err != nil || n < 1e8 || number[0] == '0' {
-		return false
-	}
-	dated := changed.Sub(time.Unix(int64(n), 0)).Abs() < day // what date +%s could have named
-	return !dated && a.now().Sub(fi.ModTime()) >= time.Hour
+	id, ok := r.a.ext.NodeTemp(name)
+	return ok && !r.claimed(id) && r.a.ext.NodeLeftover(name, i.ModTime(), i.ChangeTime(), now)
 }

@@ -152,7 +152,7 @@ func (a *app) matching(ctx context.Context, r *reader, conditions []condition) (
 
 // still looks again at a session that was listed: meanwhile it may have ended, or become another's.
 func (a *app) still(r *reader, id string, conditions []condition) bool {
-	e, err := r.read(id + a.ext)
+	e, err := r.read(a.ext.File(id))
 	return err == nil && holds(conditions, e.document())
 }
 

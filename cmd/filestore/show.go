@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os/user"
 	"strconv"
 	"time"
@@ -42,7 +41,7 @@ func (a *app) show(ctx context.Context, arg string) error {
 	if err != nil {
 		return err
 	}
-	e, err := r.read(id + a.ext)
+	e, err := r.read(a.ext.File(id))
 	if err != nil {
 		return wrong("%s: %w", a.id(id), err)
 	}
@@ -71,16 +70,15 @@ func (a *app) show(ctx context.Context, arg string) error {
 		line("ends", "in "+inWords(e.ends.Sub(now))+", "+clock(e.ends))
 	}
 	line("last access", inWords(now.Sub(e.lastAccess))+" ago, "+clock(e.lastAccess))
-	line("file", fmt.Sprintf("%s, mode %04o%s", size(e.info.Size()), e.info.Mode().Perm(), ownerName(e.info)))
+	line("file", fmt.Sprintf("%s, mode %04o%s", size(e.info.Size), e.info.Mode.Perm(), ownerName(e.info.UID)))
 	return nil
 }
 
 func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
 
 // ownerName is how show goes on about the file, if the system has owners.
-func ownerName(fi fs.FileInfo) string {
-	uid, _, ok := owner(fi)
-	if !ok {
+func ownerName(uid int) string {
+	if uid < 0 {
 		return ""
 	}
 	name := "user " + strconv.Itoa(uid)
@@ -156,7 +154,7 @@ func (a *app) change(ctx context.Context, arg, key string, fn func(*filestore.Se
 	if err != nil {
 		return err
 	}
-	s, err := a.openMode(true, mode(r.root, id+a.ext))
+	s, err := a.openMode(true, r.mode(a.ext.File(id)))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/sessionfilestore/filestore/internal/disk"
 )
 
 // snapshot returns a line for dir and for each thing in it: name, mode, owner, links, times and contents.
@@ -20,7 +22,10 @@ func snapshot(dir string) (all []string, err error) {
 		if err != nil {
 			return err
 		}
-		uid, gid, _ := owner(fi)
+		i, err := infoOf(path)
+		if err != nil {
+			return err
+		}
 		contents := ""
 		switch {
 		case fi.Mode()&fs.ModeSymlink != 0:
@@ -30,11 +35,21 @@ func snapshot(dir string) (all []string, err error) {
 			data, err = os.ReadFile(path)
 			contents = fmt.Sprintf("%x", sha256.Sum256(data))
 		}
-		all = append(all, fmt.Sprintf("%s %v %d:%d %d links, %d bytes, modified %v, changed %v: %s", path, fi.Mode(), uid, gid, links(fi),
-			fi.Size(), fi.ModTime().Format(time.RFC3339Nano), changeTime(fi).Format(time.RFC3339Nano), contents))
+		all = append(all, fmt.Sprintf("%s %v %d:%d %d links, %d bytes, modified %v, changed %v: %s", path, fi.Mode(), i.UID, i.GID, i.Links,
+			i.Size, i.ModTime().Format(time.RFC3339Nano), i.ChangeTime().Format(time.RFC3339Nano), contents))
 		return err
 	})
 	return all, err
+}
+
+// infoOf is what the system tells of path.
+func infoOf(path string) (disk.Info, error) {
+	d, err := disk.Open(filepath.Dir(path), disk.Options{ReadOnly: true})
+	if err != nil {
+		return disk.Info{}, err
+	}
+	defer d.Close()
+	return d.Stat(filepath.Base(path))
 }
 
 // A snapshot must see each kind of change, or "unchanged" would say nothing.

@@ -107,7 +107,7 @@ func (a *app) stat(ctx context.Context, by string) error {
 }
 
 func (c *counts) add(now time.Time, e *entry, by string) {
-	n := e.info.Size()
+	n := e.info.Size
 	c.bytes += n
 	c.largest = max(c.largest, n)
 	c.size.add(n)

@@ -1,14 +1,10 @@
 package main
 
-import (
-	"os"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-func volumeOf(dir *os.File) (v volume, err error) {
+func volumeOf(dir string) (v volume, err error) {
 	var st unix.Statfs_t
-	if err = unix.Fstatfs(int(dir.Fd()), &st); err != nil {
+	if err = unix.Statfs(dir, &st); err != nil {
 		return v, err
 	}
 	v = volume{

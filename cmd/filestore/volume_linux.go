@@ -1,10 +1,6 @@
 package main
 
-import (
-	"os"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // Of file systems that other machines may write to.
 var networks = map[int64]string{
@@ -14,9 +10,9 @@ var networks = map[int64]string{
 	0x65735546: "FUSE",
 }
 
-func volumeOf(dir *os.File) (v volume, err error) {
+func volumeOf(dir string) (v volume, err error) {
 	var st unix.Statfs_t
-	if err = unix.Fstatfs(int(dir.Fd()), &st); err != nil {
+	if err = unix.Statfs(dir, &st); err != nil {
 		return v, err
 	}
 	return volume{

@@ -2,9 +2,6 @@
 
 package main
 
-import (
-	"errors"
-	"os"
-)
+import "errors"
 
-func volumeOf(*os.File) (volume, error) { return volume{}, errors.ErrUnsupported }
+func volumeOf(string) (volume, error) { return volume{}, errors.ErrUnsupported }
