@@ -23,7 +23,7 @@ import (
 	"golang.org/x/term"
 )
 
-// The exit codes, as the help of the command has them.
+// The exit codes, as the command's help lists them.
 const (
 	exitDone    = 0
 	exitWrong   = 1
@@ -37,7 +37,7 @@ type app struct {
 	json, full, noColor       bool
 	secretFile, sealedKeyFile string
 	ttl                       time.Duration
-	ttlGiven                  bool // else the files' times may tell of a longer one
+	ttlGiven                  bool // if not, the files' times may tell of a longer one
 	now                       func() time.Time
 	in                        io.Reader
 	out, err                  io.Writer
@@ -60,10 +60,10 @@ func wrong(format string, args ...any) error {
 	return &exitError{exitWrong, fmt.Errorf(format, args...)}
 }
 
-// open opens the store: to read it unless write, so that nothing in the directory changes.
+// open opens the store. Unless write is set nothing in the directory changes.
 func (a *app) open(write bool) (*filestore.Store, error) { return a.openMode(write, 0) }
 
-// openMode is open, with the mode of the files written.
+// openMode is open with a mode for the files that are written.
 func (a *app) openMode(write bool, mode fs.FileMode) (*filestore.Store, error) {
 	codec, err := a.codec()
 	if err != nil {
@@ -79,7 +79,7 @@ func (a *app) openMode(write bool, mode fs.FileMode) (*filestore.Store, error) {
 	return s, readOnlyHere(err)
 }
 
-// codec returns what --secret-file or --key-file ask for, nil for plain files.
+// codec returns the Codec that --secret-file or --key-file asks for, nil for plain files.
 func (a *app) codec() (filestore.Codec, error) {
 	switch {
 	case a.secretFile != "" && a.sealedKeyFile != "":
@@ -124,7 +124,7 @@ func (a *app) secrets() ([]string, error) {
 	return secrets, nil
 }
 
-// readSmall reads a file of secrets. It may be a pipe, and one that nobody writes to ends with SIGINT.
+// readSmall reads a file of secrets. It may be a pipe; if nobody writes to it, SIGINT ends the wait.
 func (a *app) readSmall(name string) ([]byte, error) {
 	const limit = 64 << 10
 	data, err := await(a.ctx, func() ([]byte, error) {
@@ -141,8 +141,8 @@ func (a *app) readSmall(name string) ([]byte, error) {
 	return data, err
 }
 
-// await is read, but ends when ctx is done. What it waited for is then left behind, as the process
-// is about to end.
+// await calls read, but returns when ctx is done. It then leaves read behind, as the process is about to
+// end.
 func await[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	type result struct {
 		v   T
@@ -164,7 +164,7 @@ func await[T any](ctx context.Context, read func() (T, error)) (T, error) {
 
 const ellipsis = "…"
 
-// id returns id as it is shown: shortened unless --full.
+// id returns id as it is shown: shortened unless --full is given.
 func (a *app) id(id string) string {
 	if !a.full && len(id) > 8 {
 		return id[:8] + ellipsis
@@ -184,8 +184,8 @@ func (a *app) printJSON(v any) error {
 	return err
 }
 
-// safeJSON escapes in doc, which is JSON, what JSON allows and a terminal obeys, such as U+009B, and
-// what is no UTF-8.
+// safeJSON escapes characters in doc that JSON allows and a terminal obeys, such as U+009B, and bytes
+// that are not UTF-8. doc must be JSON.
 func safeJSON(doc []byte) []byte {
 	safe := func(r rune) bool { return r == '\n' || strconv.IsPrint(r) }
 	if i := bytes.IndexFunc(doc, func(r rune) bool { return r == utf8.RuneError || !safe(r) }); i < 0 {
@@ -210,8 +210,7 @@ func safeJSON(doc []byte) []byte {
 	return out
 }
 
-// show returns s as it can be shown on a terminal: as it is if it is harmless and not empty,
-// else quoted.
+// show returns s for a terminal: unchanged if it is harmless and not empty, else quoted.
 func show(s string) string {
 	if s == "" {
 		return `""`
@@ -226,7 +225,7 @@ func show(s string) string {
 	return s
 }
 
-// oneLine is show for a whole message, without quotes.
+// oneLine escapes s for a terminal like show, without quotes.
 func oneLine(s string) string {
 	q := strconv.Quote(s)
 	if q[1:len(q)-1] == s {
@@ -235,7 +234,7 @@ func oneLine(s string) string {
 	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(q[1 : len(q)-1])
 }
 
-// cause is err without what the os package says of the operation and the name, which may be an id.
+// cause strips from err the operation and the name that the os package adds. The name may be an id.
 func cause(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -248,7 +247,7 @@ func cause(err error) error {
 	return err
 }
 
-// bare is an error of the core without its "filestore: " in front, which exitCode puts there.
+// bare strips the "filestore: " from an error of the core; exitCode adds it.
 func bare(err error) error {
 	var e *filestore.Error
 	if errors.As(err, &e) {
@@ -267,7 +266,7 @@ const (
 	grey = "2"
 )
 
-// paint returns s in the colour, where colours are wanted.
+// paint returns s in the colour if colours are wanted.
 func (a *app) paint(colour, s string) string {
 	if !a.colours() || s == "" {
 		return s
@@ -279,7 +278,7 @@ func (a *app) colours() bool {
 	return a.paints && !a.noColor && !a.json && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// isTerminal reports whether v, a reader or writer, is one.
+// isTerminal reports whether v, a reader or writer, is a terminal.
 func isTerminal(v any) bool {
 	f, ok := v.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

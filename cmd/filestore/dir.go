@@ -141,7 +141,7 @@ func (r *reader) read(name string) (entry, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return e, filestore.ErrNotFound
-	case errors.Is(err, fs.ErrPermission): // it says nothing about the file, which others may read
+	case errors.Is(err, fs.ErrPermission): // others may be able to read the file
 		return e, fs.ErrPermission
 	case errors.Is(err, filestore.ErrTooLarge):
 		return e, fmt.Errorf("%w: %s", filestore.ErrTooLarge, size(info.Size))
@@ -192,11 +192,11 @@ func (e *entry) notDue(now time.Time) bool {
 
 var envelope = regexp.MustCompile(`^(\{"sealed":|"?\{\\?"(hmac|ct|at|aad|iv|salt)\\?":)`)
 
-// encrypted recognizes the envelopes of packages sealed and kruptein, to say what is missing.
+// encrypted reports whether data looks like a file of package sealed or kruptein.
 func encrypted(data []byte) bool { return envelope.Match(data[:min(len(data), 64)]) }
 
-// mode returns the mode of a session's file, for what replaces it; 0600 if there is none. The owner can
-// always read and write.
+// mode returns the mode for a file that replaces name: that of name, in which the owner may read and
+// write; 0600 if there is none.
 func (r *reader) mode(name string) fs.FileMode {
 	i, err := r.dir.Stat(name)
 	if err != nil || !i.Mode.IsRegular() || !disk.Modes {

@@ -13,10 +13,10 @@ import (
 )
 
 const exportLong = `export prints the live sessions as JSON lines, {"id":…,"session":…}, decrypted and with their ids
-whole: keep what it prints as you keep the directory. import reads it.
+whole: keep the output as safe as the directory. import reads it.
 
-What names a session but holds none that can be read is left out, named on stderr, and makes the exit
-code 1. Sessions that come or go meanwhile may or may not be among them.`
+A file that is named like a session but cannot be read is left out and named on stderr; the exit code is
+then 1. Sessions that come or go meanwhile may or may not be among them.`
 
 func (a *app) exportCommand() *cobra.Command {
 	var withExpired, yes bool
@@ -29,7 +29,7 @@ func (a *app) exportCommand() *cobra.Command {
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.paints && !yes {
-				return errors.New("this would show all sessions on the terminal: send it to a file, or say --yes")
+				return errors.New("this would show all sessions on the terminal: send it to a file, or give --yes")
 			}
 			return a.export(cmd.Context(), withExpired)
 		},
@@ -39,7 +39,7 @@ func (a *app) exportCommand() *cobra.Command {
 	return cmd
 }
 
-// named is how many troubles are named one by one on stderr.
+// named is how many errors are printed one by one on stderr.
 const named = 100
 
 func (a *app) export(ctx context.Context, withExpired bool) error {
@@ -58,7 +58,7 @@ func (a *app) export(ctx context.Context, withExpired bool) error {
 		if err != nil {
 			left++
 			a.complain(left, "%s: left out: %v", a.id(e.id), err)
-			if done == 0 && left == named && errors.Is(err, filestore.ErrDecrypt) { // to try one may take a tenth of a second
+			if done == 0 && left == named && errors.Is(err, filestore.ErrDecrypt) { // each attempt may take a tenth of a second
 				return fmt.Errorf("none of the first %d files can be decrypted: give the right --secret-file or --key-file", named)
 			}
 			continue
@@ -69,7 +69,7 @@ func (a *app) export(ctx context.Context, withExpired bool) error {
 		done++
 		line.Reset()
 		fmt.Fprintf(&line, `{"id":%q,"session":`, e.id) // an id needs no escapes
-		json.Compact(&line, e.doc)                      // which is JSON, and keeps all but space between tokens
+		json.Compact(&line, e.doc)                      // removes only the space between tokens
 		line.WriteString("}\n")
 		text := line.Bytes()
 		if a.paints {
@@ -88,7 +88,7 @@ func (a *app) export(ctx context.Context, withExpired bool) error {
 	return nil
 }
 
-// complain says one of many troubles on stderr.
+// complain prints the nth error on stderr, unless there are too many.
 func (a *app) complain(nth int, format string, args ...any) {
 	switch {
 	case nth <= named:

@@ -25,13 +25,13 @@ import (
 const importLong = `import reads JSON lines as export prints them, from FILE or standard input, and stores the sessions.
 
 A session keeps its members byte for byte, and its last access, so that it ends when it would have
-ended. One whose __lastAccess is missing or no time counts as accessed now. Expired sessions are
-skipped, by --ttl where they have no maxAge of their own: give it as the programs have it. Where the
-id is taken by a live session, or by a file that cannot be read, that stays, unless --overwrite is
-given. A file that is replaced keeps its mode, others get 0600. A bad line is named by its number and
-passed over; the exit code is then 1.
+ended. If its __lastAccess is missing or not a time, it counts as accessed now. Expired sessions are
+skipped; those without a maxAge go by --ttl, so give the TTL that the programs have. If an id is taken by
+a live session, or by a file that cannot be read, that stays, unless --overwrite is given. A file that
+is replaced keeps its mode, others get 0600. A bad line is named by its number and passed over; the exit
+code is then 1.
 
-Lines may have up to 16 MiB. The last lines of an import that was interrupted are missing; do it again.`
+A line may have up to 16 MiB. If an import is interrupted, its last sessions are missing: do it again.`
 
 func (a *app) importCommand() *cobra.Command {
 	overwrite := false
@@ -59,8 +59,8 @@ func (a *app) importCommand() *cobra.Command {
 	return cmd
 }
 
-// An importer stores sessions as they stand in an export. It replaces files as the store does, which
-// would date the sessions again.
+// An importer stores sessions as they stand in an export. It locks and replaces files as the store does.
+// The store itself would mark the sessions as accessed now.
 type importer struct {
 	*reader
 	locks     *lock.Table
@@ -92,7 +92,7 @@ func (a *app) importFrom(ctx context.Context, in io.Reader, overwrite bool) erro
 	return err
 }
 
-// A textLine is one line of the input, or why it is none.
+// A textLine is one line of the input, or the error that it is.
 type textLine struct {
 	text []byte
 	err  error
@@ -132,7 +132,7 @@ func (m *importer) lines(ctx context.Context, in io.Reader) error {
 	}
 }
 
-// readLine returns the next line; of one that is too long it reads the rest and keeps nothing.
+// readLine returns the next line. If it is too long, readLine reads to its end and returns errTooLong.
 func readLine(r *bufio.Reader) (line []byte, err error) {
 	long := false
 	for {
@@ -147,7 +147,7 @@ func readLine(r *bufio.Reader) (line []byte, err error) {
 			continue
 		}
 		if err == io.EOF && (long || len(line) > 0) {
-			err = nil // the last one, without its end
+			err = nil // the last line has no end
 		}
 		if err == nil && long {
 			err = errTooLong
@@ -156,7 +156,7 @@ func readLine(r *bufio.Reader) (line []byte, err error) {
 	}
 }
 
-// fatal tells the errors that the next line would have too.
+// fatal reports whether err would meet the next line too.
 func fatal(err error) bool {
 	for _, is := range []error{fs.ErrPermission, disk.ErrGone, context.Canceled, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, syscall.EMFILE, syscall.ENFILE} {
 		if errors.Is(err, is) {
@@ -166,9 +166,9 @@ func fatal(err error) bool {
 	return false
 }
 
-// line imports one session. Its errors show nothing of the line.
+// line imports one session. Its errors do not show the line.
 func (m *importer) line(ctx context.Context, text []byte) error {
-	var members map[string]json.RawMessage // of a struct the names would be matched in any case
+	var members map[string]json.RawMessage // not a struct: its names would match in any case
 	var id string
 	if json.Unmarshal(text, &members) != nil || json.Unmarshal(members["id"], &id) != nil || members["session"] == nil {
 		return errors.New(`not an object with "id" and "session"`)
@@ -187,7 +187,7 @@ func (m *importer) line(ctx context.Context, text []byte) error {
 		m.Expired++
 		return nil
 	}
-	if undated { // to Node it would never end
+	if undated { // else it would never end for Node
 		var err error
 		if doc, err = sess.MarshalJSON(); err != nil {
 			return err
@@ -210,12 +210,12 @@ func (m *importer) line(ctx context.Context, text []byte) error {
 	return err
 }
 
-// notSession says what a document is not.
+// notSession completes the sentence "the session is …".
 func notSession(err error) string {
 	if errors.Is(err, filestore.ErrCorrupt) {
 		return reason(err)
 	}
-	return "none"
+	return "not a session"
 }
 
 const lockTimeout = 5 * time.Second // the store's default

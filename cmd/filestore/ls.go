@@ -28,16 +28,16 @@ func (a *app) lsCommand() *cobra.Command {
 		Use:   "ls",
 		Short: "List the sessions",
 		Long: `ls lists the sessions: the id, when the session ends, its last access, the size of its file, and the
-members named with --show. Sessions that have expired and were not reaped yet are among them, in red.
-A "-" stands for what a session does not have.
+members named with --show. Expired sessions that were not reaped yet are listed too, in red. A "-" stands
+for a member that a session does not have.
 
 Without --sort the order is the directory's, and rows come as the files are read: any number of sessions
-takes the same memory. With --sort all are read first; with --limit N only N are kept meanwhile,
+takes the same memory. With --sort all sessions are read first. ls keeps N of them if --limit N is given,
 otherwise all, at about 150 bytes each and the values of --show.
 
 ` + pathHelp + `
 
-Session files that cannot be read are counted on stderr, and the exit code is then 1; check says which.`,
+Session files that cannot be read are counted on stderr, and the exit code is then 1; check names them.`,
 		Example: `  filestore ls --show user,email
   filestore ls --where user=anna --where 'role!=guest'
   filestore ls --sort -size --limit 10
@@ -50,15 +50,15 @@ Session files that cannot be read are counted on stderr, and the exit code is th
 	fs := cmd.Flags()
 	fs.StringArrayVar(&f.show, "show", nil, "members to show, by path: user,email")
 	fs.StringArrayVar(&f.where, "where", nil, whereHelp)
-	fs.StringVar(&f.sort, "sort", "", "id, ends, access or size; with a minus in front the largest or latest first")
+	fs.StringVar(&f.sort, "sort", "", "id, ends, access or size; a minus in front puts the largest or latest first")
 	fs.BoolVar(&f.expired, "expired", false, "only sessions that have expired")
-	fs.Var(&f.older, "older", "only sessions whose last access is at least so long ago: 90m, 36h, 2d, 1w")
-	fs.IntVar(&f.limit, "limit", 0, "at most so many; 0 = all")
+	fs.Var(&f.older, "older", "only sessions whose last access is at least this long ago: 90m, 36h, 2d, 1w")
+	fs.IntVar(&f.limit, "limit", 0, "at most this many sessions; 0 = all")
 	cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions([]string{"id", "ends", "access", "size", "-id", "-ends", "-access", "-size"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// A row is what ls keeps of a session.
+// A row is the part of a session that ls keeps.
 type row struct {
 	id           string
 	ends, access int64 // milliseconds since 1970
@@ -172,7 +172,7 @@ func (a *app) newLister(paths []string) *lister {
 	return &lister{a, paths, a.newTable(heads...)}
 }
 
-// jsonTime is how times are in --json.
+// jsonTime formats a time for --json.
 func jsonTime(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
 
 func (p *lister) print(w row) error {
@@ -204,7 +204,7 @@ func (p *lister) print(w row) error {
 	return p.table.add(w.expired, cells...)
 }
 
-// rowOrder returns the order of --sort, nil for none. The id decides between equals.
+// rowOrder returns the order for --sort; nil if none was asked for. The id decides between equals.
 func rowOrder(by string) (func(a, b row) int, error) {
 	key, down := strings.CutPrefix(by, "-")
 	var compare func(a, b row) int
@@ -235,7 +235,8 @@ func rowOrder(by string) (func(a, b row) int, error) {
 	}, nil
 }
 
-// A keeper keeps the first rows in an order: limit of them, in a heap with the last on top, or all.
+// A keeper keeps the first rows in an order: limit of them, in a heap with the last on top; all if limit
+// is 0.
 type keeper struct {
 	limit int
 	order func(a, b row) int

@@ -23,7 +23,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)   // the second Ctrl-C ends the process whatever it does
+	context.AfterFunc(ctx, stop)   // the second Ctrl-C ends the process, whatever it does
 	signal.Ignore(syscall.SIGPIPE) // a closed pipe is a write's error, and ends rm between two sessions
 	a := &app{now: time.Now, in: in, out: &output{w: out}, err: errOut, ctx: ctx}
 	a.paints = isTerminal(out)
@@ -39,9 +39,9 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	return a.exitCode(err)
 }
 
-// exitCode says err on stderr, in one line, and returns the code that goes with it.
+// exitCode prints err on stderr, in one line, and returns the exit code for it.
 func (a *app) exitCode(err error) int {
-	if err == nil || errors.Is(err, syscall.EPIPE) { // whoever reads us has enough
+	if err == nil || errors.Is(err, syscall.EPIPE) { // whoever reads our output has seen enough
 		return exitDone
 	}
 	text := oneLine(strings.TrimPrefix(err.Error(), "filestore: "))
@@ -66,15 +66,15 @@ ls, show, check, watch, stat, export and reap --dry-run only read: they write no
 directory, take no lock, and work where it can only be read. The others take the same locks as the
 programs that use the directory, which need not be stopped.
 
-A session's id is a credential. It is shown shortened unless --full is given; a shortened id of 6
-characters or more can be used wherever a session is named, if it names but one. One that begins with a
-dash goes after two dashes: filestore show -- -x8sOpgM
+A session's id is a credential. It is shown shortened unless --full is given. A shortened id of 6
+characters or more can be given wherever a session is named, if only one session's id begins with it.
+An id that begins with a dash goes after two dashes: filestore show -- -x8sOpgM
 
 Exit codes:
   0  done
   1  check found something wrong; a session asked for is not there; a cookie's signature is wrong;
      some of several failed
-  2  the command could not be carried out as asked: a bad flag, no such directory, refused at the prompt`
+  2  the command could not be carried out: a bad flag, no such directory, refused at the prompt`
 
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -93,7 +93,7 @@ func (a *app) rootCommand() *cobra.Command {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			a.ttlGiven = cmd.Flags().Changed("ttl")
 			switch {
-			case a.ttl <= 0: // which to the store means something else than it seems to
+			case a.ttl <= 0: // to the store it would mean something else
 				return errors.New("--ttl: it must be more than nothing")
 			case a.ttl < time.Second:
 				return errors.New("--ttl: it must be at least a second")
@@ -105,13 +105,13 @@ func (a *app) rootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		// What pflag says shows the argument, which may be an id.
+		// The messages of pflag show the argument, which may be an id.
 		var value *pflag.InvalidValueError
 		var unknown *pflag.NotExistError
 		switch {
 		case errors.As(err, &value):
 			f := value.GetFlag()
-			if _, ok := f.Value.(*age); ok { // ours, which does not show it
+			if _, ok := f.Value.(*age); ok { // our message does not show it
 				return fmt.Errorf("--%s: %w", f.Name, errors.Unwrap(value))
 			}
 			return fmt.Errorf("--%s: not a %s", f.Name, f.Value.Type())
@@ -124,12 +124,12 @@ func (a *app) rootCommand() *cobra.Command {
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&a.dir, "dir", "./sessions", "the directory of the sessions")
-	f.StringVar((*string)(&a.ext), "ext", ".json", "what the names of session files end in")
+	f.StringVar((*string)(&a.ext), "ext", ".json", "the extension that ends the names of session files")
 	f.DurationVar(&a.ttl, "ttl", time.Hour, "the store's TTL: the life of sessions without a maxAge of their own")
-	f.BoolVar(&a.json, "json", false, "print JSON, of lists one object a line")
+	f.BoolVar(&a.json, "json", false, "print JSON; a list is one object a line")
 	f.BoolVar(&a.full, "full", false, "show ids whole: they are credentials")
-	f.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal; so does NO_COLOR")
-	f.StringVar(&a.secretFile, "secret-file", "", "file with the secret that encrypts the sessions (session-file-store's option secret), one a line, the newest first; of sign and unsign the cookie's")
+	f.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal; NO_COLOR does the same")
+	f.StringVar(&a.secretFile, "secret-file", "", "file with the secrets that encrypt the sessions (session-file-store's option secret), one a line, the newest first; for sign and unsign those of the cookie")
 	f.StringVar(&a.sealedKeyFile, "key-file", "", "file with the key of package sealed: 32 bytes, or 64 hex digits")
 	root.AddCommand(a.lsCommand(), a.showCommand(), a.setCommand(), a.unsetCommand(), a.rmCommand(), a.reapCommand(),
 		a.checkCommand(), a.watchCommand(), a.statCommand(), a.signCommand(), a.unsignCommand(), a.exportCommand(), a.importCommand())
@@ -144,7 +144,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// output remembers the first error of a write: much is printed without looking.
+// output remembers the first error of a write: most printing does not look at errors.
 type output struct {
 	w   io.Writer
 	err error

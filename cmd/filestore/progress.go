@@ -7,10 +7,10 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// patience is how long work goes on without a progress bar.
+// patience is how long work runs before a progress bar appears.
 var patience = 500 * time.Millisecond
 
-// A bar shows on stderr, if that is a terminal, how far a walk over the sessions has come.
+// A bar shows how far a walk over the sessions has come, on stderr if that is a terminal.
 type bar struct {
 	start time.Time
 	n     int
@@ -22,10 +22,10 @@ type bar struct {
 
 var noBar = (*bar)(nil)
 
-// progress returns a bar for one walk of r. How long the walk is it finds out only if it takes long.
+// progress returns a bar for one walk of r. It counts the sessions only if the walk takes long.
 func (a *app) progress(ctx context.Context, r *reader, text string) *bar {
 	return a.progressOf(text, func() int {
-		n, _ := r.count(ctx) // an error comes again in the walk
+		n, _ := r.count(ctx) // the walk will meet an error too
 		return n
 	})
 }
@@ -37,7 +37,7 @@ func (a *app) progressOf(text string, total func() int) *bar {
 	return &bar{start: time.Now(), total: total, text: text, a: a}
 }
 
-// add tells of one more session.
+// add counts one more session.
 func (b *bar) add() {
 	if b == nil {
 		return
@@ -50,11 +50,11 @@ func (b *bar) add() {
 		b.shown = progressbar.NewOptions(max(1, b.total()), b.a.barOptions(b.text)...)
 	}
 	if b.n%16 == 0 {
-		b.shown.Set(min(b.n, b.shown.GetMax()-1)) // full is for done; sessions come while we walk
+		b.shown.Set(min(b.n, b.shown.GetMax()-1)) // only done fills it; sessions may come meanwhile
 	}
 }
 
-// done takes the bar away. It may be called again.
+// done removes the bar. It may be called again.
 func (b *bar) done() {
 	if b == nil || b.shown == nil {
 		return
@@ -71,7 +71,7 @@ func (a *app) barOptions(text string) []progressbar.Option {
 	}
 }
 
-// spin shows that work goes on whose length is not known, until the function that it returns is called.
+// spin shows that work of unknown length goes on, until stop is called.
 func (a *app) spin(text string) (stop func()) {
 	if !isTerminal(a.err) {
 		return func() {}

@@ -15,13 +15,12 @@ func (a *app) reapCommand() *cobra.Command {
 		Use:   "reap",
 		Short: "Remove the sessions that have expired",
 		Long: `reap makes one pass over the directory, as the background reaper of a program does: it removes the
-sessions that have expired, by --ttl where they have no maxAge of their own, and the temporary files of
-writers that died. A session whose file has a modification time to come stays until then, whatever
---ttl says: the program that wrote it lets it live so long. What cannot be read stays, and so does
-everything else.
+sessions that have expired, and the temporary files of writers that died. Sessions without a maxAge go
+by --ttl. If a file's modification time lies ahead, the session stays until then, whatever --ttl says:
+the program that wrote it has a longer TTL. Files that cannot be read stay, and so does everything else.
 
-With --dry-run it lists what it would remove, and changes nothing. Sessions end meanwhile: the list is of
-the moment.`,
+With --dry-run it lists what it would remove, and changes nothing. More sessions may end before you run
+it again.`,
 		Example: `  filestore reap --dry-run
   filestore reap --ttl 24h`,
 		Args:              noArgs,
@@ -110,9 +109,9 @@ func (a *app) reapDry(ctx context.Context) error {
 	return nil
 }
 
-// leftover reports whether name is a temporary file that a reaper would remove. If it is the store's, a
-// reaper asks its lock whether the writer lives. That would be to take the lock, so here a minute
-// decides: no writer is that slow.
+// leftover reports whether name is a temporary file that a reaper would remove. A reaper tries the lock
+// to learn whether the writer of a store lives. Here nothing may be locked, so a minute decides: no writer
+// is that slow.
 func (r *reader) leftover(name string) bool {
 	i, err := r.dir.Stat(name)
 	if err != nil || !i.Mode.IsRegular() {

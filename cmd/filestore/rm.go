@@ -21,15 +21,15 @@ func (a *app) rmCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm {ID... | --where PATH=VALUE | --all}",
 		Short: "End sessions",
-		Long: `rm ends sessions: it removes their files, under their locks. Who has the cookie of one is logged out
-with his next request. --where and --all also take sessions that have expired and were not reaped yet,
-which a Node program could bring back; files that hold no session stay. A session that is made
-meanwhile may survive; log in is best switched off before rm --all.
+		Long: `rm ends sessions: it removes their files, under their locks. The user is logged out at the next request.
+--where and --all also remove expired sessions that were not reaped yet, as a Node program could bring
+them back; files that hold no session stay. A session that is made meanwhile may survive: switch off the
+login before rm --all.
 
-On a terminal rm asks first; elsewhere it needs --yes, and then takes shortened ids of 8 characters or
-more. It says how many sessions it has ended. The exit
-code is 1 if one was not there, or could not be ended; with --where and --all also if there are
-session files that cannot be read, as they may be among those meant.
+On a terminal rm asks first. Elsewhere it needs --yes, and then a shortened id must have 8 characters or
+more. It says how many sessions it has ended. The exit code is 1 if a session was not there or could not
+be ended. With --where and --all it is also 1 if there are session files that cannot be read: they may be
+among those that were meant.
 
 ` + pathHelp,
 		Example: `  filestore rm 2o7sOpgM
@@ -57,10 +57,10 @@ func (a *app) rm(ctx context.Context, args []string, f rmFlags) error {
 		}
 	}
 	if ways != 1 {
-		return errors.New("rm needs ids, or --where, or --all, and one of them only")
+		return errors.New("rm needs ids, or --where, or --all, and only one of them")
 	}
 	if !f.yes && !isTerminal(a.in) {
-		return errors.New("rm cannot ask here, as there is no terminal; --yes ends the sessions without asking")
+		return errors.New("rm cannot ask here, as this is not a terminal; --yes ends the sessions without asking")
 	}
 	r, err := a.reader()
 	if err != nil {
@@ -102,22 +102,22 @@ func (a *app) rm(ctx context.Context, args []string, f rmFlags) error {
 	case missed > 0 && len(args) == 0:
 		return wrong("%s could not be read and may be among those meant; filestore check says which", plural(missed, "session file"))
 	case missed > 0:
-		return &exitError{exitWrong, errors.New("")} // each was told
+		return &exitError{exitWrong, errors.New("")} // each has been printed
 	}
 	return nil
 }
 
-// named returns the ids that args name, and how many name none.
+// named returns the ids that args name, and how many args name no session.
 func (a *app) named(ctx context.Context, r *reader, args []string, unasked bool) (ids []string, missed int, err error) {
 	seen := make(map[string]bool)
 	for _, arg := range args {
 		id, err := r.find(ctx, arg)
 		if given := strings.TrimSuffix(arg, ellipsis); err == nil && unasked && id != given && len(given) < 8 {
-			err = r.missing(arg) // an id that is whole, and gone, may begin another
+			err = r.missing(arg) // it may be the whole id of a session that is gone, and begin another's
 		}
 		var e *exitError
 		if errors.As(err, &e) {
-			a.exitCode(err) // says it
+			a.exitCode(err) // prints it
 			missed++
 			continue
 		}
@@ -132,7 +132,7 @@ func (a *app) named(ctx context.Context, r *reader, args []string, unasked bool)
 	return ids, missed, nil
 }
 
-// matching returns the ids of the sessions that the conditions mean, and how many files may be others.
+// matching returns the ids of the sessions that the conditions mean, and how many files could not be read.
 func (a *app) matching(ctx context.Context, r *reader, conditions []condition) (ids []string, unread int, err error) {
 	bar := a.progress(ctx, r, "reading")
 	defer bar.done()
@@ -150,7 +150,7 @@ func (a *app) matching(ctx context.Context, r *reader, conditions []condition) (
 	return ids, unread, nil
 }
 
-// still looks again at a session that was listed: meanwhile it may have ended, or become another's.
+// still reads a listed session again: meanwhile it may have ended, or become another user's.
 func (a *app) still(r *reader, id string, conditions []condition) bool {
 	e, err := r.read(a.ext.File(id))
 	return err == nil && holds(conditions, e.document())
@@ -161,7 +161,7 @@ func (a *app) ask(ctx context.Context, question string) error {
 	fmt.Fprint(a.err, question)
 	answer, err := await(ctx, func() (string, error) { return bufio.NewReader(a.in).ReadString('\n') })
 	if err != nil {
-		fmt.Fprintln(a.err) // Ctrl-C and Ctrl-D leave the cursor behind the question
+		fmt.Fprintln(a.err) // after Ctrl-C and Ctrl-D the cursor is still behind the question
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

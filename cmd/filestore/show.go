@@ -18,7 +18,7 @@ func (a *app) showCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
 		Short: "Print one session",
-		Long: `show prints a session, also one that has expired: its members in the file's own order, then when it
+		Long: `show prints a session, even if it has expired: its members in the order of the file, then when it
 ends, its last access, and its file. With --json it prints an object with the id and the session.
 
 It does not count as an access.`,
@@ -53,7 +53,7 @@ func (a *app) show(ctx context.Context, arg string) error {
 	}
 	var buf bytes.Buffer
 	doc := bytes.TrimSpace(e.doc)
-	if depth(doc) > 100 { // indented it would be many times as large
+	if depth(doc) > 100 { // with indents it would be many times as large
 		buf.Write(doc)
 	} else if err := json.Indent(&buf, doc, "", "  "); err != nil {
 		return err
@@ -76,7 +76,7 @@ func (a *app) show(ctx context.Context, arg string) error {
 
 func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
 
-// ownerName is how show goes on about the file, if the system has owners.
+// ownerName names the file's owner, if the system has owners.
 func ownerName(uid int) string {
 	if uid < 0 {
 		return ""
@@ -88,15 +88,15 @@ func ownerName(uid int) string {
 	return ", owner " + name
 }
 
-const accessHelp = `The session counts as accessed now, and so lives on; what the program that uses it changes at
-the same time is not lost.`
+const accessHelp = `The session counts as accessed now, and so lives on. If a program changes it at the same time, no
+change is lost.`
 
 func (a *app) setCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "set ID KEY JSON",
 		Short: "Change one member of a session",
-		Long: `set gives the member KEY of a session the value JSON, whether or not it has one, under the session's
-lock. KEY is a name, not a path. "cookie" and "__lastAccess" are the store's own and are refused. The file
+		Long: `set gives the member KEY of a session the value JSON, whether or not there is such a member, under the
+session's lock. KEY is a name, not a path. The names "cookie" and "__lastAccess" are reserved. The file
 keeps its mode.
 
 ` + accessHelp,
@@ -121,8 +121,8 @@ func (a *app) unsetCommand() *cobra.Command {
 		Use:   "unset ID KEY",
 		Short: "Remove one member of a session",
 		Long: `unset removes the member KEY of a session, under the session's lock. KEY is a name, not a path.
-"cookie" and "__lastAccess" are the store's own and are refused. If there is no such member nothing is
-written, and the exit code is 1.
+The names "cookie" and "__lastAccess" are reserved. If there is no such member, nothing is written, and the
+exit code is 1.
 
 ` + accessHelp,
 		Example:           `  filestore unset 2o7sOpgM role`,
@@ -140,9 +140,9 @@ written, and the exit code is 1.
 	}
 }
 
-// change updates one session, of which fn changes the member key.
+// change updates one session; fn changes its member key.
 func (a *app) change(ctx context.Context, arg, key string, fn func(*filestore.Session) error) error {
-	if err := new(filestore.Session).Put(key, nil); err != nil { // its rules for names, before anything is opened
+	if err := new(filestore.Session).Put(key, nil); err != nil { // checks the name before anything is opened
 		return err
 	}
 	r, err := a.reader()
@@ -168,12 +168,12 @@ func (a *app) change(ctx context.Context, arg, key string, fn func(*filestore.Se
 	}
 }
 
-// noSession tells of the file, not of the attempt to use it.
+// noSession reports whether err is about the file rather than about the attempt to use it.
 func noSession(err error) bool {
 	return errors.Is(err, filestore.ErrCorrupt) || errors.Is(err, filestore.ErrDecrypt) || errors.Is(err, filestore.ErrUnsafeFile)
 }
 
-// depth returns how deep the values in doc, which is JSON, nest.
+// depth returns how deep the values in doc nest. doc must be JSON.
 func depth(doc []byte) (deepest int) {
 	now, quoted := 0, false
 	for i := 0; i < len(doc); i++ {

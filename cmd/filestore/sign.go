@@ -11,15 +11,15 @@ import (
 )
 
 const cookieSecretHelp = `Here --secret-file is the file with the secret that signs the cookies (express-session's option
-secret, Manager.Secrets), one a line, the first of which signs; in the other commands it is the one that
-encrypts the sessions' files.`
+secret, Manager.Secrets), one a line; the first one signs. In the other commands it is the file with the
+secret that encrypts the sessions' files.`
 
 func (a *app) signCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "sign SID",
 		Short: "Make the value of a session's cookie",
 		Long: `sign prints the value of the cookie connect.sid for the session id SID, as express-session sends it.
-Who has it is the session's user. The directory is not looked at.
+Whoever has it is the session's user. The directory is not looked at.
 
 ` + cookieSecretHelp,
 		Example:           `  filestore sign 2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx --secret-file cookie.secret`,
@@ -48,7 +48,7 @@ func (a *app) unsignCommand() *cobra.Command {
 		Use:   "unsign COOKIE",
 		Short: "Check the value of a session's cookie and print the id",
 		Long: `unsign checks the value of a cookie connect.sid, percent-encoded or not, and prints the session id in it,
-whole. If none of the secrets has signed it the exit code is 1. The directory is not looked at: the
+whole. If none of the secrets has signed it, the exit code is 1. The directory is not looked at: the
 session may have ended.
 
 ` + cookieSecretHelp,
@@ -71,7 +71,7 @@ session may have ended.
 			}
 			id, ok := session.Unsign(signed, secrets...)
 			if !ok || id == "" {
-				return wrong("the signature is of none of the secrets")
+				return wrong("none of the secrets made the signature")
 			}
 			if a.json {
 				return a.printJSON(map[string]string{"id": id})
@@ -89,7 +89,7 @@ func (a *app) cookieSecrets() ([]string, error) {
 	return a.secrets()
 }
 
-// encodeURIComponent is JavaScript's.
+// encodeURIComponent is the function of JavaScript.
 func encodeURIComponent(s string) string {
 	var b strings.Builder
 	for i := range len(s) {

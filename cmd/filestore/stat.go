@@ -21,10 +21,10 @@ func (a *app) statCommand() *cobra.Command {
 		Short: "Count the sessions",
 		Long: fmt.Sprintf(`stat counts the sessions: how many are alive, how many have expired and wait for the reaper, how many
 files cannot be read, how large they are, and for how long they will live. With --by it counts the live
-sessions of each value of a member, and prints the %d that have most.
+sessions for each value of a member, and prints the %d values that most sessions have.
 
-To stay small, --by tells %d values apart, the first that it meets, by their first %d bytes; sessions
-of further values are counted together.
+To save memory, --by tells only the first %d values apart, by their first %d bytes; it counts the
+sessions with other values together.
 
 `, top, distinct, longest) + pathHelp,
 		Example: `  filestore stat
@@ -34,17 +34,17 @@ of further values are counted together.
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.stat(cmd.Context(), by) },
 	}
-	cmd.Flags().StringVar(&by, "by", "", "count by the values of this member, by path")
+	cmd.Flags().StringVar(&by, "by", "", "count by the values of this member, given by its path")
 	return cmd
 }
 
 const (
 	top      = 20
 	distinct = 50_000
-	longest  = 200 // bytes of a value; with distinct it bounds the memory
+	longest  = 200 // bytes of a value; with distinct this bounds the memory
 )
 
-// A histogram counts in ranges, each of which ends before its limit; the last has none.
+// A histogram counts in ranges. Each range ends before its limit; the last has no limit.
 type histogram struct {
 	limits []int64
 	counts []int
@@ -69,14 +69,16 @@ var (
 	sizes = []int64{256, 512, 1 << 10, 2 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
 )
 
-// counts is what stat finds out.
+// counts is the result of stat.
 type counts struct {
 	live, expired  int
 	bytes, largest int64
 	unreadable     map[string]int // by reason
 	life, size     *histogram
-	by             map[string]int
-	without, more  int // of --by: sessions that have no such member; of values beyond those told apart
+
+	// For --by: the values told apart, the sessions that have no such member, and those with other values.
+	by            map[string]int
+	without, more int
 }
 
 func (a *app) stat(ctx context.Context, by string) error {
@@ -136,7 +138,7 @@ func (c *counts) add(now time.Time, e *entry, by string) {
 	}
 }
 
-// most returns the values that most sessions have.
+// most returns the values that the most sessions have.
 func (c *counts) most() []string {
 	values := slices.SortedFunc(maps.Keys(c.by), func(a, b string) int {
 		return cmp.Or(cmp.Compare(c.by[b], c.by[a]), strings.Compare(a, b))
@@ -229,7 +231,7 @@ func (a *app) printCounts(c *counts, by string) error {
 	return nil
 }
 
-// printHistogram leaves empty ranges at both ends out.
+// printHistogram leaves out the empty ranges at both ends.
 func (a *app) printHistogram(head string, h *histogram, label func(int64) string) {
 	first, last := -1, -1
 	for i, n := range h.counts {
@@ -259,7 +261,7 @@ func (a *app) printHistogram(head string, h *histogram, label func(int64) string
 type barLine struct {
 	name  string
 	n     int
-	drawn bool // or only counted
+	drawn bool // false: only counted
 }
 
 func sum(bars []barLine) (n int) {
@@ -284,7 +286,7 @@ func (a *app) printBars(bars []barLine) {
 	for _, b := range bars {
 		eighths := 0
 		if b.drawn {
-			eighths = (b.n*barWidth*8 + most - 1) / most // what is there is seen
+			eighths = (b.n*barWidth*8 + most - 1) / most // every number above 0 gets a mark
 		}
 		block := strings.Repeat("█", eighths/8)
 		if eighths%8 > 0 {

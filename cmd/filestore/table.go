@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// A table prints rows while they come: it holds some hundred of them to find the columns' widths,
-// which then only grow.
+// A table prints rows while they come. It holds a batch of them to find the widths of the columns, which
+// only grow from one batch to the next.
 type table struct {
 	a      *app
 	heads  []string
@@ -31,7 +31,7 @@ func (a *app) newTable(heads ...string) *table {
 	return t
 }
 
-// add prints a row sooner or later.
+// add adds a row, and prints the batch if it is full.
 func (t *table) add(red bool, cells ...string) error {
 	t.rows, t.reds = append(t.rows, cells), append(t.reds, red)
 	if len(t.rows) == batch {
@@ -40,7 +40,7 @@ func (t *table) add(red bool, cells ...string) error {
 	return nil
 }
 
-// flush prints what is held.
+// flush prints the rows that are held.
 func (t *table) flush() error {
 	for _, row := range t.rows {
 		for i, cell := range row {

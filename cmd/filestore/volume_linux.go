@@ -2,7 +2,7 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// Of file systems that other machines may write to.
+// The file systems that other machines may write to, by their magic numbers.
 var networks = map[int64]string{
 	unix.NFS_SUPER_MAGIC: "NFS", 0xff534d42: "CIFS", 0xfe534d42: "SMB", 0x517b: "SMB", 0x00c36400: "Ceph",
 	0x5346414f: "AFS", 0x6b414653: "AFS", 0x01021997: "9P", 0x73757245: "Coda", 0x0bd00bd0: "Lustre",

@@ -13,13 +13,13 @@ import (
 // A condition is one --where. ls, rm and others share it.
 type condition struct {
 	path, value string
-	op          string // "=", "!=", or "" where the path need only be there
+	op          string // "=", "!=", or "" if the path need only exist
 }
 
-const whereHelp = `PATH=VALUE, PATH!=VALUE for sessions that have it with another value, or PATH for those that have it; may be given several times, and all must hold`
+const whereHelp = `PATH=VALUE, PATH!=VALUE (it is there and has another value) or PATH (it is there); may be given several times, and all must hold`
 
-const pathHelp = `A PATH is that of a member in the session's document, such as user, user.name or cart.0.price; the syntax
-is that of github.com/tidwall/gjson, without its modifiers and what it makes up. "cookie" and
+const pathHelp = `A PATH leads to a member of the session's document, such as user, user.name or cart.0.price. The syntax
+is that of github.com/tidwall/gjson, without modifiers, lists of paths and literals. "cookie" and
 "__lastAccess" are members too. Values are compared as text: 1.0 is 1, null is empty.`
 
 func parseConditions(args []string) ([]condition, error) {
@@ -44,8 +44,8 @@ func parseConditions(args []string) ([]condition, error) {
 	return all, nil
 }
 
-// outside returns where in a path c stands outside of brackets, quotes and escapes. A path whose
-// brackets do not match would mean something else than it seems to.
+// outside returns the positions of c in path that are outside of brackets, quotes and escapes. It refuses
+// a path whose brackets do not match: it would not mean what it seems to mean.
 func outside(path string, c byte) (at []int, err error) {
 	var open []byte
 	quoted := false
@@ -58,7 +58,7 @@ func outside(path string, c byte) (at []int, err error) {
 		case quoted:
 		case b == c && len(open) == 0:
 			at = append(at, i)
-			if c == '=' { // what follows is the value
+			if c == '=' { // the rest is the value
 				return at, nil
 			}
 		case b == '(' || b == '[' || b == '{':
@@ -76,7 +76,7 @@ func outside(path string, c byte) (at []int, err error) {
 	return at, nil
 }
 
-// splitPaths takes lists of paths apart at the commas that are no part of a path.
+// splitPaths splits lists of paths at the commas that are not part of a path.
 func splitPaths(lists []string) (paths []string, err error) {
 	for _, list := range lists {
 		commas, err := outside(list, ',')
@@ -94,8 +94,8 @@ func splitPaths(lists []string) (paths []string, err error) {
 	return paths, nil
 }
 
-// checkPath refuses the paths whose results gjson makes up: they are there in every session, and rm
-// would end them all.
+// checkPath refuses paths whose results gjson makes up: every session would have them, and rm would end
+// all sessions.
 func checkPath(path string) error {
 	if path == "" {
 		return errors.New("no path before the value")
@@ -107,14 +107,14 @@ func checkPath(path string) error {
 	}
 	for _, at := range append(starts, pipes...) {
 		if rest := path[at+1:]; rest == "" || strings.ContainsRune("@!{[.|", rune(rest[0])) {
-			return errors.New("a path that names no member: modifiers, lists of paths and literals are not taken here")
+			return errors.New("a path that names no member: modifiers, lists of paths and literals are not allowed here")
 		}
 	}
 	return nil
 }
 
-// holds reports whether the session in doc is meant. What is not there is neither equal nor unequal: a
-// path that is misspelt means no session, not all of them.
+// holds reports whether all conditions hold for doc. A member that is missing is neither equal nor
+// unequal to a value: a misspelt path means no session, not all of them.
 func holds(conditions []condition, doc string) bool {
 	for _, c := range conditions {
 		v := gjson.Get(doc, c.path)
@@ -125,8 +125,8 @@ func holds(conditions []condition, doc string) bool {
 	return true
 }
 
-// document returns the session's JSON for paths. Of members that occur twice gjson takes the first,
-// and the programs that load the session the last: then it is what they would see.
+// document returns the session's JSON to look up paths in. If a member occurs twice, gjson takes the
+// first and the programs that load the session take the last. document then returns what they would see.
 func (e *entry) document() string {
 	count := 0
 	seen := make(map[string]bool, 2)
@@ -154,7 +154,7 @@ func (e *entry) document() string {
 // raw returns the value at path as JSON, nil if there is none.
 func raw(doc, path string) json.RawMessage {
 	v := gjson.Get(doc, path)
-	if !v.Exists() || !json.Valid([]byte(v.Raw)) { // gjson makes some results up
+	if !v.Exists() || !json.Valid([]byte(v.Raw)) { // gjson makes up some results
 		return nil
 	}
 	return json.RawMessage(v.Raw)
@@ -176,7 +176,7 @@ func (a *app) value(doc, path string) string {
 	return show(s)
 }
 
-// whyUnread says in few words why a file holds no session.
+// whyUnread says in a few words why a file holds no session.
 func whyUnread(err error) string {
 	for _, known := range []error{filestore.ErrCorrupt, filestore.ErrDecrypt, filestore.ErrTooLarge, filestore.ErrUnsafeFile} {
 		if errors.Is(err, known) {

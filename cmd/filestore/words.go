@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// size returns n bytes in few characters.
+// size returns a number of bytes in a few characters: "1.5 KiB".
 func size(n int64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)
@@ -61,7 +61,7 @@ func plural(n int, noun string) string {
 	return strconv.Itoa(n) + " " + noun
 }
 
-// age is a flag's duration, which may also be in days and weeks: "2d", "1w12h".
+// age is the duration of a flag. It may also be in days and weeks: "2d", "1w12h".
 type age time.Duration
 
 func (a *age) String() string {
@@ -102,7 +102,7 @@ func (a *age) Set(s string) error {
 	return nil
 }
 
-// cut shortens s to n characters, and leaves a longer one's start.
+// cut returns the first n characters of s, and an ellipsis if there are more.
 func cut(s string, n int) string {
 	if len(s) <= n {
 		return s
