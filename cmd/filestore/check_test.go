@@ -2,11 +2,9 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -24,27 +22,6 @@ import (
 func init() {
 	statVolume = func(string) (volume, error) {
 		return volume{blocks: 100, freeBlocks: 50, blockSize: 4096, inodes: 100, freeInodes: 50}, nil
-	}
-}
-
-// result is what a run of the command came to.
-type result struct {
-	code        int
-	out, stderr string
-}
-
-// command runs filestore with args in this process. It must not take long, whatever the directory holds.
-func command(t *testing.T, stdin string, args ...string) result {
-	t.Helper()
-	var out, stderr bytes.Buffer
-	done := make(chan int, 1)
-	go func() { done <- run(args, strings.NewReader(stdin), &out, &stderr) }()
-	select {
-	case code := <-done:
-		return result{code, out.String(), stderr.String()}
-	case <-time.After(time.Minute):
-		t.Fatalf("filestore %q hangs", args)
-		panic("unreached")
 	}
 }
 
@@ -93,82 +70,6 @@ func wantFindings(t *testing.T, findings []finding, name string, want ...string)
 	t.Helper()
 	if got := of(findings, name); !slices.Equal(got, want) {
 		t.Errorf("on %q check says %q, want %q", name, got, want)
-	}
-}
-
-// sessions makes a directory with the healthy session "healthy", and .locks.
-func sessions(t *testing.T, codec filestore.Codec) (dir string, store *filestore.Store) {
-	t.Helper()
-	dir = filepath.Join(t.TempDir(), "sessions")
-	store, err := filestore.Open(dir, &filestore.Options{ReapInterval: -1, NoSync: true, Codec: codec})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	sess := new(filestore.Session)
-	sess.Put("user", "anna")
-	if err := store.Set(t.Context(), "healthy", sess); err != nil {
-		t.Fatal(err)
-	}
-	return dir, store
-}
-
-func put(t *testing.T, dir, name, text string) {
-	t.Helper()
-	path := filepath.Join(dir, name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// document is a session last used at that time.
-func document(at time.Time, maxAge, members string) string {
-	return fmt.Sprintf(`{"cookie":{"originalMaxAge":%s,"expires":null,"httpOnly":true,"path":"/"}%s,"__lastAccess":%d}`, maxAge, members, at.UnixMilli())
-}
-
-// manifest is everything about what is below dir that a command could change.
-func manifest(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	all := make(map[string]string)
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		fi, err := os.Lstat(path)
-		if err != nil {
-			return err
-		}
-		sum := [sha256.Size]byte{}
-		if fi.Mode().IsRegular() && fi.Size() < 1<<20 {
-			if data, err := os.ReadFile(path); err == nil {
-				sum = sha256.Sum256(data)
-			}
-		}
-		target, _ := os.Readlink(path)
-		i, err := infoOf(path)
-		all[path] = fmt.Sprintf("%+v %s %x", i, target, sum)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-func wantSame(t *testing.T, what string, before, after map[string]string) {
-	t.Helper()
-	for path := range before {
-		if after[path] != before[path] {
-			t.Errorf("%s: %q has changed\nfrom %s\nto   %s", what, path, before[path], after[path])
-		}
-	}
-	for path := range after {
-		if _, ok := before[path]; !ok {
-			t.Errorf("%s: %q is new", what, path)
-		}
 	}
 }
 
@@ -238,7 +139,7 @@ func TestCheckTruncated(t *testing.T) {
 				wantFindings(t, findings, fmt.Sprintf("cut%d.json", i), "error "+kind)
 			}
 		}
-		found := len(of(findings, dir)) // those of which check has given up
+		found := len(of(findings, dir)) // check has given up on the rest
 		for _, f := range findings {
 			if f.Kind == kind {
 				found++
@@ -315,7 +216,7 @@ func TestCheckNames(t *testing.T) {
 	want := map[string][]string{}
 	add := func(name string, findings ...string) {
 		put(t, dir, name, document(now, "null", ""))
-		want[string([]rune(name))] = findings // in JSON each byte that is no UTF-8 is U+FFFD
+		want[string([]rune(name))] = findings // in JSON each byte that is not UTF-8 is U+FFFD
 	}
 	add(".json", "warning name")
 	add("a b.json", "warning name")

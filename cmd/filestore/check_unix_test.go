@@ -329,7 +329,7 @@ func TestCheckLocks(t *testing.T) {
 	}
 }
 
-// As root --fix leaves to another user what is neither root's nor the directory's owner's.
+// As root --fix leaves alone the files that are neither root's nor the directory's owner's.
 func TestCheckOthersFile(t *testing.T) {
 	if os.Geteuid() != 0 {
 		interop.Skip(t, "only root can give files away")
@@ -381,7 +381,7 @@ func TestCheckOwners(t *testing.T) {
 		t.Errorf("check does not say whose: %+v", findings)
 	}
 
-	// As another user, from a copy of this program that he may run.
+	// As another user, from a copy of this program that they may run.
 	bin := filepath.Join(t.TempDir(), "filestore")
 	self, err := os.Executable()
 	if err != nil {
@@ -418,7 +418,7 @@ func TestCheckOwners(t *testing.T) {
 	}
 	findings = as(eve, "--fix")
 	wantFindings(t, findings, "unreadable.json", "error unreadable")
-	wantFindings(t, findings, "healthy.json", "note modes", "warning modes") // it is not his to change
+	wantFindings(t, findings, "healthy.json", "note modes", "warning modes") // it is not theirs to change
 	wantFindings(t, findings, dir, "note owner", "warning directory")
 	wantFindings(t, findings, format.LockDir, "error locks")
 	wantSame(t, "check --fix as another user", before, manifest(t, dir))
@@ -434,8 +434,8 @@ func TestCheckOwners(t *testing.T) {
 	}
 }
 
-// --fix takes no mode from whom it may serve: from a file that is not the directory owner's, and from
-// one that is no session.
+// --fix leaves the mode of a file that is not the directory owner's, and of one that is not a session:
+// somebody may need it.
 func TestFixSpares(t *testing.T) {
 	dir, _ := sessions(t, nil)
 	mode := func(name string) fs.FileMode {
@@ -465,16 +465,6 @@ func TestFixSpares(t *testing.T) {
 		if got := mode(name); got != want {
 			t.Errorf("%s has the mode %04o, want %04o", name, got, want)
 		}
-	}
-}
-
-// A session that nests deep is not indented: it would be thousands of times as large.
-func TestShowDeep(t *testing.T) {
-	dir, _ := sessions(t, nil)
-	put(t, dir, "deep.json", document(time.Now(), "null", `,"x":`+strings.Repeat("[", 9000)+strings.Repeat("]", 9000)))
-	r := command(t, "", "show", "deep", "--dir", dir)
-	if r.code != 0 || len(r.out) > 30_000 {
-		t.Errorf("show = %d, %d bytes, %s", r.code, len(r.out), r.stderr)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/sessionfilestore/filestore/internal/interop"
 )
 
-// A directory that the npm packages write: what the commands say of it, and that Node goes on with
-// what they have done.
+// The commands understand a directory that the npm packages write, and Node goes on with the files that
+// they have changed.
 func TestNode(t *testing.T) {
 	interop.NPM(t, "../../internal/interop")
 	script, err := filepath.Abs("../../internal/interop/driver.js")

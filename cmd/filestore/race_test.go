@@ -2,5 +2,5 @@
 
 package main
 
-// raceDetector: memory and time are several times what they are.
+// raceDetector says that memory and time are several times as much as usual.
 const raceDetector = true

@@ -75,7 +75,7 @@ func TestScale(t *testing.T) {
 	}
 }
 
-// roomFor returns a directory for n sessions, in memory where there is plenty: a disk takes ten times as
+// roomFor returns a directory for n sessions, in memory if there is plenty: a disk takes ten times as
 // long to make them.
 func roomFor(t *testing.T, n int) string {
 	t.Helper()

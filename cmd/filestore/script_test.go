@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,29 +9,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-)
-
-// TestMain lets a test start this binary as the command, with childEnv; testscript has its own way.
-func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) != "" {
-		if os.Getenv(impatientEnv) != "" {
-			patience = 0
-		}
-		code := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-		if file := os.Getenv(peakEnv); file != "" {
-			status, _ := os.ReadFile("/proc/self/status")
-			os.WriteFile(file, status, 0o600)
-		}
-		os.Exit(code)
-	}
-	testscript.Main(m, map[string]func(){"filestore": main})
-}
-
-const (
-	childEnv     = "FILESTORE_TEST_COMMAND"
-	impatientEnv = "FILESTORE_TEST_IMPATIENT" // bars come at once
-	noPause      = "atexit_sleep_ms=0"        // for GORACE: else each process sleeps for a second at its end
-	peakEnv      = "FILESTORE_TEST_PEAK"      // names a file for what the system says of the process at its end
 )
 
 func TestScript(t *testing.T) {
@@ -77,7 +52,7 @@ func scriptSession(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(s.write())
 }
 
-// ? exec is exec where the exit code may be any.
+// ? exec is exec with any exit code.
 func scriptAny(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Exec(args[1], args[2:]...)
 }
@@ -88,33 +63,6 @@ func scriptAge(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	at := time.Now().Add(-d)
 	ts.Check(os.Chtimes(ts.MkAbs(args[0]), at, at))
-}
-
-// A nodeSession is one as session-file-store writes it.
-type nodeSession struct {
-	dir, id     string
-	age, maxAge time.Duration
-	members     string // `"user":"anna"`
-}
-
-func (s nodeSession) write() error {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return err
-	}
-	maxAge := "null"
-	if s.maxAge != 0 {
-		maxAge = fmt.Sprint(s.maxAge.Milliseconds())
-	}
-	members := s.members
-	if members != "" {
-		members += ","
-	}
-	doc := fmt.Sprintf(`{"cookie":{"originalMaxAge":%s,"expires":null,"httpOnly":true,"path":"/"},%s"__lastAccess":%d}`,
-		maxAge, members, time.Now().Add(-s.age).UnixMilli())
-	if !json.Valid([]byte(doc)) {
-		return fmt.Errorf("not JSON: %s", doc)
-	}
-	return os.WriteFile(filepath.Join(s.dir, s.id+".json"), []byte(doc), 0o600)
 }
 
 // snapshot NAME DIR remembers all that can be seen of a directory, and unchanged NAME DIR compares.

@@ -42,7 +42,7 @@ func snapshot(dir string) (all []string, err error) {
 	return all, err
 }
 
-// infoOf is what the system tells of path.
+// infoOf describes path.
 func infoOf(path string) (disk.Info, error) {
 	d, err := disk.Open(filepath.Dir(path), disk.Options{ReadOnly: true})
 	if err != nil {

@@ -69,7 +69,7 @@ func (term *terminal) shown() string {
 	return term.text
 }
 
-// await waits until the command has printed what matches.
+// await waits until the command has printed a match.
 func (term *terminal) await(pattern string) {
 	term.t.Helper()
 	for re := regexp.MustCompile(pattern); !re.MatchString(term.shown()); {
@@ -137,7 +137,7 @@ func TestPrompt(t *testing.T) {
 			t.Errorf("answer %q: exit code %d, %d left, %q, want %d, %d, %q", c.answer, code, left(), text, c.code, c.left, c.says)
 		}
 	}
-	// No question where there is nothing to end, or with --yes.
+	// No question if there is nothing to end, or with --yes.
 	dir, left := three(t)
 	if code, text := inTerminal(t, nil, "rm", "--dir", dir, "--where", "user=bert").end(); code != exitDone || strings.Contains(text, "?") {
 		t.Errorf("rm of none: %d, %q", code, text)

@@ -105,7 +105,7 @@ func TestPlanted(t *testing.T) {
 	}
 	wantSnapshot(t, parent, before)
 
-	// Those that change take no more than what they are told to.
+	// Commands that change remove only the sessions that they are told to.
 	if code, out, errOut := commandOutput(t, "rm", "--dir", dir, "--all", "--yes"); code != exitWrong || !strings.HasPrefix(out, "ended 2 sessions\n") {
 		t.Errorf("rm --all: %d, %q, %q", code, out, errOut)
 	}
@@ -175,7 +175,7 @@ func TestReadBesideWriter(t *testing.T) {
 	<-stopped
 }
 
-// As another user who may read, where the test may become one.
+// As another user who may read, if the test may become one.
 func TestOtherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		interop.Skip(t, "only root can become another user")
@@ -192,7 +192,7 @@ func TestOtherUser(t *testing.T) {
 	mustWrite(t, nodeSession{dir: dir, id: "private1private1", members: `"user":"bert"`})
 	mustWrite(t, nodeSession{dir: dir, id: "foreign1foreign1", members: `"user":"carl"`})
 	const site, stranger, operator = 54321, 54322, 54323
-	binary := filepath.Join(parent, "filestore") // go test's own lies where nobody else may look
+	binary := filepath.Join(parent, "filestore") // go test's binary is in a directory that nobody else may enter
 	self, _ := os.Executable()
 	data, err := os.ReadFile(self)
 	if err == nil {
@@ -258,33 +258,4 @@ func TestOtherUser(t *testing.T) {
 	if out, errOut, code := as("ls"); code != exitRefused || !strings.Contains(errOut, "permission denied") {
 		t.Errorf("ls: %q, %q, %d", out, errOut, code)
 	}
-}
-
-// A pipe of secrets that nobody writes to ends with SIGINT.
-func TestSecretsPipe(t *testing.T) {
-	dir := t.TempDir()
-	pipe := filepath.Join(dir, "secret")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for ctx.Err() == nil {
-		cmd := process(t, ctx, "ls", "--dir", dir, "--secret-file", pipe)
-		var errOut bytes.Buffer
-		cmd.Stderr = &errOut
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(100 * time.Millisecond)
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Wait()
-		if cmd.ProcessState.Exited() { // else the signal came before it was awaited
-			if code := cmd.ProcessState.ExitCode(); code != exitRefused || errOut.String() != "filestore: interrupted\n" {
-				t.Errorf("exit code %d, %q", code, errOut.String())
-			}
-			return
-		}
-	}
-	t.Fatal("it hangs")
 }

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/disk"
+	"github.com/sessionfilestore/filestore/internal/format"
+	"github.com/sessionfilestore/filestore/internal/lock"
+)
+
+// A line that is not a session is named by its number and not shown, and the next one is read.
+func TestImportBadLines(t *testing.T) {
+	dir, _ := sessions(t, nil)
+	good := document(time.Now(), "null", "")
+	line := func(id, doc string) string { return fmt.Sprintf(`{"id":%q,"session":%s}`, id, doc) }
+	bad := []string{
+		`hunter2`, `{`, `[]`, `null`, `5`, `"hunter2"`, `{}`, `{"id":"hunter2"}`, `{"session":` + good + `}`,
+		`{"id":5,"session":` + good + `}`, `{"id":null,"session":` + good + `}`, `{"ID":"x","Session":` + good + `}`,
+		line("x", `null`), line("x", `[]`), line("x", `{}`), line("x", `{"cookie":null}`), line("x", `{"cookie":"hunter2"}`), line("x", `"hunter2"`),
+		line("", good), line("../hunter2", good), line("/hunter2", good), line("a/b", good), line("con", good), line("x.json", good), line(".x", good),
+		line("x.json.1234567890", good), line("hunter2 ", good), line(strings.Repeat("x", 201), good), `{"id":"a\u0000","session":` + good + `}`,
+		line("x", good) + line("x", good), line("x", strings.Repeat("[", 100_000)),
+		line("x", document(time.Now(), "null", `,"hunter2":"`+strings.Repeat("x", maxSize)+`"`)), // too long a line
+		line("x", document(time.Now(), "null", `,"hunter2":"`+strings.Repeat("\xff", 100)+`","\ud800":1,"\ud801":2`)),
+	}
+	in := strings.Join(bad, "\n") + "\n\n" + line("last", good) // without a line end
+	before := manifest(t, filepath.Dir(dir))
+	r := command(t, in, "import", "--dir", dir)
+	if r.code != 1 || r.out != fmt.Sprintf("1 session imported; 0 expired and skipped, 0 there already and kept, %d lines bad\n", len(bad)) {
+		t.Errorf("import = %d, %s", r.code, r.out)
+	}
+	for i := range bad {
+		if !strings.Contains(r.stderr, fmt.Sprintf("filestore: line %d: ", i+1)) {
+			t.Errorf("line %d is not named: %.100s", i+1, bad[i])
+		}
+	}
+	if strings.Count(r.stderr, ": longer than 16 MiB\n") != 1 {
+		t.Errorf("import says %s", r.stderr)
+	}
+	if strings.Contains(r.stderr, "hunter2") || strings.Count(r.stderr, "\n") != len(bad)+1 {
+		t.Errorf("import says %s", r.stderr)
+	}
+	after := manifest(t, filepath.Dir(dir))
+	delete(after, filepath.Join(dir, "last.json"))
+	for _, path := range []string{dir} {
+		before[path] = after[path]
+	}
+	wantSame(t, "import", before, after)
+
+	// As large as a line may be, and a session.
+	whole := line("large", document(time.Now(), "null", `,"a":""`))
+	whole = strings.Replace(whole, `"a":""`, `"a":"`+strings.Repeat("x", maxSize-len(whole)-1)+`"`, 1) + "\n"
+	if r := command(t, whole, "import", "--dir", dir); r.code != 0 || len(whole) != maxSize {
+		t.Errorf("import of a line of %d bytes = %+v", len(whole), r)
+	}
+	// Of many bad lines the first are named.
+	if r := command(t, strings.Repeat("x\n", 1000), "import", "--dir", dir); r.code != 1 || strings.Count(r.stderr, "\n") != named+2 {
+		t.Errorf("import = %d with %d lines on stderr", r.code, strings.Count(r.stderr, "\n"))
+	}
+}
+
+func TestImportKeeps(t *testing.T) {
+	dir, store := sessions(t, nil)
+	now := time.Now()
+	put(t, dir, "over.json", document(now.Add(-3*time.Hour), "null", `,"by":"old"`)) // expired, so its id is free
+	put(t, dir, "corrupt.json", "{")
+	var in strings.Builder
+	for _, id := range []string{"healthy", "over", "corrupt", "fresh", "fresh"} {
+		fmt.Fprintf(&in, `{"id":%q,"session":%s}`+"\n", id, document(now, "null", `,"by":"import"`))
+	}
+	by := func(id string) string {
+		t.Helper()
+		sess, err := store.Get(t.Context(), id)
+		if err != nil {
+			return err.Error()
+		}
+		text, err := filestore.Value[string](sess, "by")
+		if err != nil {
+			t.Error(err)
+		}
+		return text
+	}
+	r := command(t, in.String(), "import", "--dir", dir)
+	if r.out != "2 sessions imported; 0 expired and skipped, 3 there already and kept, 0 lines bad\n" || r.code != 0 {
+		t.Errorf("import = %+v", r)
+	}
+	if by("healthy") != "" || by("over") != "import" || by("fresh") != "import" || !strings.Contains(by("corrupt"), "holds no session") {
+		t.Errorf("after import: %q %q %q %q", by("healthy"), by("over"), by("fresh"), by("corrupt"))
+	}
+	r = command(t, in.String(), "import", "--dir", dir, "--overwrite", "--json")
+	if r.out != `{"imported":5,"expired":0,"kept":0,"bad":0}`+"\n" || r.code != 0 {
+		t.Errorf("import --overwrite = %+v", r)
+	}
+	if by("healthy") != "import" || by("corrupt") != "import" {
+		t.Errorf("after import --overwrite: %q %q", by("healthy"), by("corrupt"))
+	}
+}
+
+// Without a last access a session would be immortal to Node; one of the future counts from now.
+func TestImportDates(t *testing.T) {
+	dir, store := sessions(t, nil)
+	now := time.Now()
+	in := `{"id":"ahead","session":` + document(now.Add(24*time.Hour), "null", "") + "}\n" +
+		`{"id":"none","session":{"cookie":{},"by":1}}` + "\n" + `{"id":"text","session":{"cookie":{},"__lastAccess":"x","by":1}}` + "\n"
+	if r := command(t, in, "import", "--dir", dir); r.code != 0 || !strings.HasPrefix(r.out, "3 sessions") {
+		t.Errorf("import = %+v", r)
+	}
+	for _, id := range []string{"none", "text", "ahead"} {
+		sess, err := store.Get(t.Context(), id)
+		if err != nil {
+			t.Errorf("Get(%q) = %v", id, err)
+			continue
+		}
+		if age := time.Since(sess.LastAccess); age < -time.Second || age > time.Since(now)+time.Second {
+			t.Errorf("%q was accessed %v ago", id, age)
+		}
+	}
+	for _, id := range []string{"none", "text"} {
+		data, err := os.ReadFile(filepath.Join(dir, id+".json"))
+		var v struct {
+			LastAccess float64 `json:"__lastAccess"`
+			By         int
+		}
+		if err = errors.Join(err, json.Unmarshal(data, &v)); err != nil || v.LastAccess == 0 || v.By != 1 {
+			t.Errorf("%q is %s, %v: Node would never end it", id, data, err)
+		}
+	}
+}
+
+func TestImportRefuses(t *testing.T) {
+	dir, _ := sessions(t, nil)
+	none := filepath.Join(dir, "none")
+	for _, args := range [][]string{{"--dir", none}, {"--dir", dir, none}, {"--dir", dir, "a", "b"}, {"--dir", dir, "--ext", "x"}} {
+		if r := command(t, "", append([]string{"import"}, args...)...); r.code != 2 || strings.Count(r.stderr, "\n") != 1 {
+			t.Errorf("import %q = %+v", args, r)
+		}
+	}
+	if _, err := os.Stat(none); err == nil {
+		t.Error("import made the directory")
+	}
+	file := filepath.Join(t.TempDir(), "in")
+	put(t, filepath.Dir(file), "in", `{"id":"x","session":`+document(time.Now(), "null", "")+`}`)
+	for i, args := range [][]string{{file}, {"-", "--overwrite"}} {
+		if r := command(t, `{"id":"y","session":`+document(time.Now(), "null", "")+`}`, append([]string{"import", "--dir", dir}, args...)...); r.code != 0 {
+			t.Errorf("import %q = %+v", args, r)
+		}
+		if _, err := os.Stat(filepath.Join(dir, []string{"x", "y"}[i]+".json")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// import waits for the lock that programs take, and leaves no temporary file, whether it succeeds or not.
+func TestImportLocks(t *testing.T) {
+	dir, _ := sessions(t, nil)
+	d, err := disk.Open(dir, disk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	held, err := lock.Existing(d).Try(format.Stripe("busy"))
+	if held == nil {
+		t.Fatal(err)
+	}
+	in := `{"id":"busy","session":` + document(time.Now(), "null", "") + "}\n"
+	done := make(chan result, 1)
+	go func() {
+		var out, stderr bytes.Buffer
+		code := run([]string{"import", "--dir", dir}, strings.NewReader(in), &out, &stderr)
+		done <- result{code, out.String(), stderr.String()}
+	}()
+	select {
+	case r := <-done:
+		t.Errorf("import beside a held lock = %+v", r)
+	case <-time.After(300 * time.Millisecond):
+	}
+	if _, err := os.Stat(filepath.Join(dir, "busy.json")); err == nil {
+		t.Error("import wrote without the lock")
+	}
+	held.Unlock()
+	if r := <-done; r.code != 0 {
+		t.Errorf("import = %+v", r)
+	}
+
+	os.Mkdir(filepath.Join(dir, "folder.json"), 0o700)
+	r := command(t, strings.Replace(in, "busy", "folder", 1), "import", "--dir", dir, "--overwrite")
+	if r.code != 1 || !strings.Contains(r.stderr, "line 1: unsafe file: a directory\n") {
+		t.Errorf("import over a directory = %+v", r)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if _, temp := format.TempStripe(e.Name()); temp {
+			t.Errorf("import left %s", e.Name())
+		}
+	}
+}
+
+// The time of a file is the session's end, or has passed if each program's TTL is to say.
+func TestImportTimes(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now().Truncate(time.Millisecond)
+	in := `{"id":"own","session":` + document(now.Add(-time.Minute), "3600000", "") + "}\n" +
+		`{"id":"programs","session":` + document(now.Add(-time.Minute), "null", "") + "}\n" + `{"id":"undated","session":{"cookie":{}}}` + "\n"
+	if r := command(t, in, "import", "--dir", dir); r.code != 0 {
+		t.Fatalf("import = %+v", r)
+	}
+	mtime := func(id string) time.Time {
+		t.Helper()
+		fi, err := os.Stat(filepath.Join(dir, id+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi.ModTime()
+	}
+	if got, want := mtime("own"), now.Add(59*time.Minute); !got.Equal(want) {
+		t.Errorf("the time of a session with a maxAge is %v, want %v", got, want)
+	}
+	for _, id := range []string{"programs", "undated"} {
+		if got := mtime(id); got.After(time.Now()) || got.Before(now.Add(-time.Second)) {
+			t.Errorf("the time of %q is %v, want one that has just passed", id, got)
+		}
+	}
+}
