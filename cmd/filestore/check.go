@@ -324,7 +324,7 @@ func (c *checker) mode(name string, i disk.Info, mend bool) {
 	case !disk.Modes || !i.Mode.IsRegular() || others|group == 0:
 	case others == 0:
 		c.find(groupMay, name, deeds(group>>3), mode)
-	case mend && c.repair(othersMay.kind, name, fmt.Sprintf("mode set to 0600, it was %04o", mode), func() error { return c.setMode(c.dir, name, i, 0o600) }):
+	case mend && c.repairMode(othersMay.kind, c.dir, name, name, i, 0o600):
 	default:
 		c.find(othersMay, name, deeds(others), mode)
 	}
@@ -404,7 +404,8 @@ func (c *checker) temporary(name string, stripe int) {
 	if !ok || age < staleAfter {
 		return
 	}
-	if !c.repair(deadWriter.kind, name, "removed, "+byDeadWriter, func() error { return c.underLock(stripe, func() error { return c.remove(name, i) }) }) {
+	remove := func() error { return c.remove(name, i) }
+	if !c.repair(deadWriter.kind, name, "removed, "+byDeadWriter, func() error { return c.underLock(stripe, remove) }) {
 		c.find(deadWriter, name, inWords(age))
 	}
 }

@@ -176,9 +176,8 @@ func (c *checker) lockMode(dir *disk.Dir, name, path string, i disk.Info, want f
 	if !disk.Modes || is == want {
 		return
 	}
-	done := fmt.Sprintf("mode set to %04o, it was %04o", want, is)
 	switch {
-	case c.repair(lockOpen.kind, path, done, func() error { return c.setMode(dir, name, i, want) }):
+	case c.repairMode(lockOpen.kind, dir, name, path, i, want):
 	case is&0o077 == 0:
 		c.find(lockShut, path, is)
 	default:
@@ -197,6 +196,12 @@ func (c *checker) repair(kind, name, done string, do func() error) bool {
 	}
 	c.find(trouble{severityNote, kind, "fixed: %s", ""}, name, done)
 	return true
+}
+
+// repairMode is repair for the mode of name in dir; path is its path in the session directory.
+func (c *checker) repairMode(kind string, dir *disk.Dir, name, path string, i disk.Info, want fs.FileMode) bool {
+	done := fmt.Sprintf("mode set to %04o, it was %04o", want, i.Mode.Perm())
+	return c.repair(kind, path, done, func() error { return c.setMode(dir, name, i, want) })
 }
 
 // errOthers says that a file is not one that --fix may change.

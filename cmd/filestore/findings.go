@@ -11,13 +11,12 @@ const (
 
 // Advice that is given more than once.
 const (
-	asOwner    = "Run check as the directory's owner"
-	findOut    = "Find out who put it there, then remove it"
-	rmLater    = "Its user has lost what it held and gets a new session; rm it when nobody needs it"
-	giveAway   = "Find out who wrote it; if it is a session of yours, give it to the directory's user (chown)"
-	remakeDir  = "Stop the programs, remove it (rm -r .locks), and start them: they make it again"
-	localDisk  = "Move the sessions to a local disk"
-	nodeReaper = "as Node's reaper removes"
+	asOwner   = "Run check as the directory's owner"
+	findOut   = "Find out who put it there, then remove it"
+	rmLater   = "Its user has lost what it held and gets a new session; rm it when nobody needs it"
+	giveAway  = "Find out who wrote it; if it is a session of yours, give it to the directory's user (chown)"
+	remakeDir = "Stop the programs, remove it (rm -r .locks), and start them: they make it again"
+	localDisk = "Move the sessions to a local disk"
 )
 
 // A session's file, from outside.
@@ -33,7 +32,7 @@ var (
 	unsafeFile = trouble{severityError, "unsafe", "%s", findOut}
 	notAFile   = trouble{severityError, "unsafe",
 		"%s, which no program takes for a session",
-		findOut + "; rm removes it, and not what it leads to"}
+		findOut + "; rm removes it and not the target of a link"}
 	aDirectory = trouble{severityError, "unsafe",
 		"%s, which no program takes for a session",
 		findOut + "; beware of Node: its destroy and its reaper remove it with all that is in it"}
@@ -63,7 +62,7 @@ var (
 var (
 	corrupt = trouble{severityError, "corrupt",
 		"it holds no session: %s",
-		rmLater + "; if it never was a session, move it elsewhere, " + nodeReaper + " what is not JSON"}
+		rmLater + "; if it never was a session, move it elsewhere, as Node's reaper removes what is not JSON"}
 	largerThanDefault = trouble{severityWarning, "too large",
 		"%s; programs refuse more than 1 MiB, unless Options.MaxSize says otherwise",
 		"Raise Options.MaxSize in all programs, or keep less in a session"}
@@ -84,9 +83,9 @@ var (
 
 	undated = trouble{severityWarning, "undated",
 		"it has no usable __lastAccess: to Node it never ends",
-		"Let a Go program write or reap it: to those its file's time counts"}
+		"Let a Go program write or reap it: Go dates it by its file"}
 	textAge = trouble{severityWarning, "undated",
-		"its originalMaxAge is text: Go takes it for none, to Node it never ends",
+		"its originalMaxAge is text: to Go it has no maxAge, to Node it never ends",
 		"Let the program that writes cookie.maxAge set a number"}
 	usedAhead = trouble{severityWarning, "future",
 		"it was last used %s ahead of now",
@@ -114,13 +113,13 @@ const giveKey = "Give --secret-file (Node's and kruptein's) or --key-file (seale
 var (
 	badName = trouble{severityWarning, "name",
 		"ends in %s, but no session can have this name",
-		"If it is a session of Node's, its id is one that Go refuses: let its user log in again; else move it elsewhere, " + nodeReaper + " such files"}
+		"If it is a session of Node's, its id is one that Go refuses: let its user log in again; else move it elsewhere, as Node's reaper removes such files"}
 	alike = trouble{severityWarning, "case",
 		"its id differs from another session's in case only: on a file system that folds case (macOS, Windows) they would be one session",
 		"Let one of the two users log in again"}
 	foreign = trouble{severityNote, "foreign",
 		"%s that is neither filestore's nor Node's",
-		"Nothing here reads or removes it; if it is not needed, you can"}
+		"Neither of them reads or removes it; if it is not needed, remove it"}
 	datedCopy = trouble{severityNote, "foreign",
 		"it may be a temporary file of Node's, or a dated copy of a session",
 		"If it is not yours, and older than an hour, you can remove it"}
@@ -203,7 +202,7 @@ var (
 	lockOpen = trouble{severityWarning, "locks",
 		"its mode is %04o: others who can open it can hold the lock, and stop every writer", chmodLocks}
 	lockShut  = trouble{severityWarning, "locks", "its mode is %04o: its owner cannot use it", chmodLocks}
-	lockFull  = trouble{severityNote, "locks", "it holds %s, and a lock file holds nothing", "Nothing to do; programs do not read it"}
+	lockFull  = trouble{severityNote, "locks", "it holds %s, and a lock file holds nothing", "Nothing to do: programs do not read it"}
 	lockExtra = trouble{severityNote, "locks", "it is not a lock file", "If it is not needed, remove it"}
 )
 
