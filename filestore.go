@@ -23,7 +23,6 @@ package filestore
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -390,37 +389,19 @@ func (p *place) mtime(sess *Session, old *document) time.Time {
 // replace makes data the contents of the file name, in one step for every reader: a temporary file
 // takes the name over. Its caller holds the lock.
 func (p *place) replace(l *lock.Stripe, name string, data []byte, mtime time.Time) error {
-	temp, err := p.create(l, data, mtime)
+	temp, err := p.dir.CreateTemp(l.Temp, data, p.opts.Mode, mtime)
 	if err != nil {
 		return err
 	}
-	if err = l.Check(); err == nil {
-		err = p.dir.Rename(temp, name)
-	}
-	if err != nil {
-		p.dir.Remove(temp)
+	if err := l.Rename(temp, name); err != nil {
 		return err
 	}
 	return p.dir.Sync()
 }
 
-// create makes a temporary file.
-func (p *place) create(l *lock.Stripe, data []byte, mtime time.Time) (name string, err error) {
-	for range 3 { // the name is random: a collision means that somebody planted a file, so try another name
-		name = format.Temp(l.Index(), rand.Text())
-		if err = p.dir.Create(name, data, p.opts.Mode, mtime); !errors.Is(err, fs.ErrExist) {
-			break
-		}
-	}
-	return name, err
-}
-
 // remove unlinks the session's file, whatever it is, unless it is a directory. Its caller holds the lock.
 func (p *place) remove(l *lock.Stripe, t target) error {
-	if err := l.Check(); err != nil {
-		return err
-	}
-	err := p.dir.Remove(t.name)
+	err := l.Remove(t.name)
 	p.uncache(t.id) // do not keep a destroyed session in memory
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNotFound

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -238,15 +237,11 @@ func (m *importer) put(ctx context.Context, id string, doc []byte, mtime time.Ti
 			return err
 		}
 	}
-	temp, err := m.create(l, data, m.mode(name), mtime)
+	temp, err := m.dir.CreateTemp(l.Temp, data, m.mode(name), mtime)
 	if err != nil {
 		return err
 	}
-	if err = l.Check(); err == nil {
-		err = m.dir.Rename(temp, name)
-	}
-	if err != nil {
-		m.dir.Remove(temp)
+	if err := l.Rename(temp, name); err != nil {
 		return err
 	}
 	return m.dir.Sync()
@@ -281,17 +276,6 @@ func (m *importer) free(name string) error {
 		return fs.ErrExist
 	}
 	return err
-}
-
-// create makes a temporary file.
-func (m *importer) create(l *lock.Stripe, data []byte, mode fs.FileMode, mtime time.Time) (name string, err error) {
-	for range 3 { // the name is random: a collision means that somebody planted a file, so try another name
-		name = format.Temp(l.Index(), rand.Text())
-		if err = m.dir.Create(name, data, mode, mtime); !errors.Is(err, fs.ErrExist) {
-			break
-		}
-	}
-	return name, err
 }
 
 func (m *importer) report() error {

@@ -384,6 +384,18 @@ func (d *Dir) Create(name string, data []byte, mode fs.FileMode, mtime time.Time
 	return err
 }
 
+// CreateTemp is Create under a name that the function name makes, and returns it. The name must be
+// random: if it is taken, somebody planted a file, and CreateTemp tries another one.
+func (d *Dir) CreateTemp(name func() string, data []byte, mode fs.FileMode, mtime time.Time) (temp string, err error) {
+	for range 3 { // the next one is free, unless somebody knows it
+		temp = name()
+		if err = d.Create(temp, data, mode, mtime); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	return temp, err
+}
+
 // Rename gives the file from the name to, in one step for every reader. It does not flush: see Sync.
 // A directory that has the name to is ErrUnsafe.
 //

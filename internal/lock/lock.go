@@ -12,11 +12,12 @@ package lock
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
+	mrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -206,7 +207,7 @@ func (s *Stripe) wait(ctx context.Context, timer *time.Timer) error {
 			return err
 		}
 		select {
-		case <-time.After(pause/2 + rand.N(pause)): // the processes must not keep step
+		case <-time.After(pause/2 + mrand.N(pause)): // the processes must not keep step
 		case <-timer.C:
 			return ErrTimeout
 		case <-ctx.Done():
@@ -294,8 +295,32 @@ func (s *Stripe) reopen() {
 // Index returns which of the Table's stripes s is.
 func (s *Stripe) Index() int { return s.index }
 
-// Check fails if the locked file is not the one any more that others would lock. It is to be called at
-// the last moment before a change takes effect.
+// Temp returns a random name for a temporary file of the lock's holder.
+func (s *Stripe) Temp() string { return format.Temp(s.index, rand.Text()) }
+
+// Rename gives the temporary file temp the name, if its caller still holds the lock. If it fails it
+// removes temp. It does not flush: see disk.Dir.Sync.
+func (s *Stripe) Rename(temp, name string) error {
+	err := s.Check()
+	if err == nil {
+		err = s.table.dir.Rename(temp, name)
+	}
+	if err != nil {
+		s.table.dir.Remove(temp)
+	}
+	return err
+}
+
+// Remove unlinks name, if its caller still holds the lock. It does not flush: see disk.Dir.Sync.
+func (s *Stripe) Remove(name string) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	return s.table.dir.Remove(name)
+}
+
+// Check fails if the locked file is not the one any more that others would lock. Rename and Remove call
+// it at the last moment before the change takes effect.
 func (s *Stripe) Check() error {
 	same, err := s.table.dir.Same(s.name, s.fi)
 	if err == nil && !same || errors.Is(err, fs.ErrNotExist) {
