@@ -105,7 +105,7 @@ func (s *Session) MarshalJSON() ([]byte, error) {
 	}
 	var order *format.Document
 	if s.from != nil {
-		order = s.from.members
+		order = &s.from.members
 	}
 	return order.Join(cookie, s.LastAccess, s.Values)
 }
@@ -144,7 +144,7 @@ type origin struct {
 type document struct {
 	cookie     Cookie
 	lastAccess time.Time
-	members    *format.Document
+	members    format.Document
 	origin     origin
 }
 

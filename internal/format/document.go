@@ -33,12 +33,12 @@ type end struct{ name, value uint32 }
 
 // Parse takes doc apart. It returns the cookie's JSON, which is an object, and the last access, which is
 // zero if the document has none that is a sane number. Of members that occur twice the last counts.
-func Parse(doc []byte) (d *Document, cookie string, lastAccess time.Time, err error) {
+func Parse(doc []byte) (d Document, cookie string, lastAccess time.Time, err error) {
 	if !json.Valid(doc) {
-		return nil, "", lastAccess, errors.New("not JSON")
+		return d, "", lastAccess, errors.New("not JSON")
 	}
 	if bytes.TrimLeft(doc, space)[0] != '{' {
-		return nil, "", lastAccess, errors.New("not an object")
+		return d, "", lastAccess, errors.New("not an object")
 	}
 	var room [16]Member
 	order := room[:0]
@@ -46,7 +46,7 @@ func Parse(doc []byte) (d *Document, cookie string, lastAccess time.Time, err er
 	for m := range Members(string(doc)) {
 		i, twice := at[m.Name]
 		if twice && strings.Contains(m.Name, "\ufffd") {
-			return nil, "", lastAccess, errors.New("names that are not Unicode, and alike") // one would be lost
+			return d, "", lastAccess, errors.New("names that are not Unicode, and alike") // one would be lost
 		}
 		if !twice {
 			i = len(order)
@@ -63,14 +63,14 @@ func Parse(doc []byte) (d *Document, cookie string, lastAccess time.Time, err er
 	}
 	cookie = take(CookieMember)
 	if !strings.HasPrefix(cookie, "{") {
-		return nil, "", lastAccess, errors.New("no cookie object")
+		return d, "", lastAccess, errors.New("no cookie object")
 	}
 	lastAccess = parseTime(take(LastAccessMember))
 	return pack(order), cookie, lastAccess, nil
 }
 
-func pack(order []Member) *Document {
-	d := &Document{ends: make([]end, len(order))}
+func pack(order []Member) Document {
+	d := Document{ends: make([]end, len(order))}
 	var names, values int
 	for i, m := range order {
 		names, values = names+len(m.Name), values+len(m.Raw)
