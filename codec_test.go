@@ -119,7 +119,7 @@ func TestEncode(t *testing.T) {
 	}
 	s.Cookie.SameSite = "lax"
 	s.Cookie.Expires = time.UnixMilli(0)
-	want = strings.Replace(want, odd, `{"originalMaxAge":null,"expires":"1970-01-01T00:00:00.000Z","httpOnly":true,"sameSite":"lax"}`, 1)
+	want = strings.Replace(want, odd, `{"originalMaxAge":null,"expires":"1970-01-01T00:00:00.000Z","httpOnly":true,"path":null,"sameSite":"lax"}`, 1)
 	if got := encode(t, s); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -17,9 +17,9 @@ import (
 // The zero Cookie is written as express-session's default: no maxAge, httpOnly, path "/". Any other
 // is written as it is: one with an OriginalMaxAge needs HTTPOnly and Path set as well. Members of a
 // file's cookie that Cookie has no field for, and values that a field cannot tell apart (null,
-// false and 0), stay as they are in the file until a field changes: a changed cookie is written as
-// express-session writes it. Cookies can be compared with ==; two that were loaded from different texts
-// are not equal.
+// false and 0), stay as they are in the file until a field changes, as Expires does at each access of a
+// session with a maxAge. A changed cookie is written as express-session writes it. Cookies can be
+// compared with ==; two that were loaded from different texts are not equal.
 type Cookie struct {
 	// OriginalMaxAge is the session's life after each access. 0 = the store's TTL; the browser's cookie
 	// then ends with the browser.
@@ -73,6 +73,9 @@ func (c *Cookie) plain() []byte {
 	flag("secure", c.Secure)
 	b = strconv.AppendBool(append(b, `,"httpOnly":`...), c.HTTPOnly)
 	text("domain", c.Domain)
+	if c.Path == "" { // without the member it would be read as "/"
+		b = append(b, `,"path":null`...)
+	}
 	text("path", c.Path)
 	text("sameSite", c.SameSite)
 	return append(b, '}')

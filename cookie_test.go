@@ -26,6 +26,29 @@ func TestCookieOddities(t *testing.T) {
 	}
 }
 
+// A cookie that has changed reads as what it was changed to, whatever text it was loaded from.
+func TestChangedCookieReadsTheSame(t *testing.T) {
+	fields := func(c filestore.Cookie) filestore.Cookie {
+		return filestore.Cookie{OriginalMaxAge: c.OriginalMaxAge, Expires: c.Expires, HTTPOnly: c.HTTPOnly, Secure: c.Secure,
+			Partitioned: c.Partitioned, Path: c.Path, Domain: c.Domain, SameSite: c.SameSite, Priority: c.Priority}
+	}
+	for _, text := range []string{
+		`{}`, `{"path":null}`, `{"path":""}`, `{"path":false}`, `{"path":"/a","path":"/b"}`, `{ "path" : "\u002f" }`,
+		`{"sameSite":true}`, `{"sameSite":false}`, `{"sameSite":"LAX"}`, `{"httpOnly":null}`, `{"httpOnly":0,"secure":1,"partitioned":"x"}`,
+		`{"domain":null,"priority":7}`, `{"originalMaxAge":true}`, `{"originalMaxAge":60000,"path":null}`, `{"originalMaxAge":-1}`,
+		`{"originalMaxAge":"5"}`, `{"expires":"soon"}`, `{"foo":[1]}`,
+	} {
+		s := decode(t, `{"cookie":`+text+`}`)
+		if got := encode(t, s); !strings.Contains(got, text) {
+			t.Errorf("%s is written as %s, though nothing has changed", text, got)
+		}
+		s.Cookie.Expires = time.UnixMilli(1_795_249_098_866).UTC()
+		if got, want := fields(decode(t, encode(t, s)).Cookie), fields(s.Cookie); got != want {
+			t.Errorf("%s, changed, is read as %+v, want %+v", text, got, want)
+		}
+	}
+}
+
 // C10 and FORMAT 1.7: the rule of expiry. "at" is milliseconds since the last access.
 func TestExpiry(t *testing.T) {
 	const ttl = 1000

@@ -33,8 +33,8 @@ var (
 	// ErrTooLarge is about a session above Options.MaxSize.
 	ErrTooLarge = disk.ErrTooLarge
 
-	// ErrUnsafeFile is about an object that is not a file to read or replace: a link, a directory, a
-	// device, another user's file, a damaged lock file.
+	// ErrUnsafeFile is about an object that is not a file to read: a link, a directory, a device, another
+	// user's file; or about a directory in the place of a file, or a damaged lock file.
 	ErrUnsafeFile = disk.ErrUnsafe
 
 	// ErrLockTimeout says that others held the session's lock for all of Options.LockTimeout.

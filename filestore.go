@@ -15,9 +15,10 @@
 // A file that another program writes in place, as an editor may, can be found half-written for a moment:
 // then it is ErrCorrupt.
 //
-// Lock files that somebody deletes are made again. Of two writers of one session at that moment the one
-// whose lock file was deleted fails, unless it has already looked for the last time: then its write may
-// be lost. Leave .locks alone while programs run.
+// Lock files that somebody deletes are made again, and a writer that finds its own deleted fails. A writer
+// that has looked for the last time, microseconds before its rename, goes on beside the next one: an
+// Update can be lost then, and a session that was destroyed can come back. Leave .locks alone while
+// programs run.
 package filestore
 
 import (

@@ -3,6 +3,7 @@ package filestore
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -79,8 +80,8 @@ func (s *Store) reopen(old *place) error {
 	return nil
 }
 
-// here returns the present place. Whoever has not entered it may use its directory only to list, to
-// describe and to compare: it can be closed meanwhile.
+// here returns the present place. Its directory can be closed meanwhile. So without enter only its Path,
+// InPlace, Names and Lstat may be used.
 func (s *Store) here() *place {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,17 +162,23 @@ func (p *place) target(id string) target {
 // sessionOf returns the session that the file name belongs to; false for other names.
 func (p *place) sessionOf(name string) (target, bool) {
 	id, ok := p.ext.ID(name)
-	return target{id: id, name: name}, ok && !p.claimed(id)
+	return target{id: id, name: name}, ok && p.claimed(id) == nil
 }
 
-// claimed reports whether the name of the session id belongs to a store with a longer extension.
-func (p *place) claimed(id string) bool {
+// claimed returns ErrInvalidID if the name of the session id belongs to a store with a longer extension.
+func (p *place) claimed(id string) error {
 	mark := p.ext.Claim(id)
 	if mark == "" {
-		return false
+		return nil
 	}
 	_, err := p.dir.Lstat(mark)
-	return err == nil
+	switch {
+	case err == nil:
+		return ErrInvalidID
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return err
 }
 
 // do is the frame of an operation on one session; the id is checked before any system call.
@@ -180,8 +187,8 @@ func (s *Store) do(ctx context.Context, op, id string, fn func(p *place, t targe
 		return wrap(op, id, ErrInvalidID)
 	}
 	return wrap(op, id, s.within(ctx, func(p *place) error {
-		if p.claimed(id) {
-			return ErrInvalidID
+		if err := p.claimed(id); err != nil {
+			return err
 		}
 		return fn(p, p.target(id))
 	}))

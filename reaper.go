@@ -101,7 +101,7 @@ func (p *place) reap(ctx context.Context) (n int, err error) {
 	if ps.unreadable > 0 {
 		p.opts.Logger.Warn("filestore: reap passed over files that hold no session", "dir", p.dir.Path(), "files", ps.unreadable)
 	}
-	return ps.removed, cmp.Or(ps.err, listErr)
+	return ps.removed, cmp.Or(ps.err, listErr, wrap("reap", "", p.interrupted(ctx)))
 }
 
 // reapNames goes through the directory. It hands on the sessions that may have ended, and returns the
@@ -139,7 +139,7 @@ func (p *place) visit(ctx context.Context, ps *pass, t target) {
 	ps.mu.Lock()
 	stuck := ps.stuck[l]
 	ps.mu.Unlock()
-	if stuck || ctx.Err() != nil { // reapNames reports the end of ctx
+	if stuck || ctx.Err() != nil { // reap reports the end of ctx
 		return
 	}
 	removed, err := p.reapOne(ctx, t)
@@ -213,7 +213,7 @@ func (p *place) sweep(name string) (busy bool, err error) {
 // nodeLeftover reports whether name is a temporary file of Node's that nobody will miss.
 func (p *place) nodeLeftover(name string) bool {
 	id, ok := p.ext.NodeTemp(name)
-	if !ok || p.claimed(id) {
+	if !ok || p.claimed(id) != nil {
 		return false
 	}
 	i, err := p.dir.Stat(name)

@@ -95,7 +95,7 @@ func (p *place) event(ev fsnotify.Event) (Event, bool) {
 	case ev.Has(fsnotify.Create), ev.Has(fsnotify.Write):
 		return Event{Changed, t.id}, ok
 	case ev.Has(fsnotify.Remove), ev.Has(fsnotify.Rename):
-		if _, err := p.dir.Stat(name); err == nil { // another file has the name: see disk.Dir.Rename
+		if _, err := p.dir.Lstat(name); err == nil { // another file has the name: see disk.Dir.Rename
 			return Event{Changed, t.id}, ok
 		}
 		return Event{Destroyed, t.id}, ok

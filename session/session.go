@@ -403,7 +403,11 @@ func (s *Session) Destroy() error {
 	}
 	s.mu.Unlock()
 	destroyed := make(map[string]bool)
-	for ids = append(ids, s.m.shared.successors(own, loaded)...); len(ids) > 0; {
+	ids = append(ids, s.m.shared.successors(own, loaded)...)
+	for rounds := 0; len(ids) > 0; rounds++ {
+		if rounds == 100 { // one or two are enough, unless somebody replaces it all the time
+			return join(err, errors.New("session: destroy: it is replaced all the time"))
+		}
 		for _, id := range ids {
 			err = join(err, s.m.Store.Destroy(s.ctx, id))
 			destroyed[id] = true

@@ -3,7 +3,8 @@
 // sessions. All system calls of the store are here, but for those of the lock and the watch.
 //
 // A name is one component, which the caller has checked; only Lstat, Same, MakeDir and MakeFile also
-// take one below a directory that the caller has made. A Dir is safe for concurrent use.
+// take one below a directory that the caller has made. A Dir is safe for concurrent use. Beside Close and
+// after it only Path, Info, InPlace, Names and Lstat may be called.
 package disk
 
 import (
@@ -19,13 +20,13 @@ import (
 )
 
 var (
-	// ErrUnsafe is about an object that is not a file to read or replace.
+	// ErrUnsafe is about an object that is not a file to read, or a directory in the place of a file.
 	ErrUnsafe = errors.New("unsafe file")
 
 	// ErrTooLarge is about a file above Read's limit.
 	ErrTooLarge = errors.New("too large")
 
-	// ErrChanging says that a file was different each time it was looked at.
+	// ErrChanging says that a file was not the one any more that had been looked at.
 	ErrChanging = fmt.Errorf("%w: it is replaced or written all the time", ErrUnsafe)
 
 	// ErrGone says that the directory was deleted.
@@ -34,7 +35,7 @@ var (
 
 // Options are a Dir's settings.
 type Options struct {
-	ReadOnly bool // make nothing, and also read the files of the directory's owner
+	ReadOnly bool // Open and Reopen make nothing, and Read also takes the files of the directory's owner
 	NoSync   bool // flush nothing
 }
 
@@ -63,7 +64,8 @@ type Version struct {
 // ModTime returns v.Mtime as a time.
 func (v Version) ModTime() time.Time { return time.Unix(0, v.Mtime) }
 
-// ChangeTime returns v.Ctime as a time: that of the file's last change, which nobody can set.
+// ChangeTime returns v.Ctime as a time: that of the file's last change, which nobody can set. (On Windows
+// it is the time when the file was made.)
 func (v Version) ChangeTime() time.Time { return time.Unix(0, v.Ctime) }
 
 // Info is what the system tells of a file.
@@ -260,7 +262,7 @@ func (d *Dir) InPlace() bool {
 	}
 	there, err := os.Lstat(d.path)
 	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist)
+		return errors.Is(err, fs.ErrPermission)
 	}
 	return os.SameFile(here, there)
 }
@@ -377,8 +379,8 @@ func (d *Dir) gives() bool {
 // Create makes the file name with these contents, mode and mtime, and flushes it. It fails with
 // fs.ErrExist if the name is taken; after another error nothing is left.
 func (d *Dir) Create(name string, data []byte, mode fs.FileMode, mtime time.Time) error {
-	err := d.create(name, data, mode, mtime)
-	if err != nil && !errors.Is(err, fs.ErrExist) { // also after a failed flush: the kernel may have dropped the pages
+	made, err := d.create(name, data, mode, mtime)
+	if made && err != nil { // also after a failed flush: the kernel may have dropped the pages
 		d.unlink(name)
 	}
 	return err
@@ -450,26 +452,26 @@ func (d *Dir) Sync() error {
 	return syncDir(d.file)
 }
 
-// MakeDir makes the directory name with mode 0700 if there is none, and reports whether it did. It
-// fails with ErrGone if d was deleted: some file systems show that by nothing else.
-func (d *Dir) MakeDir(name string) (made bool, err error) {
+// MakeDir makes the directory name with mode 0700 if there is none. It fails with ErrGone if d was
+// deleted: some file systems show that by nothing else.
+func (d *Dir) MakeDir(name string) error {
 	switch err := d.root.Mkdir(name, 0o700); {
 	case errors.Is(err, fs.ErrExist):
-		return false, nil
+		return nil
 	case errors.Is(err, syscall.ENOENT):
-		return false, ErrGone
+		return ErrGone
 	case err != nil:
-		return false, err
+		return err
 	}
 	f, err := d.root.Open(name)
 	if err != nil {
-		return true, err
+		return err
 	}
 	defer f.Close()
 	if _, err := f.Readdirnames(1); err != io.EOF {
-		return true, nil // it is not what we made
+		return nil // it is not what we made
 	}
-	return true, d.adopt(f, 0o700)
+	return d.adopt(f, 0o700)
 }
 
 // MakeFile makes the empty file name with mode 0600, unless the name is taken.

@@ -96,7 +96,7 @@ func TestMovedAndDeleted(t *testing.T) {
 	if names, err := list(d); len(names) > 0 || err != nil || !d.Gone() {
 		t.Errorf("after it was deleted: names %q, %v, gone: %v", names, err, d.Gone())
 	}
-	if _, err := d.MakeDir("sub"); !errors.Is(err, disk.ErrGone) {
+	if err := d.MakeDir("sub"); !errors.Is(err, disk.ErrGone) {
 		t.Errorf("MakeDir in a deleted directory = %v", err)
 	}
 	next, err := d.Reopen()

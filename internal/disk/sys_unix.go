@@ -159,20 +159,24 @@ func (d *Dir) read(name string, limit int64) ([]byte, Info, error) {
 	return data[:n], i, nil
 }
 
-func (d *Dir) create(name string, data []byte, mode fs.FileMode, mtime time.Time) (err error) {
+func (d *Dir) create(name string, data []byte, mode fs.FileMode, mtime time.Time) (made bool, err error) {
 	var fd int
 	err = retry(func() (err error) {
 		fd, err = unix.Openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, uint32(mode))
 		return err
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() {
 		if closeErr := unix.Close(fd); err == nil && closeErr != unix.EINTR {
 			err = closeErr
 		}
 	}()
+	return true, d.fill(fd, data, mode, mtime)
+}
+
+func (d *Dir) fill(fd int, data []byte, mode fs.FileMode, mtime time.Time) error {
 	if err := write(fd, data); err != nil {
 		return err
 	}

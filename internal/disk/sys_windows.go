@@ -94,19 +94,19 @@ func (d *Dir) read(name string, limit int64) ([]byte, Info, error) {
 	return data, i, nil
 }
 
-func (d *Dir) create(name string, data []byte, mode fs.FileMode, mtime time.Time) error {
+func (d *Dir) create(name string, data []byte, mode fs.FileMode, mtime time.Time) (made bool, err error) {
 	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := fill(f, data, !d.opts.NoSync); err != nil {
 		f.Close()
-		return err
+		return true, err
 	}
 	if err := f.Close(); err != nil {
-		return err
+		return true, err
 	}
-	return d.root.Chtimes(name, time.Time{}, mtime)
+	return true, d.root.Chtimes(name, time.Time{}, mtime)
 }
 
 func fill(f *os.File, data []byte, flush bool) error {

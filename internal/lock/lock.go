@@ -154,14 +154,8 @@ func (s *Stripe) make() error {
 	if !errors.Is(err, fs.ErrNotExist) || !s.table.makes {
 		return err
 	}
-	made, err := d.MakeDir(format.LockDir)
-	if err != nil {
+	if err := d.MakeDir(format.LockDir); err != nil {
 		return err
-	}
-	if made {
-		if err := s.table.makeMark(); err != nil {
-			return err
-		}
 	}
 	return d.MakeFile(s.name)
 }
@@ -278,10 +272,14 @@ func (s *Stripe) verify() error {
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(at, fi) {
 		return errReplaced
 	}
-	if err == nil {
-		s.fi = fi
+	if err != nil {
+		return err
 	}
-	return err
+	if err := s.table.makeMark(); err != nil { // .locks may be new, and made by another store
+		return err
+	}
+	s.fi = fi
+	return nil
 }
 
 // reopen reaches the lock file by another path if the directory was moved. It is not always used,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -176,7 +177,7 @@ func TestLockFileReplaced(t *testing.T) {
 		"directory deleted": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
 	} {
 		dir := t.TempDir()
-		a, _ := open(t, dir)
+		a, d := open(t, dir)
 		b, _ := open(t, dir)
 		held := take(t, a, "id")
 		if err := held.Check(); err != nil {
@@ -186,8 +187,21 @@ func TestLockFileReplaced(t *testing.T) {
 			t.Skipf("%s: %v", name, err)
 		}
 		next := take(t, b, "id")
-		if err := held.Check(); !errors.Is(err, disk.ErrUnsafe) {
-			t.Errorf("%s: Check of the one that lost it = %v", name, err)
+		for _, file := range []string{"old", "new"} {
+			if err := d.Create(file, []byte(file), 0o600, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for what, err := range map[string]error{"Check": held.Check(), "Remove": held.Remove("old"), "Rename": held.Rename("new", "old")} {
+			if !errors.Is(err, disk.ErrUnsafe) {
+				t.Errorf("%s: %s of the one that lost it = %v", name, what, err)
+			}
+		}
+		if data, _, err := d.Read("old", 10); string(data) != "old" {
+			t.Errorf("%s: the one that lost it wrote %q, %v", name, data, err)
+		}
+		if _, err := d.Stat("new"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: its temporary file is left: %v", name, err)
 		}
 		if err := next.Check(); err != nil {
 			t.Errorf("%s: Check of the next = %v", name, err)
@@ -249,5 +263,36 @@ func TestCase(t *testing.T) {
 	}
 	if !folds && table.Index("Abc") != format.Stripe("Abc") {
 		t.Error("the lock is not that of the id's hash")
+	}
+}
+
+// The mark of a longer extension is there again as soon as its store locks something, even if another store
+// has made .locks again.
+func TestMark(t *testing.T) {
+	dir := t.TempDir()
+	short, d := open(t, dir)
+	long, err := lock.Open(d, ".admin.json", slog.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := filepath.Join(dir, format.Extension(".admin.json").Mark())
+	for range 2 {
+		if _, err := os.Stat(mark); err != nil {
+			t.Error(err)
+		}
+		if err := os.RemoveAll(filepath.Dir(mark)); err != nil {
+			t.Skip(err)
+		}
+		for i := range format.Stripes {
+			for l := (*lock.Stripe)(nil); l == nil; { // the first attempt makes the file
+				if l, err = short.Try(i); err != nil {
+					t.Fatal(err)
+				}
+				if l != nil {
+					l.Unlock()
+				}
+			}
+		}
+		take(t, long, "id").Unlock()
 	}
 }
