@@ -1,7 +1,6 @@
 package filestore_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 func increment(s *filestore.Store, id string) error {
@@ -40,15 +40,15 @@ func TestNoLostUpdateBetweenProcesses(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, patient())
 	set(t, s, "id", "n", 0)
-	var wg sync.WaitGroup
+	var others []*storetest.Process
 	for range 8 {
-		wg.Go(func() {
-			if err := worker(t, "increment", dir, "1000").Run(); err != nil {
-				t.Error(err)
-			}
-		})
+		others = append(others, storetest.Start(t, "increment", dir, "1000"))
 	}
-	wg.Wait()
+	for _, p := range others {
+		if err := p.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
 	if got := value(t, get(t, s, "id"), "n"); got != "8000" {
 		t.Errorf("n = %s after 8 x 1,000 Updates", got)
 	}
@@ -75,10 +75,10 @@ func TestNoLostUpdateBetweenGoroutines(t *testing.T) {
 }
 
 func init() {
-	workers["increment"] = func(dir string, args []string) {
-		s, err := filestore.Open(dir, patient())
+	workers["increment"] = func(args []string) {
+		s, err := filestore.Open(args[0], patient())
 		must(err)
-		n, _ := strconv.Atoi(args[0])
+		n, _ := strconv.Atoi(args[1])
 		for range n {
 			must(increment(s, "id"))
 		}
@@ -88,8 +88,8 @@ func init() {
 
 func init() {
 	// Writes until its standard input ends.
-	workers["writer"] = func(dir string, _ []string) {
-		s, err := filestore.Open(dir, patient())
+	workers["writer"] = func(args []string) {
+		s, err := filestore.Open(args[0], patient())
 		must(err)
 		end := make(chan struct{})
 		go func() { io.Copy(io.Discard, os.Stdin); close(end) }()
@@ -109,12 +109,12 @@ func init() {
 }
 
 func init() {
-	workers["mutate"] = func(dir string, args []string) {
+	workers["mutate"] = func(args []string) {
 		o := patient()
 		o.NoSync = false
-		s, err := filestore.Open(dir, o)
+		s, err := filestore.Open(args[0], o)
 		must(err)
-		base, _ := strconv.Atoi(args[0])
+		base, _ := strconv.Atoi(args[1])
 		fill := func(sess *filestore.Session, n int) error {
 			if err := sess.Put("pad", strings.Repeat("x", n%5000)); err != nil {
 				return err
@@ -175,16 +175,8 @@ func TestStoppedHolder(t *testing.T) {
 	o.LockTimeout = 300 * time.Millisecond
 	s := open(t, dir, o)
 	set(t, s, "id", "n", 1)
-	cmd := worker(t, "hold", dir, "id")
-	in, _ := cmd.StdinPipe()
-	defer in.Close()
-	out, _ := cmd.StdoutPipe()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
+	holder := storetest.Start(t, "hold", dir, "id")
+	holder.Line(t)
 	start := time.Now()
 	wantErr(t, "Set beside a holder", s.Set(ctx, "id", session(t)), filestore.ErrLockTimeout)
 	if d := time.Since(start); d < 250*time.Millisecond || d > 2*time.Second {
@@ -205,24 +197,23 @@ func TestStoppedHolder(t *testing.T) {
 	if free < 55 {
 		t.Errorf("%d of 64 other sessions could be set", free)
 	}
-	cmd.Process.Kill()
-	cmd.Wait()
+	holder.Kill()
 	if err := s.Set(ctx, "id", session(t)); err != nil {
 		t.Errorf("Set after the holder died: %v", err)
 	}
 }
 
 func init() {
-	workers["hold"] = func(dir string, args []string) {
-		s, err := filestore.Open(dir, quick())
+	workers["hold"] = func(args []string) {
+		s, err := filestore.Open(args[0], quick())
 		must(err)
-		s.Update(ctx, args[0], func(*filestore.Session) error {
+		s.Update(ctx, args[1], func(*filestore.Session) error {
 			fmt.Println("held")
 			io.Copy(io.Discard, os.Stdin)
 			return nil
 		})
 	}
-	workers["sleep"] = func(string, []string) { io.Copy(io.Discard, os.Stdin) }
+	workers["sleep"] = func([]string) { io.Copy(io.Discard, os.Stdin) }
 }
 
 // The same within one Store, and the queue is left in order.
@@ -270,7 +261,7 @@ func TestLockFilesDeleted(t *testing.T) {
 	// Under load an Update may be lost at that moment, but none is refused for another reason.
 	old := time.Now().Add(-time.Hour)
 	set(t, a, "id", "n", 0)
-	c, cancel := context.WithTimeout(ctx, time.Duration(long(2, 60))*time.Second)
+	c, cancel := context.WithTimeout(ctx, storetest.Long(2*time.Second, time.Minute))
 	defer cancel()
 	var wg sync.WaitGroup
 	var stores []*filestore.Store
@@ -341,12 +332,7 @@ func TestLockAndChildren(t *testing.T) {
 	b := open(t, dir, o)
 	set(t, a, "id")
 	release := hold(t, a, "id")
-	cmd := worker(t, "sleep", dir)
-	in, _ := cmd.StdinPipe()
-	defer in.Close()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	storetest.Start(t, "sleep")
 	wantErr(t, "Set while held", b.Set(ctx, "id", session(t)), filestore.ErrLockTimeout)
 	if err := release(); err != nil {
 		t.Fatal(err)

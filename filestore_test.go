@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -24,6 +23,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 func TestSetGetDestroy(t *testing.T) {
@@ -352,11 +352,10 @@ func TestUmask(t *testing.T) {
 	}
 	for _, umask := range []string{"0000", "0777", "0022"} {
 		parent := t.TempDir()
-		cmd := worker(t, "umask", filepath.Join(parent, "sessions"), umask)
-		if out, err := cmd.Output(); err != nil {
-			t.Fatalf("umask %s: %v %s", umask, err, out)
-		}
 		dir := filepath.Join(parent, "sessions")
+		if err := storetest.Start(t, "umask", dir, umask).Wait(); err != nil {
+			t.Fatalf("umask %s: %v", umask, err)
+		}
 		for name, want := range map[string]fs.FileMode{".": 0o700, "id.json": 0o600, "wide.sess": 0o640, ".locks": 0o700, ".locks/00": 0o600, ".locks/3f": 0o600} {
 			fi, err := os.Stat(filepath.Join(dir, name))
 			if err != nil {
@@ -370,12 +369,12 @@ func TestUmask(t *testing.T) {
 }
 
 func init() {
-	workers["umask"] = func(dir string, args []string) {
-		mask, err := strconv.ParseInt(args[0], 8, 32)
+	workers["umask"] = func(args []string) {
+		mask, err := strconv.ParseInt(args[1], 8, 32)
 		must(err)
 		setUmask(int(mask))
 		for ext, o := range map[string]filestore.Options{"id": {}, "wide": {Mode: 0o640, Extension: ".sess"}} {
-			s, err := filestore.Open(dir, &o)
+			s, err := filestore.Open(args[0], &o)
 			must(err)
 			must(s.Set(ctx, ext, new(filestore.Session)))
 			must(s.Close())
@@ -585,18 +584,9 @@ func TestReadersSeeWholeValues(t *testing.T) {
 	if err := s.Set(ctx, "id", fill(0)); err != nil {
 		t.Fatal(err)
 	}
-	var writers []io.Closer
-	for range 2 { // other processes
-		cmd := worker(t, "writer", dir)
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		writers = append(writers, in)
-		defer cmd.Wait()
+	var writers []*storetest.Process
+	for range 2 {
+		writers = append(writers, storetest.Start(t, "writer", dir))
 	}
 	c, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -627,8 +617,11 @@ func TestReadersSeeWholeValues(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for _, in := range writers {
-		in.Close()
+	for _, p := range writers {
+		p.Stdin.Close()
+		if err := p.Wait(); err != nil {
+			t.Error(err)
+		}
 	}
 	if reads.Load() < 100 {
 		t.Errorf("only %d reads: the test tests nothing", reads.Load())
@@ -643,17 +636,10 @@ func TestKill(t *testing.T) {
 	s := open(t, dir, quick())
 	acked := make(map[string]int) // id -> the value known to be there; -1 = destroyed
 	temps := 0
-	for cycle := range long(100, 500) {
-		cmd := worker(t, "mutate", dir, strconv.Itoa(cycle*1_000_000))
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+	for cycle := range storetest.Long(100, 500) {
+		p := storetest.Start(t, "mutate", dir, strconv.Itoa(cycle*1_000_000))
 		begun := make(map[string]int) // announced, maybe done
-		lines := bufio.NewScanner(out)
+		lines := bufio.NewScanner(p.Out)
 		for n := 0; lines.Scan(); n++ {
 			var id, what string
 			var v int
@@ -668,10 +654,10 @@ func TestKill(t *testing.T) {
 			}
 			if n == 3+cycle%40 {
 				time.Sleep(rand.N(2 * time.Millisecond))
-				cmd.Process.Kill()
+				p.Process.Kill() // what it has printed is still to be read
 			}
 		}
-		cmd.Wait()
+		p.Wait()
 
 		for id, want := range acked {
 			start := time.Now()
@@ -736,7 +722,7 @@ func TestTouchDoesNotResurrect(t *testing.T) {
 // P5 with real concurrency: one process destroys, others touch and update.
 func TestDestroyedStaysDestroyed(t *testing.T) {
 	s := open(t, t.TempDir(), quick())
-	for i := range long(300, 5000) {
+	for i := range storetest.Long(300, 5000) {
 		id := fmt.Sprintf("id%d", i)
 		set(t, s, id)
 		var wg sync.WaitGroup

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // destroyed says how the n-th round of TestCacheIsCoherent ends.
@@ -31,23 +32,11 @@ func TestCacheIsCoherent(t *testing.T) {
 	decodes := new(counter)
 	o.Codec = decodes
 	s := open(t, dir, o)
-	cmd := worker(t, "changer", dir)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	changer := storetest.Start(t, "changer", dir)
 	var begun, ended atomic.Int64 // the rounds
-	lines := bufio.NewReader(out)
 	round := func() {
-		fmt.Fprintln(in, begun.Add(1))
-		if _, err := lines.ReadString('\n'); err != nil {
+		fmt.Fprintln(changer.Stdin, begun.Add(1))
+		if _, err := changer.Out.ReadString('\n'); err != nil { // not Line: the readers are at work
 			t.Error("the other process has ended")
 		}
 		ended.Add(1)
@@ -99,8 +88,8 @@ func TestCacheIsCoherent(t *testing.T) {
 		case <-time.After(pause):
 		}
 	}
-	in.Close()
-	if err := cmd.Wait(); err != nil {
+	changer.Stdin.Close()
+	if err := changer.Wait(); err != nil {
 		t.Error(err)
 	}
 	if n := decodes.Load(); n > reads || begun.Load() < 50 {
@@ -109,7 +98,8 @@ func TestCacheIsCoherent(t *testing.T) {
 }
 
 func init() {
-	workers["changer"] = func(dir string, _ []string) {
+	workers["changer"] = func(args []string) {
+		dir := args[0]
 		s, err := filestore.Open(dir, quick())
 		must(err)
 		path := filepath.Join(dir, "id.json")

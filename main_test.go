@@ -6,80 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
-// Other processes are this test binary again: a worker is named by an
-// environment variable and gets the directory and its arguments.
-var workers = map[string]func(dir string, args []string){}
+// Other processes are this test binary again: see storetest.Start.
+var workers = map[string]func(args []string){}
 
-const workerVar = "FILESTORE_TEST_WORKER"
-
-func TestMain(m *testing.M) {
-	slog.SetDefault(slog.New(slog.DiscardHandler))
-	if name := os.Getenv(workerVar); name != "" {
-		workers[name](os.Args[1], os.Args[2:])
-		return
-	}
-	goroutines, fds := runtime.NumGoroutine(), openFiles()
-	code := m.Run()
-	if code == 0 && !slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
-		if err := leaks(goroutines, fds); err != nil {
-			fmt.Fprintln(os.Stderr, "FAIL:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
-
-// leaks reports goroutines and descriptors that outlive all tests.
-func leaks(goroutines, fds int) error {
-	var err error
-	for range 100 {
-		err = nil
-		if n := runtime.NumGoroutine(); n > goroutines {
-			buf := make([]byte, 1<<20)
-			err = fmt.Errorf("%d goroutines at the end, %d at the start\n%s", n, goroutines, buf[:runtime.Stack(buf, true)])
-		}
-		if n := openFiles(); n > fds+2 { // the runtime's poller
-			err = fmt.Errorf("%d open files at the end, %d at the start", n, fds)
-		}
-		if err == nil {
-			return nil
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	return err
-}
-
-func openFiles() int {
-	entries, _ := os.ReadDir("/proc/self/fd")
-	return len(entries)
-}
-
-func worker(t testing.TB, name, dir string, args ...string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], append([]string{dir}, args...)...)
-	cmd.Env = append(os.Environ(), workerVar+"="+name)
-	cmd.Stderr = os.Stderr
-	t.Cleanup(func() {
-		if cmd.Process != nil && cmd.ProcessState == nil {
-			cmd.Process.Kill()
-			cmd.Wait()
-		}
-	})
-	return cmd
-}
+func TestMain(m *testing.M) { storetest.Main(m, workers) }
 
 // must is for workers, which have no testing.T.
 func must(err error) {
@@ -89,55 +30,13 @@ func must(err error) {
 	}
 }
 
-// long is n in the long form of a test, with FILESTORE_LONG set, else short.
-func long(short, n int) int {
-	if os.Getenv("FILESTORE_LONG") != "" {
-		return n
-	}
-	return short
-}
-
 var ctx = context.Background()
 
-// quick leaves the flushes out, which most tests do not need.
-func quick() *filestore.Options {
-	return &filestore.Options{NoSync: true, ReapInterval: -1}
-}
+// quick returns the Options of most of these tests.
+var quick = storetest.Quick
 
-// open opens a store whose end checks what every test must leave: no temporary
-// file, and 64 lock files.
-func open(t testing.TB, dir string, opts *filestore.Options) *filestore.Store {
-	t.Helper()
-	s, err := filestore.Open(dir, opts)
-	if err != nil {
-		t.Fatalf("Open: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-		checkDir(t, dir)
-	})
-	return s
-}
-
-func checkDir(t testing.TB, dir string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return // the test has removed it
-	}
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), "~") {
-			t.Errorf("temporary file left: %s", e.Name())
-		}
-	}
-	locks, err := os.ReadDir(filepath.Join(dir, ".locks"))
-	locks = slices.DeleteFunc(locks, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "ext.") }) // of a store with another extension
-	if err == nil && len(locks) != 64 {
-		t.Errorf("%d lock files, want 64", len(locks))
-	}
-}
+// open opens a store whose end is checked. Many of these tests leave files that do not hold a session.
+var open = storetest.OpenDamaged
 
 // session makes one from pairs of key and value.
 func session(t testing.TB, pairs ...any) *filestore.Session {
@@ -222,9 +121,6 @@ const healthy = "healthy_0123456789"
 
 func newYard(t testing.TB, opts *filestore.Options) *yard {
 	t.Helper()
-	if opts == nil {
-		opts = quick()
-	}
 	y := &yard{t: t, parent: t.TempDir()}
 	y.dir = filepath.Join(y.parent, "sessions")
 	write(t, y.parent, "outside.json", doc(nowMs(), `,"user":"outside"`))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // A directory that can only be read is refused by Open, whether its lock files are there or not, unless
@@ -278,7 +279,7 @@ func TestDirectoryDeletedOften(t *testing.T) {
 	o = quick()
 	o.ReadOnly = true
 	reader := open(t, dir, o)
-	before := openFiles()
+	before := storetest.OpenFiles()
 	for range 50 {
 		os.RemoveAll(dir)
 		_, err := reader.Get(ctx, "id")
@@ -289,9 +290,9 @@ func TestDirectoryDeletedOften(t *testing.T) {
 		set(t, s, "id")
 		get(t, reader, "id")
 	}
-	for n := 0; openFiles() > before+2; n++ {
+	for n := 0; storetest.OpenFiles() > before+2; n++ {
 		if n == 100 {
-			t.Fatalf("%d open files, %d before", openFiles(), before)
+			t.Fatalf("%d open files, %d before", storetest.OpenFiles(), before)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -353,15 +354,8 @@ func TestDirectoryDeletedUnderLoad(t *testing.T) {
 	stores := []*filestore.Store{open(t, dir, patient()), open(t, dir, patient())}
 	c, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := worker(t, "through deletions", dir)
-	in, err := cmd.StdinPipe()
-	out, outErr := cmd.StdoutPipe()
-	if err := errors.Join(err, outErr, cmd.Start()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := out.Read(make([]byte, 1)); err != nil { // it has opened its store
-		t.Fatal(err)
-	}
+	other := storetest.Start(t, "through deletions", dir)
+	other.Line(t) // it has opened its store
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
@@ -388,8 +382,8 @@ func TestDirectoryDeletedUnderLoad(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
-	in.Close()
-	if err := cmd.Wait(); err != nil {
+	other.Stdin.Close()
+	if err := other.Wait(); err != nil {
 		t.Error(err)
 	}
 	// From here on all are in one directory, with one lock.
@@ -465,8 +459,8 @@ func anyOp(s *filestore.Store, id string, n int) error {
 }
 
 func init() {
-	workers["through deletions"] = func(dir string, _ []string) {
-		s, err := filestore.Open(dir, patient())
+	workers["through deletions"] = func(args []string) {
+		s, err := filestore.Open(args[0], patient())
 		must(err)
 		fmt.Println("open")
 		done := make(chan bool)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 func TestClose(t *testing.T) {
@@ -64,7 +65,7 @@ func TestClose(t *testing.T) {
 	}
 	wg.Wait()
 	wantErr(t, "Watch at Close", <-watching, filestore.ErrClosed)
-	checkDir(t, dir)
+	storetest.Tidy(t, dir)
 
 	for name, op := range ops(s) {
 		wantErr(t, name+" after Close", op("id"), filestore.ErrClosed, fs.ErrClosed)

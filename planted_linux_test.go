@@ -20,6 +20,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // B: whatever somebody plants in the directory, it is not followed, not read,
@@ -337,7 +338,7 @@ func TestOtherUsers(t *testing.T) {
 	set(t, s, "roots", "n", 1)
 	run := func(want string, mode ...string) {
 		t.Helper()
-		out, err := worker(t, "other user", dir, mode...).Output()
+		out, err := storetest.Command("other user", append([]string{dir}, mode...)...).Output()
 		if got := strings.TrimSpace(string(out)); err != nil || got != want {
 			t.Errorf("as another user: %s (%v), want %s", got, err, want)
 		}
@@ -374,12 +375,12 @@ func TestOtherUsers(t *testing.T) {
 }
 
 func init() {
-	workers["other user"] = func(dir string, args []string) {
+	workers["other user"] = func(args []string) {
 		must(syscall.Setgid(65534))
 		must(syscall.Setuid(65534))
 		o := quick()
-		o.ReadOnly = len(args) > 0
-		s, err := filestore.Open(dir, o)
+		o.ReadOnly = len(args) > 1
+		s, err := filestore.Open(args[0], o)
 		if errors.Is(err, os.ErrPermission) {
 			fmt.Println("open: denied")
 			return
@@ -481,7 +482,7 @@ func TestRacingHardLink(t *testing.T) {
 	os.Chtimes(outside, old, old)
 	const id = "node.json"
 	node := doc(nowMs(), "")
-	deadline := time.Now().Add(time.Duration(long(1000, 20_000)) * time.Millisecond)
+	deadline := time.Now().Add(storetest.Long(time.Second, 20*time.Second))
 	var wg sync.WaitGroup
 	link := filepath.Join(y.parent, "link")
 	put := func(name string) {
@@ -506,7 +507,7 @@ func TestRacingHardLink(t *testing.T) {
 	})
 	wg.Wait()
 	os.Remove(filepath.Join(y.dir, id))
-	deadline = time.Now().Add(time.Duration(long(1000, 20_000)) * time.Millisecond)
+	deadline = time.Now().Add(storetest.Long(time.Second, 20*time.Second))
 	wg.Go(func() { // in the place of a temporary file
 		for time.Now().Before(deadline) {
 			dir, err := os.Open(y.dir)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // P6: what has expired is gone within two intervals, what is renewed never is,
@@ -78,7 +79,7 @@ func TestReaper(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		checkDir(t, dir)
+		storetest.Tidy(t, dir)
 	})
 }
 
@@ -304,7 +305,7 @@ func TestManyReapers(t *testing.T) {
 	var removed atomic.Int64
 	for range 4 {
 		wg.Go(func() {
-			out, err := worker(t, "reap", dir).Output()
+			out, err := storetest.Command("reap", dir).Output()
 			var k int64
 			fmt.Sscan(string(out), &k)
 			removed.Add(k)
@@ -330,8 +331,8 @@ func TestManyReapers(t *testing.T) {
 }
 
 func init() {
-	workers["reap"] = func(dir string, _ []string) {
-		s, err := filestore.Open(dir, patient())
+	workers["reap"] = func(args []string) {
+		s, err := filestore.Open(args[0], patient())
 		must(err)
 		n, err := s.Reap(ctx)
 		must(err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // An injection makes one system call of an operation fail, or kills the process there.
@@ -83,7 +83,7 @@ const calls = "openat,close,read,write,fstat,newfstatat,statfs,fstatfs,fchown,fc
 func TestCalls(t *testing.T) {
 	need(t, "root", "strace")
 	whats := []string{"EIO", "KILL"}
-	if long(0, 1) == 1 {
+	if storetest.Long(0, 1) == 1 {
 		whats = []string{"EIO", "ENOSPC", "EDQUOT", "EMFILE", "EACCES", "EROFS", "EEXIST", "KILL"}
 	}
 	for _, sw := range sweeps {
@@ -94,12 +94,12 @@ func TestCalls(t *testing.T) {
 			var all []injection
 			for _, name := range slices.Sorted(maps.Keys(found)) {
 				nths := found[name]
-				if most := long(4, len(nths)); len(nths) > most { // Open looks at each lock file
+				if most := storetest.Long(4, len(nths)); len(nths) > most { // Open looks at each lock file
 					nths = slices.Concat(nths[:most/2], nths[len(nths)-most/2:])
 				}
 				for _, nth := range nths {
 					for _, what := range whats {
-						if what == "KILL" && sw.op == "open" && len(nths) > 2 && long(0, 1) == 0 {
+						if what == "KILL" && sw.op == "open" && len(nths) > 2 && storetest.Long(0, 1) == 0 {
 							continue
 						}
 						all = append(all, injection{name, nth, what, false})
@@ -203,10 +203,8 @@ func (c *caller) run(dir string, args ...string) (r outcome, seen []seenCall, er
 			args = append(args, "-P", path)
 		}
 	}
-	cmd := exec.Command("strace", append(args, os.Args[0], dir, c.op, fmt.Sprint(c.new), string(options))...)
-	cmd.Env = append(os.Environ(), workerVar+"=call")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+	worker := storetest.Command("call", dir, c.op, fmt.Sprint(c.new), string(options))
+	out, err := behind(append([]string{"strace"}, args...), worker).Output()
 	data, logErr := os.ReadFile(name)
 	if err == nil {
 		err = json.Unmarshal(out, &r)
@@ -401,17 +399,18 @@ type outcome struct {
 }
 
 func init() {
-	if os.Getenv(workerVar) == "call" {
+	if os.Getenv(storetest.WorkerVar) == "call" {
 		runtime.LockOSThread() // strace counts for each thread
 	}
-	workers["call"] = func(dir string, args []string) {
+	workers["call"] = func(args []string) {
+		dir := args[0]
 		var o filestore.Options
-		if err := json.Unmarshal([]byte(args[2]), &o); err != nil {
+		if err := json.Unmarshal([]byte(args[3]), &o); err != nil {
 			panic(err)
 		}
 		o.ReapInterval = -1
-		a := ask{Op: args[0], ID: "id", Size: 300}
-		fmt.Sscan(args[1], &a.N)
+		a := ask{Op: args[1], ID: "id", Size: 300}
+		fmt.Sscan(args[2], &a.N)
 		var s *filestore.Store
 		var err error
 		act := func() error {

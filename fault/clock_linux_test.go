@@ -1,23 +1,22 @@
 package fault
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // A clocked worker has a clock of its own.
 type clocked struct {
-	t   *testing.T
-	in  io.Writer
-	out *bufio.Reader
+	t *testing.T
+	*storetest.Process
 }
 
 // buildClocked builds the worker with a time package whose clock can be set: the system's is not the
@@ -67,17 +66,15 @@ func buildClocked(t *testing.T) (binary string) {
 
 func newClocked(t *testing.T, binary, dir string) *clocked {
 	t.Helper()
-	in, out := spawn(t, exec.Command(binary, dir))
-	return &clocked{t, in, out}
+	return &clocked{t, storetest.Run(t, exec.Command(binary, dir))}
 }
 
 // does asks for something and compares the answer.
 func (c *clocked) does(what, want string) {
 	c.t.Helper()
-	fmt.Fprintln(c.in, what)
-	got, err := c.out.ReadString('\n')
-	if got = strings.TrimSuffix(got, "\n"); err != nil || got != want {
-		c.t.Errorf("%s: %q, %v, want %q", what, got, err, want)
+	fmt.Fprintln(c.Stdin, what)
+	if got := c.Line(c.t); got != want {
+		c.t.Errorf("%s: %q, want %q", what, got, want)
 	}
 }
 

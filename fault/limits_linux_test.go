@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // tmpfs mounts a small file system of its own.
@@ -334,24 +336,22 @@ func TestWatchOverflow(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := storetest.OpenDamaged(t, dir, nil)
 	// The loop's body blocks the watch, as a slow one would.
 	set := func(id string) {
 		if err := s.Set(ctx, id, new(filestore.Session)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	go func() { // the watch begins when it begins
-		for i := 0; i < 1000; i++ {
-			if os.WriteFile(filepath.Join(dir, "first.json"), []byte("{}"), 0o600) != nil || i > 100 {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { // the watch may just be starting
+		for range 100 {
+			if os.WriteFile(filepath.Join(dir, "first.json"), []byte("{}"), 0o600) != nil {
 				return
 			}
 		}
-	}()
+	})
 	blocked, overflow := false, false
 	for ev, err := range s.Watch(ctx) {
 		switch {

@@ -3,13 +3,10 @@
 package fault
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -22,32 +19,16 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 var ctx = context.Background()
 
-// Other processes are this test binary again: a worker is named by an environment variable and
-// opens the store in the directory of its argument.
-const workerVar = "FILESTORE_FAULT_WORKER"
+// Other processes are this test binary again: see storetest.Start. Their first argument is the directory of
+// the store.
+var workers = map[string]func(args []string){"serve": serve}
 
-var workers = map[string]func(dir string, args []string){"serve": serve}
-
-func TestMain(m *testing.M) {
-	slog.SetDefault(slog.New(slog.DiscardHandler))
-	if name := os.Getenv(workerVar); name != "" {
-		workers[name](os.Args[1], os.Args[2:])
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// long is n in the long form, else short.
-func long(short, n int) int {
-	if os.Getenv("FILESTORE_LONG") != "" {
-		return n
-	}
-	return short
-}
+func TestMain(m *testing.M) { storetest.Main(m, workers) }
 
 func dice(t testing.TB) *rand.Rand {
 	seed, err := strconv.ParseUint(os.Getenv("FILESTORE_SEED"), 10, 64)
@@ -131,7 +112,7 @@ type reply struct {
 }
 
 // serve does what it is asked for, on one store after the other.
-func serve(dir string, _ []string) {
+func serve(args []string) {
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	var s *filestore.Store
 	for {
@@ -145,7 +126,7 @@ func serve(dir string, _ []string) {
 		case "open": // ID is a directory in dir
 			o := a.Options
 			o.ReapInterval = -1
-			s, err = filestore.Open(dir+"/"+a.ID, &o)
+			s, err = filestore.Open(args[0]+"/"+a.ID, &o)
 		case "close":
 			err = s.Close()
 		case "starve":
@@ -218,7 +199,7 @@ func kind(err error) string {
 
 // A server is a serving worker.
 type server struct {
-	*exec.Cmd
+	*storetest.Process
 	in  *json.Encoder
 	out *json.Decoder
 }
@@ -226,34 +207,18 @@ type server struct {
 // newServer starts one, behind the command before, if any.
 func newServer(t testing.TB, dir string, before ...string) *server {
 	t.Helper()
-	args := slices.Concat(before, []string{os.Args[0], dir})
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), workerVar+"=serve")
-	in, out := spawn(t, cmd)
-	return &server{cmd, json.NewEncoder(in), json.NewDecoder(out)}
+	p := storetest.Run(t, behind(before, storetest.Command("serve", dir)))
+	return &server{p, json.NewEncoder(p.Stdin), json.NewDecoder(p.Out)}
 }
 
-// spawn starts a worker that is ended with the test at the latest.
-func spawn(t testing.TB, cmd *exec.Cmd) (in io.Writer, out *bufio.Reader) {
-	t.Helper()
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
+// behind returns cmd as the command before starts it.
+func behind(before []string, cmd *exec.Cmd) *exec.Cmd {
+	if len(before) == 0 {
+		return cmd
 	}
-	stdout, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	return stdin, bufio.NewReader(stdout)
+	all := exec.Command(before[0], slices.Concat(before[1:], cmd.Args)...)
+	all.Env, all.Stderr = cmd.Env, cmd.Stderr
+	return all
 }
 
 // begin asks without waiting for the reply, which end returns.

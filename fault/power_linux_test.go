@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // fileSystems are those that a power cut is tried on.
@@ -29,7 +30,7 @@ var fileSystems = []struct {
 // onEach runs test on each file system.
 func onEach(t *testing.T, test func(t *testing.T, p *plant)) {
 	for _, f := range fileSystems {
-		if f.long && long(0, 1) == 0 {
+		if f.long && storetest.Long(0, 1) == 0 {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {
@@ -46,7 +47,7 @@ func onEach(t *testing.T, test func(t *testing.T, p *plant)) {
 // or what was just being written; a logout stays one. A store made just before is there.
 func TestPowerCut(t *testing.T) {
 	onEach(t, func(t *testing.T, p *plant) {
-		for range long(40, 1000) {
+		for range storetest.Long(40, 1000) {
 			if err := p.round(); err != nil {
 				t.Fatal(err)
 			}

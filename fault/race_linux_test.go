@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strconv"
@@ -16,17 +15,16 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
-// start starts a worker, whose standard output is JSON.
-func start(t *testing.T, name, dir string, args ...string) (wait func(result any)) {
+// start starts a worker that prints its result as JSON.
+func start(t *testing.T, name string, args ...string) (wait func(result any)) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], append([]string{dir}, args...)...)
-	cmd.Env = append(os.Environ(), workerVar+"="+name)
-	_, out := spawn(t, cmd)
+	p := storetest.Start(t, name, args...)
 	return func(result any) {
 		t.Helper()
-		if err := json.NewDecoder(out).Decode(result); err != nil {
+		if err := json.NewDecoder(p.Out).Decode(result); err != nil {
 			t.Fatalf("a %s: %v", name, err)
 		}
 	}
@@ -47,11 +45,9 @@ func quantile(waits []time.Duration, q float64) time.Duration {
 // lost, and nobody waits for long while others come and go.
 func TestContention(t *testing.T) {
 	dir := t.TempDir()
-	s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1})
-	must(err)
-	defer s.Close()
+	s := storetest.Open(t, dir, nil)
 	must(s.Set(ctx, "id", new(filestore.Session)))
-	each := long(250, 5000)
+	each := storetest.Long(250, 5000)
 	var waits []func(any)
 	for range 8 {
 		waits = append(waits, start(t, "contend", dir, strconv.Itoa(each)))
@@ -83,10 +79,10 @@ type contended struct {
 }
 
 func init() {
-	workers["contend"] = func(dir string, args []string) {
-		s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1})
+	workers["contend"] = func(args []string) {
+		s, err := filestore.Open(args[0], storetest.Quick())
 		must(err)
-		each, err := strconv.Atoi(args[0])
+		each, err := strconv.Atoi(args[1])
 		must(err)
 		r := contended{Waits: make([]time.Duration, 4*each)}
 		begin := time.Now()
@@ -112,7 +108,7 @@ func init() {
 // P1, B16: readers beside two writing processes, of values of 1 byte to 256 KiB, see whole ones only.
 func TestTornReads(t *testing.T) {
 	dir := t.TempDir()
-	cached, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1})
+	cached, err := filestore.Open(dir, storetest.Quick())
 	must(err)
 	defer cached.Close()
 	bare, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1, CacheSize: -1})
@@ -127,7 +123,7 @@ func TestTornReads(t *testing.T) {
 		start(t, "scribble", dir, strconv.Itoa(i))
 	}
 	var reads, values atomic.Int64
-	want := int64(long(20_000, 200_000))
+	want := int64(storetest.Long(20_000, 200_000))
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
@@ -156,10 +152,10 @@ func TestTornReads(t *testing.T) {
 }
 
 func init() {
-	workers["scribble"] = func(dir string, args []string) {
-		s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1})
+	workers["scribble"] = func(args []string) {
+		s, err := filestore.Open(args[0], storetest.Quick())
 		must(err)
-		first, err := strconv.Atoi(args[0])
+		first, err := strconv.Atoi(args[1])
 		must(err)
 		for n := 2 + first; ; n += 2 {
 			sess := new(filestore.Session)
@@ -178,7 +174,7 @@ func TestReapersBesideRenewers(t *testing.T) {
 	}
 	var waits []func(any)
 	for i := range 4 {
-		waits = append(waits, start(t, "renew", dir, strconv.Itoa(i), fmt.Sprint(long(3, 120))))
+		waits = append(waits, start(t, "renew", dir, strconv.Itoa(i), fmt.Sprint(storetest.Long(3, 120))))
 	}
 	var total renewed
 	for _, wait := range waits {
@@ -189,7 +185,7 @@ func TestReapersBesideRenewers(t *testing.T) {
 		total.Lost += r.Lost
 	}
 	t.Logf("%d renewed, %d times too late, %d lost", total.Renewed, total.Late, total.Lost)
-	if total.Lost > 0 || total.Renewed < long(100, 10_000) || total.Late == 0 {
+	if total.Lost > 0 || total.Renewed < storetest.Long(100, 10_000) || total.Late == 0 {
 		t.Error("lost, or nothing tested")
 	}
 	s, err := filestore.Open(dir, &filestore.Options{ReapInterval: -1})
@@ -206,18 +202,18 @@ func TestReapersBesideRenewers(t *testing.T) {
 type renewed struct{ Renewed, Late, Lost int }
 
 func init() {
-	workers["reapers"] = func(dir string, _ []string) {
-		s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1})
+	workers["reapers"] = func(args []string) {
+		s, err := filestore.Open(args[0], storetest.Quick())
 		must(err)
 		for {
 			_, err := s.Reap(ctx)
 			must(err)
 		}
 	}
-	workers["renew"] = func(dir string, args []string) {
-		s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1, TouchAfter: -1})
+	workers["renew"] = func(args []string) {
+		s, err := filestore.Open(args[0], &filestore.Options{NoSync: true, ReapInterval: -1, TouchAfter: -1})
 		must(err)
-		seconds, err := strconv.Atoi(args[1])
+		seconds, err := strconv.Atoi(args[2])
 		must(err)
 		const life = 200 * time.Millisecond
 		end := time.Now().Add(time.Duration(seconds) * time.Second)
@@ -226,7 +222,7 @@ func init() {
 		var wg sync.WaitGroup
 		for g := range 25 {
 			wg.Go(func() {
-				id := fmt.Sprintf("s%s-%d", args[0], g)
+				id := fmt.Sprintf("s%s-%d", args[1], g)
 				cookie := filestore.Cookie{OriginalMaxAge: life, HTTPOnly: true, Path: "/"}
 				var accessed time.Time // at the earliest; zero: there is none
 				var my renewed

@@ -10,6 +10,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // tick is that of a file system whose stamps are those of the kernel's clock interrupt. Newer kernels
@@ -31,10 +32,8 @@ func (n *coarse) Getattr(c context.Context, f fs.FileHandle, out *fuse.AttrOut) 
 
 // E16: some file systems stamp in whole seconds.
 func TestStampsOfSeconds(t *testing.T) {
-	s, err := filestore.Open(image(t, "-O", "has_journal", "-I", "128"), &filestore.Options{NoSync: true, ReapInterval: -1})
-	must(err)
-	defer s.Close()
-	for n := 10; n < long(13, 30); n++ {
+	s := storetest.Open(t, image(t, "-O", "has_journal", "-I", "128"), nil)
+	for n := 10; n < storetest.Long(13, 30); n++ {
 		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(1005 * time.Millisecond)))
 		for i, pause := range []time.Duration{40 * time.Millisecond, 0, 0} {
 			_, err := operate(s, ask{Op: "set", ID: "id", N: 10*n + i})

@@ -1,0 +1,128 @@
+package storetest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Main is for TestMain: it runs the tests without the log of slog, and fails if goroutines or descriptors
+// outlive them. In a process that Start has started it runs the worker instead.
+func Main(m *testing.M, workers map[string]func(args []string)) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	Work(workers)
+	goroutines, files := runtime.NumGoroutine(), OpenFiles()
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	if code == 0 && !slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
+		if err := leaks(goroutines, files); err != nil {
+			fmt.Fprintln(os.Stderr, "FAIL:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// leaks returns an error if more goroutines or descriptors than these stay.
+func leaks(goroutines, files int) error {
+	var err error
+	for range 100 {
+		err = nil
+		if n := runtime.NumGoroutine(); n > goroutines {
+			buf := make([]byte, 1<<20)
+			err = fmt.Errorf("%d goroutines at the end, %d at the start\n%s", n, goroutines, buf[:runtime.Stack(buf, true)])
+		}
+		if n := OpenFiles(); n > files+2 { // the runtime's poller
+			err = fmt.Errorf("%d open files at the end, %d at the start", n, files)
+		}
+		if err == nil {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return err
+}
+
+// OpenFiles returns the number of open descriptors, 0 if the system has no /proc.
+func OpenFiles() int {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	return len(entries)
+}
+
+// WorkerVar is the environment variable that names the worker of a process.
+const WorkerVar = "FILESTORE_TEST_WORKER"
+
+// Work is for a TestMain that does more than Main: in a process that Start has started it runs the worker,
+// and does not return.
+func Work(workers map[string]func(args []string)) {
+	if name := os.Getenv(WorkerVar); name != "" {
+		workers[name](os.Args[1:])
+		os.Exit(0)
+	}
+}
+
+// A Process is the test binary as another process.
+type Process struct {
+	*exec.Cmd
+	Stdin io.WriteCloser // it is closed when the test binary ends, however that ends
+	Out   *bufio.Reader  // the standard output
+}
+
+// Start runs a worker until Kill, or the end of the test.
+func Start(t testing.TB, worker string, args ...string) *Process {
+	t.Helper()
+	return Run(t, Command(worker, args...))
+}
+
+// Command returns the command that runs a worker.
+func Command(worker string, args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), WorkerVar+"="+worker)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// Run is Start for any command.
+func Run(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{Cmd: cmd}
+	p.Stderr = os.Stderr
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Stdin, err = p.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.Out = bufio.NewReader(out)
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// Line returns the next line that the process prints.
+func (p *Process) Line(t testing.TB) string {
+	t.Helper()
+	line, err := p.Out.ReadString('\n')
+	if err != nil {
+		t.Fatalf("the other process has ended: %v", err)
+	}
+	return strings.TrimSuffix(line, "\n")
+}
+
+// Kill ends the process as kill -9 does.
+func (p *Process) Kill() {
+	p.Process.Kill()
+	p.Wait()
+}
