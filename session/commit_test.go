@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 )
 
@@ -28,8 +29,8 @@ func request(m *session.Manager, id, target string, h http.HandlerFunc) *httptes
 	return w
 }
 
-// The middleware stores, touches and sends the cookie exactly as express-session decides, with the fewest
-// calls of the Store.
+// F16: the middleware stores, touches and sends the cookie exactly as express-session decides, with the
+// fewest calls of the Store.
 func TestDecisions(t *testing.T) {
 	save := func(w http.ResponseWriter, r *http.Request) {
 		if err := session.From(r).Save(); err != nil {
@@ -124,10 +125,10 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
-// If a slow request saves after another request's logout, the session stays destroyed.
+// E1, P5: if a slow request saves after another request's logout, the session stays destroyed.
 func TestLogoutDuringSlowRequest(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
-		for range long(1, 50) { // each runs seven cases
+		for range storetest.Long(1, 50) { // each runs seven cases
 			for name, m := range map[string]*session.Manager{
 				"changed": {}, "resave": {Resave: true}, "rolling": {Rolling: true, Cookie: session.CookieOptions{MaxAge: time.Hour}},
 				"early": {}, "explicit": {}, "touch": {Cookie: session.CookieOptions{MaxAge: time.Hour}}, "uninitialized": {SaveUninitialized: true, Resave: true},

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
@@ -51,7 +52,7 @@ func TestSign(t *testing.T) {
 	}
 }
 
-// Unsign accepts no changed signature.
+// F2: Unsign accepts no changed signature.
 func TestMutatedSignatures(t *testing.T) {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=."
 	good := session.Sign("2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx", secret)
@@ -74,7 +75,7 @@ func TestMutatedSignatures(t *testing.T) {
 	}
 }
 
-// Unsign compares MACs in constant time only.
+// F5: Unsign compares MACs in constant time only.
 func TestConstantTime(t *testing.T) {
 	src, err := os.ReadFile("cookie.go")
 	if err != nil {
@@ -221,7 +222,7 @@ func FuzzSign(f *testing.F) {
 	})
 }
 
-// If there are several cookies of the name, the first that verifies and opens a session counts. Browsers
+// F7: if there are several cookies of the name, the first that verifies and opens a session counts. Browsers
 // send two after a change of Path or Domain, and the first may be stale for ever.
 func TestSeveralCookies(t *testing.T) {
 	s := newStore(t)
@@ -276,7 +277,7 @@ func TestSeveralCookies(t *testing.T) {
 	}
 }
 
-// A cookie that was signed with an old secret is signed again, even if it has no MaxAge.
+// F3: a cookie that was signed with an old secret is signed again, even if it has no MaxAge.
 func TestOldSecret(t *testing.T) {
 	for _, age := range []time.Duration{0, time.Hour} {
 		s := newStore(t)
@@ -360,13 +361,13 @@ func TestUnsettable(t *testing.T) {
 				}
 			})
 			if tt.cure == "" {
-				if cookies != 10 || text != "" || len(s.files(t)) != 10 {
-					t.Errorf("%s: %d cookies and %d files, want 10; log %s, want none", name, cookies, len(s.files(t)), text)
+				if cookies != 10 || text != "" || len(storetest.Files(t, s.dir)) != 10 {
+					t.Errorf("%s: %d cookies and %d files, want 10; log %s, want none", name, cookies, len(storetest.Files(t, s.dir)), text)
 				}
 				continue
 			}
-			if cookies != 0 || len(s.files(t)) != 0 || strings.Count(text, "\n") != 1 || !strings.Contains(text, tt.cure) {
-				t.Errorf("%s: %d cookies and %d files, want none; log %s, want one line that says what cures it", name, cookies, len(s.files(t)), text)
+			if cookies != 0 || len(storetest.Files(t, s.dir)) != 0 || strings.Count(text, "\n") != 1 || !strings.Contains(text, tt.cure) {
+				t.Errorf("%s: %d cookies and %d files, want none; log %s, want one line that says what cures it", name, cookies, len(storetest.Files(t, s.dir)), text)
 			}
 		}
 	}
@@ -428,8 +429,8 @@ func TestExpiresPasses(t *testing.T) {
 			}
 		}
 	})
-	if strings.Count(text, "\n") != 1 || !strings.Contains(text, "Expires") || len(s.files(t)) != 0 {
-		t.Errorf("%d files, want none, log %s, want one line about Expires", len(s.files(t)), text)
+	if strings.Count(text, "\n") != 1 || !strings.Contains(text, "Expires") || len(storetest.Files(t, s.dir)) != 0 {
+		t.Errorf("%d files, want none, log %s, want one line about Expires", len(storetest.Files(t, s.dir)), text)
 	}
 }
 
@@ -459,8 +460,8 @@ func TestForeignDomain(t *testing.T) {
 	}
 }
 
-// A cookie that we did not sign costs no look-up. A signed cookie without a session gives a new id. No
-// forged cookie makes a session or opens another's.
+// F1, F2, F4, F6, A16: a cookie that we did not sign costs no look-up. A signed cookie without a session
+// gives a new id. No forged cookie makes a session or opens another's.
 func TestForgedCookies(t *testing.T) {
 	s := newStore(t)
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show})
@@ -469,9 +470,9 @@ func TestForgedCookies(t *testing.T) {
 	s.take()
 	bad := []string{"connect.sid=", "connect.sid=s:", "connect.sid=s:.", "connect.sid=.", "connect.sid", "connect.sid=s%3A.", "connect.sid=j:{}",
 		"connect.sid=" + idOf(t, good), "connect.sid=s:" + idOf(t, good), good + "=", good + "A", good + "%3D", good[:len(good)-1], "Connect.sid=" + raw[12:], "connect.sid=%", "connect.sid=%zz",
-		strings.Replace(good, "s%3A", "S%3A", 1), strings.Replace(good, "s%3A", "", 1), strings.ReplaceAll(good, "%", "%25"), // it is decoded only once
+		strings.Replace(good, "s%3A", "S%3A", 1), strings.Replace(good, "s%3A", "", 1), strings.ReplaceAll(good, "%", "%25"), // A10: it is decoded only once
 	}
-	for i := len("connect.sid="); i < len(raw); i++ { // change every byte
+	for i := len("connect.sid="); i < len(raw); i++ { // F2: change every byte
 		c := []byte(raw)
 		c[i] ^= 1
 		bad = append(bad, string(c))
@@ -490,14 +491,14 @@ func TestForgedCookies(t *testing.T) {
 			t.Errorf("%q opens %s, want anna's session", cookie, a.body)
 		}
 	}
-	// We have signed these, but there is no such session, or it is outside the directory.
+	// F4, A16: we have signed these, but there is no such session, or it is outside the directory.
 	for _, id := range []string{"fixated_id_0123456789", "../../x", "../" + idOf(t, good), "", "a/b", "CON", strings.Repeat("a", 300), "x\x00"} {
-		before := len(s.files(t))
+		before := len(storetest.Files(t, s.dir))
 		a := do(t, srv, "/put?user=eve", signed(id))
 		if a.StatusCode != 200 || idOf(t, cookieOf(a)) == id {
 			t.Errorf("signed %q: status %d, cookie %q, want 200 and another id", id, a.StatusCode, cookieOf(a))
 		}
-		if n := len(s.files(t)); n != before+1 {
+		if n := len(storetest.Files(t, s.dir)); n != before+1 {
 			t.Errorf("signed %q: %d new files, want 1", id, n-before)
 		}
 		if _, err := s.Store.Get(ctx, id); err == nil {
@@ -509,7 +510,7 @@ func TestForgedCookies(t *testing.T) {
 	}
 }
 
-// However large and many the cookies are, the work has a bound.
+// F7: however large and many the cookies are, the work has a bound.
 func TestManyCookies(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)
@@ -535,7 +536,7 @@ func TestManyCookies(t *testing.T) {
 	}
 }
 
-// An old secret verifies as long as it is in the list, and the first secret signs.
+// F3: an old secret verifies as long as it is in the list, and the first secret signs.
 func TestRotation(t *testing.T) {
 	s := newStore(t)
 	handlers := map[string]http.HandlerFunc{"/put": put, "/show": show}
@@ -594,7 +595,7 @@ func TestStoredCookie(t *testing.T) {
 	}
 }
 
-// The cookie is Secure over TLS, and X-Forwarded-Proto counts only with TrustProxy.
+// F11: the cookie is Secure over TLS, and X-Forwarded-Proto counts only with TrustProxy.
 func TestSecure(t *testing.T) {
 	for _, tt := range []struct {
 		secure  session.Secure
@@ -647,7 +648,7 @@ func TestSecure(t *testing.T) {
 	}
 }
 
-// Handler refuses settings that cannot work, and its message shows no secret.
+// F12, F15: Handler refuses settings that cannot work, and its message shows no secret.
 func TestRefusedConfiguration(t *testing.T) {
 	s := sessiontest.NewStore()
 	for name, m := range map[string]*session.Manager{

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 )
 
@@ -31,7 +32,7 @@ func TestFlash(t *testing.T) {
 	}})
 	b := newBrowser(t, srv)
 	b.get("/flash?m=one&m=two")
-	if data, _ := os.ReadFile(s.files(t)[0]); !strings.Contains(string(data), `"flash":{"error":["one","two"],"info":["i"]}`) {
+	if data, _ := os.ReadFile(storetest.Files(t, s.dir)[0]); !strings.Contains(string(data), `"flash":{"error":["one","two"],"info":["i"]}`) {
 		t.Errorf("the file is %s", data)
 	}
 	b.get("/flash?m=three")
@@ -40,7 +41,7 @@ func TestFlash(t *testing.T) {
 			t.Errorf("Flashes(%q) = %s, want %s", tt.kind, got, tt.want)
 		}
 	}
-	if data, _ := os.ReadFile(s.files(t)[0]); !strings.Contains(string(data), `"flash":{}`) {
+	if data, _ := os.ReadFile(storetest.Files(t, s.dir)[0]); !strings.Contains(string(data), `"flash":{}`) {
 		t.Errorf("the file is %s, want no messages", data)
 	}
 }
@@ -111,7 +112,7 @@ func TestFlashesAs(t *testing.T) {
 	b := newBrowser(t, srv)
 	b.get("/put")
 	b.get("/read")
-	if data, _ := os.ReadFile(s.files(t)[0]); !strings.Contains(string(data), `"flash":{}`) {
+	if data, _ := os.ReadFile(storetest.Files(t, s.dir)[0]); !strings.Contains(string(data), `"flash":{}`) {
 		t.Errorf("the file is %s, want no messages", data)
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/sealed"
 	"github.com/sessionfilestore/filestore/session"
 	"github.com/sessionfilestore/filestore/session/sessiontest"
@@ -122,22 +123,23 @@ func TestPathSpelling(t *testing.T) {
 	}
 }
 
-// Visitors in whose sessions nothing is put leave no file, and get no cookie.
+// F10: visitors in whose sessions nothing is put leave no file, and get no cookie.
 func TestNoFilesForVisitors(t *testing.T) {
 	s := newStore(t)
 	h := manager(s).Handler(http.HandlerFunc(show))
-	for range long(10_000, 100_000) {
+	for range storetest.Long(10_000, 100_000) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		if c := w.Header().Get("Set-Cookie"); c != "" {
 			t.Fatalf("a visitor who does nothing gets the cookie %q", c)
 		}
 	}
-	if n := len(s.files(t)); n != 0 || s.take() != "" {
+	if n := len(storetest.Files(t, s.dir)); n != 0 || s.take() != "" {
 		t.Errorf("%d files, want none, and no call of the store", n)
 	}
 }
 
+// F9: each visitor gets another id, in the form of express-session.
 func TestIDs(t *testing.T) {
 	seen := make(map[string]bool)
 	m := manager(sessiontest.NewStore())
@@ -158,7 +160,7 @@ type zero struct{}
 
 func (zero) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-// All 24 bytes of an id come from crypto/rand.
+// F9: all 24 bytes of an id come from crypto/rand.
 func TestIDsAreFromCryptoRand(t *testing.T) {
 	s := newStore(t)
 	random := rand.Reader
@@ -174,7 +176,7 @@ func TestIDsAreFromCryptoRand(t *testing.T) {
 	}
 }
 
-// GenID's errors, invalid ids and ids in use are errors of the request.
+// A14, A15, F9: GenID's errors, invalid ids and ids in use are errors of the request.
 func TestGenID(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
 		next, fail := "same_id", error(nil)
@@ -249,8 +251,8 @@ func TestNestedManagers(t *testing.T) {
 	if text != "" {
 		t.Errorf("log %s, want none", text)
 	}
-	if len(site.files(t)) != 1 || len(admin.files(t)) != 1 {
-		t.Errorf("%d and %d sessions, want 1 and 1", len(site.files(t)), len(admin.files(t)))
+	if len(storetest.Files(t, site.dir)) != 1 || len(storetest.Files(t, admin.dir)) != 1 {
+		t.Errorf("%d and %d sessions, want 1 and 1", len(storetest.Files(t, site.dir)), len(storetest.Files(t, admin.dir)))
 	}
 	if sess, err := admin.Store.Get(ctx, admin.live(t)[0]); err != nil || string(sess.Values["user"]) != `"root"` {
 		t.Errorf("the inner session is %v, %v, want the user root", sess, err)
@@ -298,8 +300,8 @@ func TestRequestIsHandedBack(t *testing.T) {
 	}
 }
 
-// If a file cannot be read, it is kept, the visitor gets a new session under a new id, and the log says
-// so. The answer was 500 on every page, even at login.
+// C1, F14: if a file cannot be read, it is kept, the visitor gets a new session under a new id, and the log
+// says so. The answer was 500 on every page, even at login.
 func TestUnreadableSession(t *testing.T) {
 	key := bytes.Repeat([]byte{7}, 32)
 	codec, err := sealed.New(key)

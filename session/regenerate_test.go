@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 )
 
@@ -31,7 +32,7 @@ func keepUser(r *http.Request) error {
 	return err
 }
 
-// Regenerate gives a new id at once, empties the session, and makes the old cookie worthless.
+// F8: Regenerate gives a new id at once, empties the session, and makes the old cookie worthless.
 func TestRegenerate(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
 		srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/login": func(w http.ResponseWriter, r *http.Request) {
@@ -142,7 +143,7 @@ func TestRegenerateDuringLogout(t *testing.T) {
 
 // If several requests replace one session, one succeeds.
 func TestParallelRegenerate(t *testing.T) {
-	for range long(20, 500) {
+	for range storetest.Long(20, 500) {
 		s := newStore(t)
 		m := manager(s)
 		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put})
@@ -421,7 +422,7 @@ func TestFullDiskAfterRegenerate(t *testing.T) {
 
 // However writes, logouts and changes of the id meet, one session is left, and none after a logout.
 func TestEverythingAtOnce(t *testing.T) {
-	for i := range long(40, 1000) {
+	for i := range storetest.Long(40, 1000) {
 		s := newStore(t)
 		m := manager(s)
 		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put})
@@ -494,7 +495,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 }
 
-// Requests with the old id, beside a Regenerate, do not bring the old session back.
+// E3: requests with the old id, beside a Regenerate, do not bring the old session back.
 func TestRegenerateBesideWriters(t *testing.T) {
 	s := newStore(t)
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/login": func(w http.ResponseWriter, r *http.Request) {
@@ -504,7 +505,7 @@ func TestRegenerateBesideWriters(t *testing.T) {
 		}
 		sess.Put("user", "anna")
 	}})
-	for range long(30, 1000) {
+	for range storetest.Long(30, 1000) {
 		b := newBrowser(t, srv)
 		b.get("/put?cart=1")
 		old := b.cookie()

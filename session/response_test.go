@@ -24,7 +24,7 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// However the header leaves, the session is stored before, and the header has the cookie once.
+// F13: however the header leaves, the session is stored before, and the header has the cookie once.
 func TestHeaderLeaves(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, []byte(strings.Repeat("x", 100_000)), 0o600); err != nil {
@@ -116,7 +116,7 @@ func TestHeaderLeaves(t *testing.T) {
 	}
 }
 
-// If the handler panics before the header leaves, nothing is stored.
+// F13: if the handler panics before the header leaves, nothing is stored.
 func TestPanic(t *testing.T) {
 	s := newStore(t)
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/panic": func(w http.ResponseWriter, r *http.Request) {
@@ -164,6 +164,7 @@ func TestEarlyHints(t *testing.T) {
 	}
 }
 
+// F13: a Hijack stores the session first. What the handler changes after it is stored at the end.
 func TestHijack(t *testing.T) {
 	s := newStore(t)
 	srv := serve(t, manager(s), map[string]http.HandlerFunc{"/put": put, "/show": show, "/hijack": func(w http.ResponseWriter, r *http.Request) {
@@ -199,7 +200,7 @@ func TestHijack(t *testing.T) {
 	t.Errorf("after the hijack the session has %s", do(t, srv, "/show", cookie).body)
 }
 
-// The handler can do what the writer below can do, and gets ErrNotSupported for the rest.
+// F13: the handler can do what the writer below can do, and gets ErrNotSupported for the rest.
 func TestController(t *testing.T) {
 	m := manager(newStore(t))
 	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -216,7 +217,7 @@ func TestController(t *testing.T) {
 	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 }
 
-// The middleware works over HTTP/2, which has other writers.
+// F13: the middleware works over HTTP/2, which has other writers.
 func TestHTTP2(t *testing.T) {
 	s := newStore(t)
 	srv := httptest.NewUnstartedServer(manager(s).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -11,28 +11,17 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 )
 
-func TestMain(m *testing.M) {
-	slog.SetDefault(slog.New(slog.DiscardHandler))
-	os.Exit(m.Run())
-}
-
-// long returns n if FILESTORE_LONG is set, else short.
-func long(short, n int) int {
-	if os.Getenv("FILESTORE_LONG") != "" {
-		return n
-	}
-	return short
-}
+func TestMain(m *testing.M) { storetest.Main(m, nil) }
 
 var ctx = context.Background()
 

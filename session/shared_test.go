@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 )
 
@@ -30,7 +31,7 @@ func TestLateAnswerSetsNoCookie(t *testing.T) {
 			t.Errorf("%s with the old cookie: status %d, want 200, cookie %q, want none", path, a.StatusCode, a.Header.Get("Set-Cookie"))
 		}
 	}
-	if n := len(s.files(t)); n != 1 {
+	if n := len(storetest.Files(t, s.dir)); n != 1 {
 		t.Errorf("%d files, want 1", n)
 	}
 	// A new login with the old cookie works.

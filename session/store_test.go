@@ -5,13 +5,13 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
@@ -97,21 +97,9 @@ func (s *recorder) Destroy(ctx context.Context, id string) error {
 func newStore(t testing.TB) *recorder {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := filestore.Open(dir, &filestore.Options{NoSync: true, ReapInterval: -1, TouchAfter: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return &recorder{Store: s, dir: dir}
-}
-
-func (s *recorder) files(t testing.TB) []string {
-	t.Helper()
-	names, err := filepath.Glob(filepath.Join(s.dir, "*.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return names
+	o := storetest.Quick()
+	o.TouchAfter = -1
+	return &recorder{Store: storetest.Open(t, dir, o), dir: dir}
 }
 
 // live returns the ids of the live sessions.
@@ -130,12 +118,7 @@ func (s *recorder) live(t testing.TB) []string {
 func openStore(t *testing.T, o filestore.Options) *filestore.Store {
 	t.Helper()
 	o.NoSync, o.ReapInterval = true, -1
-	s, err := filestore.Open(t.TempDir(), &o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
+	return storetest.Open(t, t.TempDir(), &o)
 }
 
 // three hides all but the methods that a Store must have.
@@ -221,7 +204,7 @@ func TestOwnStore(t *testing.T) {
 	}
 }
 
-// If GenID returns another session's id, the request fails, and the other session is as it was.
+// A14: if GenID returns another session's id, the request fails, and the other session is as it was.
 func TestGenIDOfAnother(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
 		anna := &filestore.Session{LastAccess: time.Now()}
@@ -249,7 +232,7 @@ func TestGenIDOfAnother(t *testing.T) {
 	})
 }
 
-// If the Store fails, the handler's answer is not sent.
+// F14: if the Store fails, the handler's answer is not sent.
 func TestStoreErrors(t *testing.T) {
 	s := newStore(t)
 	m := manager(s)

@@ -98,7 +98,7 @@ func (s *broken) Update(ctx context.Context, id string, fn func(*filestore.Sessi
 	return errors.Join(s.Store.Set(ctx, id, sess), err)
 }
 
-// Run finds a broken promise, and says which it is.
+// Run finds a broken promise, and says which one.
 func TestRunFails(t *testing.T) {
 	t.Parallel()
 	wants := map[string]string{
