@@ -35,7 +35,7 @@ func encode(t testing.TB, s *filestore.Session) string {
 	return string(data)
 }
 
-// What a load finds is written back byte for byte where nothing changed.
+// An unchanged document is written back byte for byte.
 func TestRoundTrip(t *testing.T) {
 	for _, doc := range []string{
 		`{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"},"views":1,"__lastAccess":1795249098866}`,
@@ -72,7 +72,7 @@ func TestDecode(t *testing.T) {
 	if got := string(s.Values["a"]); got != `[ {"cookie":"]}"} , "\\" ]` {
 		t.Errorf("a = %s", got)
 	}
-	// C3: of duplicates the last wins, as in Node.
+	// C3: the last of several members with one name counts, as in Node.
 	s = decode(t, `{"cookie":{"path":"/1","path":"/2"},"a":1,"__lastAccess":1,"a":2,"__lastAccess":2,"cookie":{"path":"/3","path":"/4"}}`)
 	if s.Cookie.Path != "/4" || string(s.Values["a"]) != "2" || s.LastAccess.UnixMilli() != 2 {
 		t.Errorf("duplicates: %+v", s)
@@ -80,19 +80,19 @@ func TestDecode(t *testing.T) {
 	if got, want := encode(t, s), `{"cookie":{"path":"/3","path":"/4"},"a":2,"__lastAccess":2}`; got != want {
 		t.Errorf("duplicates written back: %s, want %s", got, want)
 	}
-	// C4
+	// C4: other spellings are members of the application.
 	s = decode(t, `{"cookie":{"Path":"/x","ORIGINALMAXAGE":5},"Cookie":{},"__LASTACCESS":7,"__lastAccess":1}`)
 	if s.Cookie.Path != "/" || s.Cookie.OriginalMaxAge != 0 || s.LastAccess.UnixMilli() != 1 || len(s.Values) != 2 {
 		t.Errorf("case variants: %+v", s)
 	}
-	// What express-session's Cookie would supply.
+	// A cookie without members has the defaults of express-session.
 	if c := decode(t, `{"cookie":{}}`).Cookie; !c.HTTPOnly || c.Path != "/" || c.Secure {
 		t.Errorf("defaults of a bare cookie: %+v", c)
 	}
 }
 
 func TestEncode(t *testing.T) {
-	// The zero cookie is express-session's default.
+	// The zero Cookie is written as express-session's default.
 	s := new(filestore.Session)
 	s.Put("b", 1)
 	s.Put("a", "<&>")
@@ -130,7 +130,7 @@ func TestEncode(t *testing.T) {
 	}
 }
 
-// C14: what cannot be written is refused before anything is touched.
+// C14: a session that cannot be written is refused before anything is touched.
 func TestUnwritable(t *testing.T) {
 	y := newYard(t, nil)
 	set(t, y.s, "id", "n", 1)
@@ -144,7 +144,7 @@ func TestUnwritable(t *testing.T) {
 	cyclic["self"] = cyclic
 	for _, err := range []error{new(filestore.Session).Put("k", cyclic), new(filestore.Session).Put("cookie", 1), new(filestore.Session).Put("__lastAccess", 1), new(filestore.Session).Put("\xff", 1)} {
 		if err == nil {
-			t.Error("Put of what cannot be succeeded")
+			t.Error("Put of a value or name that cannot be stored succeeded")
 		}
 	}
 	for name, values := range map[string]map[string]json.RawMessage{
@@ -193,7 +193,7 @@ func TestValue(t *testing.T) {
 	}
 }
 
-// keyless has lost its key file.
+// A keyless Codec has lost its key file.
 type keyless struct{ rot }
 
 func (keyless) Decode(string, []byte) ([]byte, error) {
@@ -239,20 +239,20 @@ func TestCodec(t *testing.T) {
 	readFile(t, dir, "a.json")
 }
 
-// A named is a string, and a string is what a map may have for keys.
+// A named is a string type, as the keys of a map may be.
 type named string
 
-// loud has a JSON form of its own, in which U+FFFD is meant.
+// loud has its own JSON form, with a U+FFFD that is meant.
 type loud struct{ text string }
 
 func (l loud) MarshalJSON() ([]byte, error) { return []byte(`"\ufffd"`), nil }
 
-// spelled is the text of a TextMarshaler.
+// spelled is a TextMarshaler.
 type spelled struct{ text string }
 
 func (s spelled) MarshalText() ([]byte, error) { return []byte(s.text), nil }
 
-// A string that JSON cannot hold was stored as another one, without a word.
+// Put refuses a string that JSON cannot hold. It stored another string and said nothing.
 func TestPutOfBytes(t *testing.T) {
 	const bad = "\xff\x00\xfe"
 	bads := map[string]any{

@@ -35,7 +35,7 @@ func patient() *filestore.Options {
 	return o
 }
 
-// P4, E8: 8 processes, 1,000 Updates each, of one session.
+// P4, E8: 8 processes do 1,000 Updates each of one session, and none is lost.
 func TestNoLostUpdateBetweenProcesses(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, patient())
@@ -54,7 +54,7 @@ func TestNoLostUpdateBetweenProcesses(t *testing.T) {
 	}
 }
 
-// P4, E9: 32 goroutines, 250 Updates each, through one Store.
+// P4, E9: 32 goroutines do 250 Updates each through one Store, and none is lost.
 func TestNoLostUpdateBetweenGoroutines(t *testing.T) {
 	s := open(t, t.TempDir(), patient())
 	set(t, s, "id", "n", 0)
@@ -87,7 +87,7 @@ func init() {
 }
 
 func init() {
-	// Writes until its standard input ends.
+	// The worker writes until its standard input ends.
 	workers["writer"] = func(args []string) {
 		s, err := filestore.Open(args[0], patient())
 		must(err)
@@ -148,7 +148,7 @@ func init() {
 	}
 }
 
-// hold is a store whose Update of id waits until release is called.
+// hold starts an Update of id that waits until release is called.
 func hold(t *testing.T, s *filestore.Store, id string) (release func() error) {
 	t.Helper()
 	held, free, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
@@ -167,8 +167,8 @@ func hold(t *testing.T, s *filestore.Store, id string) (release func() error) {
 	return sync.OnceValue(func() error { close(free); return <-result })
 }
 
-// P9, E10, E11: a holder that stops makes others wait until their bound, for
-// its own stripe only; one that dies frees the lock.
+// P9, E10, E11: others wait for a stopped holder no longer than LockTimeout, and only for sessions of the
+// same lock. When the holder dies the lock is free.
 func TestStoppedHolder(t *testing.T) {
 	dir := t.TempDir()
 	o := quick()
@@ -184,7 +184,7 @@ func TestStoppedHolder(t *testing.T) {
 	}
 	wantErr(t, "Destroy beside a holder", s.Destroy(ctx, "id"), filestore.ErrLockTimeout)
 	get(t, s, "id") // takes no lock
-	// E15: a context that ends while waiting; the lock is not held afterwards.
+	// E15: a context that ends during the wait; the lock is not held afterwards.
 	c, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	wantErr(t, "Set", s.Set(c, "id", session(t)), context.DeadlineExceeded)
 	cancel()
@@ -216,7 +216,7 @@ func init() {
 	workers["sleep"] = func([]string) { io.Copy(io.Discard, os.Stdin) }
 }
 
-// The same within one Store, and the queue is left in order.
+// Waits within one Store end in the same way, and leave the queue in order.
 func TestWaitWithinAStore(t *testing.T) {
 	o := quick()
 	o.LockTimeout = 100 * time.Millisecond
@@ -235,8 +235,8 @@ func TestWaitWithinAStore(t *testing.T) {
 	}
 }
 
-// E12: an operator deletes the lock files while one is held. Whoever finds its lock lost fails, and
-// afterwards they exclude each other again.
+// E12: an operator deletes the lock files while one is held. A holder that finds its lock lost fails.
+// Afterwards the holders exclude each other again.
 func TestLockFilesDeleted(t *testing.T) {
 	dir := t.TempDir()
 	a, b := open(t, dir, patient()), open(t, dir, patient())
@@ -255,10 +255,10 @@ func TestLockFilesDeleted(t *testing.T) {
 		before := value(t, get(t, b, "id"), "n")
 		wantErr(t, name+": Update of the holder", release(), filestore.ErrUnsafeFile)
 		if got := get(t, b, "id"); value(t, got, "n") != before || got.Values["held"] != nil {
-			t.Errorf("%s: the holder that lost its lock wrote: %v", name, got.Values)
+			t.Errorf("%s: a holder that had lost its lock wrote: %v", name, got.Values)
 		}
 	}
-	// Under load an Update may be lost at that moment, but none is refused for another reason.
+	// Under load an Update may be lost at that moment. No Update fails for another reason.
 	old := time.Now().Add(-time.Hour)
 	set(t, a, "id", "n", 0)
 	c, cancel := context.WithTimeout(ctx, storetest.Long(2*time.Second, time.Minute))
@@ -294,7 +294,7 @@ func TestLockFilesDeleted(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	// As soon as it is over they exclude each other again.
+	// As soon as the deletions are over the stores exclude each other again.
 	set(t, a, "id", "n", 0)
 	for _, s := range stores {
 		wg.Go(func() {
@@ -323,7 +323,7 @@ func removeAll(pattern string) error {
 	return err
 }
 
-// E13: a child process inherits no lock, and starting one drops none.
+// E13: a child process inherits no lock, and starting one releases none.
 func TestLockAndChildren(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, quick())
@@ -342,8 +342,8 @@ func TestLockAndChildren(t *testing.T) {
 	}
 }
 
-// A hook runs fn in the middle of the n-th load of a session: after its file
-// was read, before it is judged.
+// A hook runs fn in the middle of the n-th load of a session: after its file was read, and before its expiry
+// is checked.
 type hook struct {
 	n  atomic.Int32
 	fn func()
@@ -374,8 +374,7 @@ func hooked(t *testing.T, dir string, n int32, fn func()) *filestore.Store {
 	return open(t, dir, o)
 }
 
-// One busy process must not starve another, which polls: the bound on its wait
-// is far below the timeout.
+// A busy process does not starve another one, which polls: its wait is far shorter than the timeout.
 func TestFairBetweenProcesses(t *testing.T) {
 	dir := t.TempDir()
 	hog, other := open(t, dir, patient()), open(t, dir, patient())
@@ -401,7 +400,7 @@ func TestFairBetweenProcesses(t *testing.T) {
 	}
 }
 
-// The error of a wait that a caller ended is the context's, whatever its cause.
+// If a caller ends a wait, the error is that of the context, whatever the cause.
 func TestWaitEndsWithContext(t *testing.T) {
 	s := open(t, t.TempDir(), patient())
 	set(t, s, "id")
@@ -414,8 +413,7 @@ func TestWaitEndsWithContext(t *testing.T) {
 	}
 }
 
-// A stopped holder costs a pass of the reaper one timeout, not one for each of
-// its stripe's sessions.
+// A stopped holder costs a pass of the reaper one timeout, not one for each session of its lock.
 func TestReapBesideAStoppedHolder(t *testing.T) {
 	dir := t.TempDir()
 	o := quick()
@@ -423,7 +421,7 @@ func TestReapBesideAStoppedHolder(t *testing.T) {
 	s := open(t, dir, o)
 	set(t, s, "id")
 	release := hold(t, open(t, dir, patient()), "id")
-	const all = 4000 // of which some 60 share the lock
+	const all = 4000 // some 60 share the lock
 	for i := range all {
 		write(t, dir, fmt.Sprintf("old%d.json", i), doc(1, ""))
 	}
@@ -441,7 +439,7 @@ func TestReapBesideAStoppedHolder(t *testing.T) {
 	}
 }
 
-// P9: Clear waits once for a stopped holder, and Close not for all the locks of a pass.
+// P9: Clear waits once for a stopped holder. Close does not wait for all the locks of a pass.
 func TestLongWorkBesideAStoppedHolder(t *testing.T) {
 	dir := t.TempDir()
 	o := quick()

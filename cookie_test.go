@@ -9,7 +9,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// Two loads of one cookie are equal with ==, whatever the zone of its date.
+// Two loads of one cookie are equal with ==, in whatever zone its date is written.
 func TestCookieZone(t *testing.T) {
 	const zoned = `{"cookie":{"expires":"2030-01-01T05:30:00+05:30"}}`
 	a, b := decode(t, zoned), decode(t, zoned)
@@ -18,7 +18,7 @@ func TestCookieZone(t *testing.T) {
 	}
 }
 
-// Found by FuzzSession: a date whose zone moves it out of the four-digit years is none.
+// A date counts as missing if its zone moves it out of the years with four digits. FuzzSession found it.
 func TestCookieOddities(t *testing.T) {
 	const far = `{"cookie":{"expires":"9999-12-31T23:59:59-23:59"}}`
 	if s := decode(t, far); !s.Cookie.Expires.IsZero() || encode(t, s) != far {
@@ -49,12 +49,12 @@ func TestChangedCookieReadsTheSame(t *testing.T) {
 	}
 }
 
-// C10 and FORMAT 1.7: the rule of expiry. "at" is milliseconds since the last access.
+// C10: when a session expires, as "When a session ends" in docs/FORMAT.md says.
 func TestExpiry(t *testing.T) {
 	const ttl = 1000
 	for _, tt := range []struct {
 		maxAge string
-		life   float64 // ms; 0 = expired at once
+		life   float64 // milliseconds after the last access; 0 = expired at once
 	}{
 		{"null", ttl}, {"false", ttl}, {"0", ttl}, {"-0", ttl}, {`"5000"`, ttl}, {`""`, ttl}, {"{}", ttl}, {"[]", ttl},
 		{"5000", 5000}, {"1", 1}, {"1500.75", 1500.75}, {"true", 1}, {"-1", 0}, {"-1e300", 0}, {"-0.5", 0},
@@ -68,7 +68,7 @@ func TestExpiry(t *testing.T) {
 			t.Errorf("originalMaxAge %s: lives %v ms, want %v", tt.maxAge, got, tt.life)
 		}
 	}
-	// Equal is alive, one millisecond more is not.
+	// At its very end a session is alive, and a millisecond later it is not.
 	dir := t.TempDir()
 	opts := quick()
 	opts.TTL = 10 * time.Second
@@ -84,7 +84,7 @@ func TestExpiry(t *testing.T) {
 		_, err = s.Get(ctx, "id")
 		wantErr(t, "Get a millisecond later", err, filestore.ErrExpired)
 	}
-	// 12: a TTL that is nothing.
+	// A negative TTL ends sessions without a maxAge at once.
 	opts.TTL = -1
 	s = open(t, dir, opts)
 	write(t, dir, "ttl.json", doc(nowMs()+1000, ""))
@@ -92,5 +92,5 @@ func TestExpiry(t *testing.T) {
 	wantErr(t, "Get with a negative TTL", err, filestore.ErrExpired)
 	write(t, dir, "own.json", strings.Replace(doc(nowMs(), ""), "null", "60000", 1))
 	get(t, s, "own")
-	readFile(t, dir, "ttl.json") // kept
+	readFile(t, dir, "ttl.json") // the file stays
 }

@@ -26,11 +26,11 @@ import (
 	middleware "github.com/sessionfilestore/filestore/session"
 )
 
-// The vectors of docs/FORMAT.md. A field that is not there is empty.
+// vectors are those of docs/FORMAT.md. A field that is missing is empty.
 type vectors struct {
 	TTLMs int64
 	Names []struct{ Name, What, ID string }
-	// Folded is the stripe where the file system folds case, if it is another id's.
+	// Folded is the lock file on a file system that folds case, if it is another one.
 	Stripes   []struct{ ID, Hash, Stripe, Folded string }
 	Documents []struct {
 		Document, Dated, Why string
@@ -60,7 +60,7 @@ func readVectors(t *testing.T) (v vectors) {
 	return v
 }
 
-// FORMAT.md prints the vectors, each in a row of its own.
+// FORMAT.md prints each vector in a row of its own.
 func TestFormatVectorsPrinted(t *testing.T) {
 	v := readVectors(t)
 	page := strings.Split(readFile(t, "docs", "FORMAT.md"), "\n")
@@ -118,7 +118,7 @@ func TestFormatVectorsPrinted(t *testing.T) {
 	}
 }
 
-// Which names are sessions.
+// IDs yields the names that are those of sessions.
 func TestFormatNames(t *testing.T) {
 	v := readVectors(t)
 	dir := t.TempDir()
@@ -149,7 +149,7 @@ func TestFormatNames(t *testing.T) {
 		t.Error(err)
 	}
 	for _, n := range v.Names {
-		temporary := strings.HasPrefix(n.What, "a temporary file") // this test's business ends there
+		temporary := strings.HasPrefix(n.What, "a temporary file") // Reap may remove it
 		if _, err := os.Lstat(filepath.Join(dir, n.Name)); err != nil && !temporary && runtime.GOOS != "windows" {
 			t.Errorf("Reap removed %s: %v", n.Name, err)
 		}
@@ -157,8 +157,7 @@ func TestFormatNames(t *testing.T) {
 	}
 }
 
-// Which lock file is a session's: while it is held the session cannot be set, and while all others are
-// held it can.
+// A session cannot be set while its lock file is locked, and can be set while all others are.
 func TestFormatLocks(t *testing.T) {
 	v := readVectors(t)
 	dir := t.TempDir()
@@ -199,7 +198,7 @@ func TestFormatLocks(t *testing.T) {
 	}
 }
 
-// What a document is, and when its session ends.
+// The documents are read, and their sessions end, as FORMAT.md says.
 func TestFormatDocuments(t *testing.T) {
 	v := readVectors(t)
 	for _, d := range v.Documents {
@@ -222,7 +221,7 @@ func TestFormatDocuments(t *testing.T) {
 	}
 }
 
-// The modification time of a file is its session's end.
+// The modification time of a file is the end of its session.
 func TestFormatModificationTime(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick()) // a TTL of an hour
@@ -244,7 +243,7 @@ func TestFormatModificationTime(t *testing.T) {
 	}
 }
 
-// While a session is written its temporary file has the form that FORMAT.md tells.
+// While a session is written its temporary file has the name that FORMAT.md describes.
 func TestFormatTemporaryName(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())
@@ -353,7 +352,7 @@ func TestFormatKruptein(t *testing.T) {
 	}
 }
 
-// pages are the texts at the top and in docs/.
+// pages returns the pages at the top and in docs/, by path.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
@@ -393,7 +392,7 @@ func testFiles(t *testing.T) map[string]string {
 	return all
 }
 
-// What the pages name exists: tests, and the files that they link to.
+// The tests that the pages name exist, and so do the files and headings that they link to.
 func TestDocsNames(t *testing.T) {
 	tests := make(map[string]bool)
 	for _, source := range testFiles(t) {
@@ -429,7 +428,7 @@ func TestDocsNames(t *testing.T) {
 	}
 }
 
-// anchors returns what a page's headings are called in links.
+// anchors returns the names of a page's headings in links.
 func anchors(page string) (all []string) {
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
 		name := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
@@ -438,7 +437,7 @@ func anchors(page string) (all []string) {
 	return all
 }
 
-// Each hazard that a test cites is in the list, and each promise in DESIGN.md.
+// HAZARDS.md lists each hazard that a test cites, and DESIGN.md each promise.
 func TestHazardNumbers(t *testing.T) {
 	listed := make(map[string]bool)
 	for _, page := range []string{"HAZARDS.md", "DESIGN.md"} {

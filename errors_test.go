@@ -14,8 +14,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// A member of the wrong type is told without its value, and an error of the
-// Codec whole.
+// The error for a member of the wrong type does not have its value. An error of the Codec is returned whole.
 func TestNoDataInErrors(t *testing.T) {
 	s := session(t, "password", "hunter2", "card", int64(4111111111111111))
 	_, err := filestore.Value[time.Time](s, "password")
@@ -68,7 +67,7 @@ func TestErrors(t *testing.T) {
 		for _, id := range []string{id, id + "X"} {
 			err := op(id)
 			if err == nil {
-				continue // Set and Destroy of the corrupt one
+				continue // Set and Destroy of a corrupt file succeed
 			}
 			var e *filestore.Error
 			if !errors.As(err, &e) || len(e.ID) != 8 || !strings.EqualFold(e.Op, name) {

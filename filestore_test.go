@@ -155,7 +155,7 @@ func TestTouch(t *testing.T) {
 	if got, want := readFile(t, dir, "stale.json"), strings.Replace(stale, fmt.Sprint(ms-61_000), fmt.Sprint(sess.LastAccess.UnixMilli()), 1); got != want {
 		t.Errorf("Touch changed more than the last access:\n got %s\nwant %s", got, want)
 	}
-	// A change of the cookie is written at once; a running Expires is none.
+	// A change of the cookie is written at once. An Expires that moves with the time is not a change.
 	c := filestore.Cookie{HTTPOnly: true, Path: "/", OriginalMaxAge: time.Hour, Expires: time.Now().Add(time.Hour)}
 	if err := s.Touch(ctx, "fresh", &c); err != nil {
 		t.Fatal(err)
@@ -201,7 +201,7 @@ func TestTouch(t *testing.T) {
 	}
 }
 
-// A TouchAfter that is longer than the life of a session, by the TTL or by its own, ends none that is used.
+// A session that is used does not end, even if TouchAfter is longer than its life.
 func TestTouchAfterLongerThanLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := quick()
@@ -280,8 +280,9 @@ func TestExtension(t *testing.T) {
 	}
 }
 
-// What the store with the extension ".admin.json" has is no session of one with ".json", which would have
-// it under another id and another lock; whichever was opened first.
+// Two stores with the extensions ".json" and ".admin.json" share a directory. Neither takes a file of the
+// other for a session, whichever was opened first: the session would have another id there, and another
+// lock.
 func TestExtensionOfTwoParts(t *testing.T) {
 	for _, first := range []string{".json", ".admin.json"} {
 		t.Run(first+" first", func(t *testing.T) {
@@ -289,7 +290,7 @@ func TestExtensionOfTwoParts(t *testing.T) {
 			o := quick()
 			o.Extension = first
 			stores := map[string]*filestore.Store{first: open(t, dir, o)}
-			if first == ".json" { // it may have it for its own until then
+			if first == ".json" { // alone, it may take the file for a session
 				set(t, stores[first], "x.admin", "n", 0)
 				time.Sleep(30 * time.Millisecond)
 				get(t, stores[first], "x.admin")
@@ -319,7 +320,7 @@ func TestExtensionOfTwoParts(t *testing.T) {
 			if n := len(slices.Collect(maps.Keys(maps.Collect(plain.IDs(ctx))))); len(ids) != 5 || n != 5 {
 				t.Errorf("All = %q, %d IDs, want 5", ids, n)
 			}
-			// Neither the reaper nor Clear takes what is the other's.
+			// Neither the reaper nor Clear takes a file of the other store.
 			write(t, dir, "old.admin.json", doc(1, ""))
 			left := "x.admin.json.1374059317"
 			write(t, dir, left, "x")
@@ -348,7 +349,7 @@ func TestExtensionOfTwoParts(t *testing.T) {
 // H7: the modes hold whatever the umask is.
 func TestUmask(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		return // has no umask
+		return // there is no umask
 	}
 	for _, umask := range []string{"0000", "0777", "0022"} {
 		parent := t.TempDir()
@@ -382,8 +383,7 @@ func init() {
 	}
 }
 
-// A: no id leads anywhere but to its own file. Each is refused before any
-// system call, by every operation.
+// A: no id leads anywhere but to its own file. Every operation refuses an invalid id before any system call.
 func TestInvalidIDs(t *testing.T) {
 	y := newYard(t, nil)
 	bad := []string{
@@ -452,7 +452,7 @@ func TestValidIDs(t *testing.T) {
 	}
 }
 
-// P1 in small: the bytes that stand in the file are those of MarshalJSON.
+// P1 in small: the file holds the bytes of MarshalJSON.
 func TestFileIsTheDocument(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())
@@ -475,8 +475,7 @@ func TestFileIsTheDocument(t *testing.T) {
 	}
 }
 
-// A store that is opened to look on changes nothing, not by an mtime, and says so
-// of what would.
+// A store with ReadOnly changes nothing, not even an mtime, and says so of operations that would.
 func TestReadOnly(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "sessions")
@@ -485,7 +484,7 @@ func TestReadOnly(t *testing.T) {
 	_, err := filestore.Open(dir, o)
 	wantErr(t, "Open of a missing directory", err, fs.ErrNotExist)
 	os.Mkdir(dir, 0o700)
-	write(t, dir, "id.json", doc(nowMs(), `,"n":1`)) // as Node's, which a reaper would give another mtime
+	write(t, dir, "id.json", doc(nowMs(), `,"n":1`)) // like a file of Node's: a reaper would give it another mtime
 	write(t, dir, "over.json", doc(1, ""))
 	write(t, dir, "broken.json", "x")
 	write(t, dir, "id.json.3998329561", "a leftover of Node's")
@@ -520,16 +519,16 @@ func TestReadOnly(t *testing.T) {
 	wantErr(t, "Reap", err, fs.ErrPermission)
 	wantErr(t, "Clear", s.Clear(ctx), fs.ErrPermission)
 	for name, op := range ops(s) {
-		if name != "Get" && name != "Touch" { // which spares the write
+		if name != "Get" && name != "Touch" { // a Touch within TouchAfter writes nothing
 			wantErr(t, name, op("id"), fs.ErrPermission)
 		}
 	}
 	wantErr(t, "Touch", s.Touch(ctx, "id", &filestore.Cookie{Path: "/x"}), fs.ErrPermission)
-	time.Sleep(10 * time.Millisecond) // of which a reaper would take the tenth of one
+	time.Sleep(10 * time.Millisecond) // long enough for ten passes of a reaper
 	if after := look(); after != before {
 		t.Errorf("there was\n%s\nthere is\n%s", before, after)
 	}
-	// And it sees what others write.
+	// The store sees what others write.
 	other := open(t, dir, quick())
 	set(t, other, "new", "n", 2)
 	if got := value(t, get(t, s, "new"), "n"); got != "2" {
@@ -537,7 +536,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// B10 and 23: what Node wrote 0644 becomes 0600, or what Mode says.
+// B10: a file that Node wrote with 0644 becomes 0600, or what Mode says.
 func TestMode(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())
@@ -557,7 +556,7 @@ func TestMode(t *testing.T) {
 	}
 }
 
-// C14: what has no JSON form fails before any lock.
+// C14: a session that has no JSON form fails before any lock.
 func TestUnwritableBeforeLock(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())
@@ -573,8 +572,8 @@ func TestUnwritableBeforeLock(t *testing.T) {
 	}
 }
 
-// P1: a reader beside writers sees one of the values written, whole, and never
-// misses a live session; there is no third possibility.
+// P1: a reader beside writers sees one of the values written, whole, and never misses a live session. There
+// is no third possibility.
 func TestReadersSeeWholeValues(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, patient())
@@ -628,9 +627,9 @@ func TestReadersSeeWholeValues(t *testing.T) {
 	}
 }
 
-// P2, P3, H1: 100 times (500 in the long form) kill -9 at any moment. Every file is whole, what was
-// acknowledged is there, what was destroyed is not, no lock is held, and the
-// dead writers' temporary files go with the next pass of the reaper.
+// P2, P3, H1: kill -9 at any moment, 100 times (500 in the long form). Every file is whole. Acknowledged
+// sessions are there, and destroyed ones are not. No lock is held, and the next pass of the reaper removes
+// the temporary files of the dead writers.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())
@@ -703,7 +702,7 @@ func TestKill(t *testing.T) {
 	t.Logf("%d sessions, %d orphaned temporary files seen", len(acked), temps)
 }
 
-// P5, E2: what is destroyed between a Touch's look and its write stays away.
+// P5, E2: a session that is destroyed between the look of a Touch and its write stays away.
 func TestTouchDoesNotResurrect(t *testing.T) {
 	dir := t.TempDir()
 	other := open(t, dir, quick())
@@ -749,7 +748,7 @@ func TestDestroyedStaysDestroyed(t *testing.T) {
 			t.Fatal(err)
 		}
 		close(destroyed)
-		if _, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) { // E4, and no writer brings it back
+		if _, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) { // E4: no writer brings it back
 			t.Fatalf("round %d: Get after Destroy = %v", i, err)
 		}
 		wg.Wait()
@@ -778,7 +777,7 @@ func TestGetBesideDestroy(t *testing.T) {
 	}
 }
 
-// Ids that differ in case only are one session if the file system folds case, and else two.
+// Ids that differ in case only are one session if the file system folds case, otherwise two.
 func TestCase(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())

@@ -14,7 +14,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// What can be read can be written, and reads the same; what cannot is ErrCorrupt.
+// A document that can be read can be written, and then reads the same. Any other is ErrCorrupt.
 func FuzzSession(f *testing.F) {
 	files, err := filepath.Glob("testdata/npm/*/*")
 	if err != nil {
@@ -36,7 +36,7 @@ func FuzzSession(f *testing.F) {
 			return
 		}
 		if !json.Valid(data) {
-			t.Fatal("read what is not JSON")
+			t.Fatal("a document that is not JSON was read")
 		}
 		s.ExpiresAt(time.Hour)
 		out, err := s.MarshalJSON()
@@ -54,7 +54,7 @@ func FuzzSession(f *testing.F) {
 		if twice, err := again.MarshalJSON(); err != nil || !bytes.Equal(twice, out) {
 			t.Fatalf("writes otherwise: %v\n%s\n%s", err, out, twice)
 		}
-		// Against the standard library, which knows the last member of a name in exact case.
+		// Compare with the standard library: of members with one name it also keeps the last.
 		var std map[string]json.RawMessage
 		if err := json.Unmarshal(data, &std); err != nil {
 			t.Fatal(err)
@@ -67,7 +67,7 @@ func FuzzSession(f *testing.F) {
 	})
 }
 
-// No id leads out of the directory, and every valid one is kept apart from the others.
+// No id leads out of the directory, and no two valid ones share a file.
 func FuzzID(f *testing.F) {
 	for _, id := range []string{"a", "../x", "CON", "a.b", "x.json", "x.json.12", strings.Repeat("a", 200), ".locks", "a\x00", "é"} {
 		f.Add(id)

@@ -16,7 +16,7 @@ func TestIterators(t *testing.T) {
 		write(t, y.dir, id+".json", doc(nowMs(), ""))
 		want = append(want, id)
 	}
-	// B15: what is not ours is not counted, listed or removed.
+	// B15: foreign files are not counted, listed or removed.
 	write(t, y.dir, "expired.json", doc(1, ""))
 	write(t, y.dir, "corrupt.json", "{")
 	write(t, y.dir, "foreign.json", `{"name":"x"}`)

@@ -20,12 +20,12 @@ import (
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
-// destroyed says how the n-th round of TestCacheIsCoherent ends.
+// destroyed reports whether the n-th round of TestCacheIsCoherent leaves no session.
 func destroyed(n int64) bool { return n%7 == 3 }
 
-// A cache must not show: while another process sets, edits in place, removes and
-// destroys, no read is older than what was acknowledged before it began, newer
-// than what was begun when it ended, or anything between two versions.
+// The cache does not show. While another process sets, edits in place, removes and destroys a session, each
+// read gives one whole version. It is not older than the last one that was acknowledged before the read
+// began, and not newer than the last one that was begun before it ended.
 func TestCacheIsCoherent(t *testing.T) {
 	dir := t.TempDir()
 	o := quick()
@@ -107,7 +107,7 @@ func init() {
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); fmt.Println() {
 			n, err := strconv.ParseInt(lines.Text(), 10, 64)
 			must(err)
-			must(sess.Put("n", 1e6+n)) // of one length
+			must(sess.Put("n", 1e6+n)) // always of the same length
 			must(sess.Put("again", 1e6+n))
 			switch {
 			case n%14 == 3: // an operator's rm
@@ -133,7 +133,7 @@ func init() {
 	}
 }
 
-// What a caller gets is its own, to the last byte.
+// A caller owns every byte of the session that it gets.
 func TestCacheKeepsToItself(t *testing.T) {
 	s := open(t, t.TempDir(), quick())
 	set(t, s, "id", "a", "text", "b", 2)
@@ -152,7 +152,7 @@ func TestCacheKeepsToItself(t *testing.T) {
 	}
 }
 
-// A bloat makes something large of a small file.
+// A bloat makes a large document of a small file.
 type bloat struct{ *counter }
 
 func (b bloat) Decode(id string, file []byte) ([]byte, error) {
@@ -160,7 +160,7 @@ func (b bloat) Decode(id string, file []byte) ([]byte, error) {
 	return []byte(doc(nowMs(), fmt.Sprintf(`,"v":%q`, strings.Repeat("x", 20<<10)))), nil
 }
 
-// What is held in memory is bounded by what it takes there.
+// The memory of the cache is bounded by the size that the documents have there.
 func TestCacheOfLargeSessions(t *testing.T) {
 	b := bloat{new(counter)}
 	o := quick()
@@ -186,7 +186,7 @@ func TestCacheSize(t *testing.T) {
 	time.Sleep(30 * time.Millisecond)
 	for size, want := range map[int][3]int64{
 		-1: {20, 20, 5},
-		10: {20, 20, 0}, // in turn, each has been pushed out by the time it is read again
+		10: {20, 20, 0}, // each is pushed out before its turn comes again
 		50: {20, 0, 0},
 		0:  {20, 0, 0},
 	} {
@@ -206,7 +206,7 @@ func TestCacheSize(t *testing.T) {
 		}
 		round("first", want[0], 20, 0)
 		round("second", want[1], 20, 0)
-		// A walk through all does not push the used ones out.
+		// A walk through all sessions does not push out those in use.
 		if n, err := s.Len(ctx); n != 21 || err != nil {
 			t.Error(n, err)
 		}
@@ -223,7 +223,7 @@ func TestCacheSize(t *testing.T) {
 	}
 }
 
-// What other processes have ended or changed is held no longer than until a pass of the reaper.
+// The next pass of the reaper drops sessions that other processes have ended or changed.
 func TestReapForgets(t *testing.T) {
 	dir := t.TempDir()
 	s, other := open(t, dir, quick()), open(t, dir, quick())
@@ -262,7 +262,7 @@ func TestReapForgets(t *testing.T) {
 	get(t, s, id(n-1))
 }
 
-// E16: with a cached version too, another file of the same size and mtime is seen.
+// E16: another file of the same size and mtime is seen, even if a version is cached.
 func TestCacheSeesSameStamps(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())
@@ -287,8 +287,8 @@ func TestCacheSeesSameStamps(t *testing.T) {
 	}
 }
 
-// C: what a file holds that is no session is ErrCorrupt for every operation
-// that reads, stays as it is, and is no session to Reap, Len and Clear.
+// C: a file that does not hold a session is ErrCorrupt for every operation that reads it. It stays as it is,
+// and Reap, Len and Clear pass over it.
 func TestCorruptFiles(t *testing.T) {
 	deep := func(n int) string { return doc(nowMs(), `,"d":`+strings.Repeat("[", n)+strings.Repeat("]", n)) }
 	whole := doc(nowMs(), `,"s":"aé\"}{","n":[1,{"x":null}]`)
@@ -329,7 +329,7 @@ func TestCorruptFiles(t *testing.T) {
 	}
 	set(t, y.s, healthy, "user", "anna")
 	y.check(healthy + ".json")
-	// Set and Destroy are ways out.
+	// Set and Destroy still work on such a file.
 	set(t, y.s, "garbage", "n", 1)
 	get(t, y.s, "garbage")
 	if err := y.s.Destroy(ctx, "empty"); err != nil {
@@ -379,9 +379,8 @@ func TestTooLarge(t *testing.T) {
 	y.check()
 }
 
-// A session that was too large when it ended has ended, and goes like others: too large for ever it would
-// be for its visitor, and its file would stay. Dead or alive Clear takes it, but nothing of that size that
-// is no session.
+// An expired session ends even if its file is too large: otherwise the file would stay for ever. Clear
+// removes such a session, dead or alive, but not a large file that does not hold a session.
 func TestTooLargeEnds(t *testing.T) {
 	for name, codec := range map[string]filestore.Codec{"plain": nil, "Codec": rot{}} {
 		t.Run(name, func(t *testing.T) {
@@ -418,7 +417,7 @@ func TestTooLargeEnds(t *testing.T) {
 				wantErr(t, "Touch of "+id, s.Touch(ctx, id, nil), want)
 				wantErr(t, "Update of "+id, s.Update(ctx, id, func(*filestore.Session) error { return nil }), want)
 			}
-			if n, err := s.Len(ctx); n != 0 || codec == nil && err != nil { // rot's error is no verdict on other.json
+			if n, err := s.Len(ctx); n != 0 || codec == nil && err != nil { // the error of rot does not say what other.json holds
 				t.Errorf("Len = %d, %v", n, err)
 			}
 			if err := s.Create(ctx, "dead", session(t)); err != nil {
@@ -446,7 +445,7 @@ func TestTooLargeEnds(t *testing.T) {
 	}
 }
 
-// C9: a date far ahead makes no session immortal, also where nobody reaps or writes.
+// C9: a session whose date is far ahead ends all the same, even if nobody reaps or writes.
 func TestDateAheadWithoutReaper(t *testing.T) {
 	dir := t.TempDir()
 	o := quick()
@@ -459,7 +458,7 @@ func TestDateAheadWithoutReaper(t *testing.T) {
 	wantErr(t, "Get", err, filestore.ErrExpired)
 }
 
-// C9, H5, H6: whatever stands for the last access, no session is immortal.
+// C9, H5, H6: no session lives for ever, whatever the file has as its last access.
 func TestLastAccess(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick()) // TTL 1 h
@@ -481,7 +480,7 @@ func TestLastAccess(t *testing.T) {
 			t.Errorf("__lastAccess %s: dated %v, want the mtime %v", v, got, recent)
 		}
 	}
-	// The content decides, not the mtime.
+	// The content counts, not the mtime.
 	write(t, dir, "c.json", doc(nowMs(), ""))
 	os.Chtimes(filepath.Join(dir, "c.json"), old, old)
 	get(t, s, "c")
@@ -490,7 +489,7 @@ func TestLastAccess(t *testing.T) {
 	_, err := s.Get(ctx, "e")
 	wantErr(t, "Get of an expired session in a new file", err, filestore.ErrExpired)
 
-	// To be dated by the file is no reason to write: the session would live longer.
+	// A session without a last access is not written because of that: it would live longer.
 	write(t, dir, "undated.json", `{"cookie":{}}`)
 	os.Chtimes(filepath.Join(dir, "undated.json"), recent, recent)
 	if _, err := s.Reap(ctx); err != nil {
@@ -500,7 +499,7 @@ func TestLastAccess(t *testing.T) {
 		t.Errorf("Reap wrote %s", got)
 	}
 
-	// A little ahead is as it is, much ahead is now, and Reap or Touch write that down.
+	// A date a little ahead stays. A date far ahead becomes now, and Reap or Touch write that down.
 	ahead := nowMs() + 240_000
 	write(t, dir, "skew.json", doc(ahead, ""))
 	if got := get(t, s, "skew").LastAccess.UnixMilli(); got != ahead {
@@ -512,7 +511,7 @@ func TestLastAccess(t *testing.T) {
 			"Touch": func() error { return s.Touch(ctx, "future", nil) },
 		} {
 			write(t, dir, "future.json", doc(ms, `,"n":1`))
-			if name == "Touch" { // Reap leaves alone what the mtime says to end in a time to come
+			if name == "Touch" { // Reap does not read a file whose mtime is in the future
 				future := time.UnixMilli(ms).Add(time.Hour)
 				os.Chtimes(filepath.Join(dir, "future.json"), future, future)
 			}
@@ -530,7 +529,7 @@ func TestLastAccess(t *testing.T) {
 	}
 }
 
-// E16: same size, same mtime, other contents.
+// E16: the cache sees a file with the same size, the same mtime and other contents.
 func TestSameStamps(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())

@@ -22,7 +22,7 @@ var workers = map[string]func(args []string){}
 
 func TestMain(m *testing.M) { storetest.Main(m, workers) }
 
-// must is for workers, which have no testing.T.
+// must ends a worker, which has no testing.T, if there is an error.
 func must(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", err)
@@ -38,7 +38,7 @@ var quick = storetest.Quick
 // open opens a store whose end is checked. Many of these tests leave files that do not hold a session.
 var open = storetest.OpenDamaged
 
-// session makes one from pairs of key and value.
+// session returns a session with the values of pairs, each a key and a value.
 func session(t testing.TB, pairs ...any) *filestore.Session {
 	t.Helper()
 	s := new(filestore.Session)
@@ -100,15 +100,15 @@ func readFile(t testing.TB, dir, name string) string {
 	return string(data)
 }
 
-// doc is a session file with lastAccess as JSON.
+// doc returns the document of a session. lastAccess is JSON.
 func doc(lastAccess any, members string) string {
 	return fmt.Sprintf(`{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"}%s,"__lastAccess":%v}`, members, lastAccess)
 }
 
 func nowMs() int64 { return time.Now().UnixMilli() }
 
-// A yard is a parent directory with a store in it and files around it that
-// nothing may touch. check compares all of it with how it was.
+// A yard is a directory with a store in it and files around it that nothing may touch. check compares all of
+// it with its state at mark.
 type yard struct {
 	t      testing.TB
 	parent string
@@ -130,11 +130,11 @@ func newYard(t testing.TB, opts *filestore.Options) *yard {
 	return y
 }
 
-// mark remembers the present state as the one to keep.
+// mark remembers the present state for check.
 func (y *yard) mark() { y.before = y.manifest() }
 
-// check fails the test for any change since mark, but to the allowed names in
-// the store's directory, and if the healthy session does not read right.
+// check fails the test if anything has changed since mark, except the allowed names in the directory of the
+// store, or if the healthy session cannot be read.
 func (y *yard) check(allowed ...string) {
 	y.t.Helper()
 	after := y.manifest()
@@ -194,7 +194,7 @@ func (y *yard) manifest() map[string]string {
 	return m
 }
 
-// ops are the operations on one session.
+// ops returns the operations on one session, by name.
 func ops(s *filestore.Store) map[string]func(id string) error {
 	return map[string]func(id string) error{
 		"Get":     func(id string) error { _, err := s.Get(ctx, id); return err },

@@ -24,8 +24,8 @@ import (
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
-// A directory that can only be read is refused by Open, whether its lock files are there or not, unless
-// ReadOnly says that nobody wants to write; then it serves reads.
+// Open refuses a directory that it can only read, whether its lock files are there or not. With ReadOnly it
+// opens the directory, and reads work.
 func TestReadOnlyDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		interop.Skip(t, "mounting needs root")
@@ -88,7 +88,7 @@ func TestDirectoryReplaced(t *testing.T) {
 	set(t, s, "a", "n", 1)
 	readFile(t, real, "a.json")
 
-	// The link leads elsewhere now; then the directory itself moves.
+	// The link now leads elsewhere. Then the directory itself moves.
 	evil := filepath.Join(parent, "evil")
 	os.Mkdir(evil, 0o700)
 	os.Remove(link)
@@ -108,7 +108,7 @@ func TestDirectoryReplaced(t *testing.T) {
 	if entries, _ := os.ReadDir(evil); len(entries) != 0 {
 		t.Errorf("%d entries in the directory that took the name", len(entries))
 	}
-	// Removed: clear errors, nothing elsewhere.
+	// If the directory is removed, the errors are clear, and nothing is made elsewhere.
 	os.RemoveAll(moved)
 	if err := s.Set(ctx, "d", session(t)); err == nil {
 		t.Error("Set in a removed directory succeeded")
@@ -120,8 +120,8 @@ func TestDirectoryReplaced(t *testing.T) {
 	}
 }
 
-// B14: a directory that was deleted is reopened at its path by the next operation, whichever it is, and
-// made if it is not there. What was in the cache is gone with it.
+// B14: after the directory was deleted, the next operation, whichever it is, opens the directory at its
+// path, or makes it. The cached sessions of the deleted one are gone.
 func TestDirectoryDeleted(t *testing.T) {
 	ids := func(s *filestore.Store) (all []string, err error) {
 		for id, err := range s.IDs(ctx) {
@@ -136,7 +136,7 @@ func TestDirectoryDeleted(t *testing.T) {
 		"Get": func(t *testing.T, s *filestore.Store, there bool) error {
 			sess, err := s.Get(ctx, "id")
 			if there && err == nil && value(t, sess, "n") != "2" {
-				t.Errorf("n = %s, of the deleted directory", value(t, sess, "n"))
+				t.Errorf("n = %s, as in the deleted directory", value(t, sess, "n"))
 			}
 			if !there && errors.Is(err, filestore.ErrNotFound) {
 				return nil
@@ -232,8 +232,8 @@ func TestDirectoryDeleted(t *testing.T) {
 	}
 }
 
-// On an overlay, as in a container, a deleted directory of the image shows its links as before, and an
-// empty list.
+// On an overlay, as in a container, a deleted directory of the image still has its link count, but lists no
+// files.
 func TestDirectoryDeletedOnOverlay(t *testing.T) {
 	if os.Geteuid() != 0 {
 		interop.Skip(t, "mounting needs root")
@@ -268,7 +268,7 @@ func TestDirectoryDeletedOnOverlay(t *testing.T) {
 	}
 }
 
-// The descriptors of deleted directories are not kept, and who may only look on makes nothing.
+// The descriptors of deleted directories are closed, and a store with ReadOnly does not make the directory.
 func TestDirectoryDeletedOften(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sessions")
 	var log bytes.Buffer
@@ -283,9 +283,9 @@ func TestDirectoryDeletedOften(t *testing.T) {
 	for range 50 {
 		os.RemoveAll(dir)
 		_, err := reader.Get(ctx, "id")
-		wantErr(t, "Get of what only reads", err, filestore.ErrNotFound)
+		wantErr(t, "Get with ReadOnly", err, filestore.ErrNotFound)
 		if _, err := os.Stat(dir); err == nil {
-			t.Fatal("a Get of what only reads made the directory")
+			t.Fatal("Get with ReadOnly made the directory")
 		}
 		set(t, s, "id")
 		get(t, reader, "id")
@@ -304,7 +304,7 @@ func TestDirectoryDeletedOften(t *testing.T) {
 	}
 }
 
-// What has the path of a deleted directory and is not safe is not opened.
+// Anything unsafe at the path of a deleted directory is not opened.
 func TestDirectoryDeletedForAnother(t *testing.T) {
 	for name, plant := range map[string]func(y *yard) error{
 		"a link":       func(y *yard) error { return os.Symlink("elsewhere", y.dir) },
@@ -345,9 +345,9 @@ func TestDirectoryDeletedForAnother(t *testing.T) {
 	}
 }
 
-// What is under way while the directory is deleted and made again, by rm -rf or by mv and rm, in two
-// stores and another process, succeeds in the old one or in the new one; and whoever has a lock in the old
-// one excludes nobody in the new one, but nobody is at work there without its lock.
+// The directory is deleted and made again, by rm -rf or by mv and rm, while two stores and another process
+// work. Each operation succeeds in the old directory or in the new one. A lock in the old one does not count
+// in the new one, where nobody works without its own lock.
 func TestDirectoryDeletedUnderLoad(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "sessions")
@@ -370,7 +370,7 @@ func TestDirectoryDeletedUnderLoad(t *testing.T) {
 	for n := range 60 {
 		time.Sleep(mrand.N(20 * time.Millisecond))
 		if n%2 == 0 {
-			for os.RemoveAll(dir) != nil { // they put files there meanwhile
+			for os.RemoveAll(dir) != nil { // the stores make files there meanwhile
 			}
 			continue
 		}
@@ -386,7 +386,7 @@ func TestDirectoryDeletedUnderLoad(t *testing.T) {
 	if err := other.Wait(); err != nil {
 		t.Error(err)
 	}
-	// From here on all are in one directory, with one lock.
+	// From here on all stores are in one directory and use the same lock.
 	set(t, stores[0], "id", "n", 0)
 	for _, s := range stores {
 		for range 4 {
@@ -405,7 +405,7 @@ func TestDirectoryDeletedUnderLoad(t *testing.T) {
 	}
 }
 
-// Who holds a lock of a deleted directory excludes nobody in the new one, and writes nothing there.
+// A holder of a lock in a deleted directory excludes nobody in the new one, and writes nothing there.
 func TestLockOfADeletedDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sessions")
 	a, b := open(t, dir, patient()), open(t, dir, patient())
@@ -428,8 +428,8 @@ func TestLockOfADeletedDirectory(t *testing.T) {
 	}
 }
 
-// anyOp does one of the operations. Beside deletions each succeeds or finds nothing, unless rm takes its
-// temporary file or its lock file while the directory is still there.
+// anyOp does one of the operations. Beside deletions it succeeds or finds nothing. It may also fail because
+// rm takes its temporary file or its lock file while the directory is still there.
 func anyOp(s *filestore.Store, id string, n int) error {
 	var err error
 	switch n % 9 {
@@ -495,7 +495,7 @@ func TestReaperAfterDeletion(t *testing.T) {
 	}
 }
 
-// B14: of a directory that was moved away the reaper tells, once, and all stays in it.
+// B14: the reaper says once that the directory was moved away. The sessions stay in it.
 func TestDirectoryMovedIsTold(t *testing.T) {
 	parent := t.TempDir()
 	dir, moved := filepath.Join(parent, "sessions"), filepath.Join(parent, "moved")

@@ -23,7 +23,7 @@ func TestClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	set(t, s, "id")
-	// E14: Close beside every operation; whatever has begun ends well or with ErrClosed.
+	// E14: Close beside every operation. An operation that has begun succeeds or fails with ErrClosed.
 	var wg sync.WaitGroup
 	for name, op := range ops(s) {
 		wg.Go(func() {
@@ -80,7 +80,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// Close waits for what is under way, but not for a loop over the sessions.
+// Close waits for operations that have begun, but not for a loop over the sessions.
 func TestCloseDoesNotWaitForLoops(t *testing.T) {
 	s := open(t, t.TempDir(), quick())
 	set(t, s, "a")
@@ -121,7 +121,7 @@ func TestCanceledContext(t *testing.T) {
 	get(t, s, "id")
 }
 
-// B10: a directory that others may write to is worth a warning.
+// B10: Open warns of a directory that others may write to.
 func TestOpenDirectoryWarns(t *testing.T) {
 	dir := t.TempDir()
 	for mode, want := range map[fs.FileMode]int{0o777: 1, 0o770: 1, 0o755: 0, 0o700: 0} {

@@ -23,8 +23,8 @@ import (
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
-// B: whatever somebody plants in the directory, it is not followed, not read,
-// not blocked on, and nothing outside changes.
+// B: an object that somebody plants in the directory is not followed or read, nothing waits for it, and
+// nothing outside changes.
 func TestPlantedObjects(t *testing.T) {
 	type row struct {
 		name  string
@@ -88,7 +88,7 @@ func TestPlantedObjects(t *testing.T) {
 			if n, err := y.s.Len(ctx); n < 1 || n > 2 || err != nil {
 				t.Errorf("Len = %d, %v", n, err)
 			}
-			// These never wait for anything; a FIFO or a terabyte would show.
+			// None of these waits. A FIFO or a terabyte would show.
 			if d := time.Since(start); d > 2*time.Second {
 				t.Errorf("took %v", d)
 			}
@@ -102,7 +102,7 @@ func TestPlantedObjects(t *testing.T) {
 				if got := value(t, get(t, y.s, "id"), "user"); got != "new" {
 					t.Errorf("user = %s", got)
 				}
-				y.check("id.json", "outside.json", "other.json") // the link counts of the linked change
+				y.check("id.json", "outside.json", "other.json") // the number of links changes
 			} else {
 				y.check()
 			}
@@ -137,7 +137,7 @@ func TestPlantedObjects(t *testing.T) {
 	}
 }
 
-// A constant is no source of random numbers.
+// A constant is a source of random numbers that are all the same.
 type constant byte
 
 func (c constant) Read(b []byte) (int, error) {
@@ -147,7 +147,7 @@ func (c constant) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// B11: where somebody has guessed the name of a temporary file, what is there is neither written to nor
+// B11: if somebody has guessed the name of a temporary file, the object there is neither written to nor
 // removed.
 func TestPlantedTemporaryFile(t *testing.T) {
 	y := newYard(t, nil)
@@ -178,7 +178,7 @@ func TestPlantedTemporaryFile(t *testing.T) {
 			}
 		}
 	}
-	// A name that is taken once is no matter.
+	// If only the first name is taken, another is tried.
 	if err := plantOne(y.dir, tmp); err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func plantOne(dir string, names []string) (err error) {
 	return err
 }
 
-// once is a constant, then random.
+// once reads like a constant the first time, then like then.
 type once struct {
 	read bool
 	then io.Reader
@@ -217,7 +217,7 @@ func (o *once) Read(b []byte) (int, error) {
 	return constant(0).Read(b)
 }
 
-// P7: .locks that has become a link to another store's is refused each time.
+// P7: if .locks has become a link to that of another store, each operation that locks is refused.
 func TestLocksReplacedByLink(t *testing.T) {
 	y := newYard(t, nil)
 	open(t, filepath.Join(y.parent, "neighbour"), nil)
@@ -278,7 +278,7 @@ func TestPlantedLockFiles(t *testing.T) {
 				if d := time.Since(start); d > 2*time.Second {
 					t.Fatalf("Set took %v", d)
 				}
-				if err == nil { // the one sound stripe
+				if err == nil { // its lock file is the one that is left
 					set++
 					os.Remove(filepath.Join(y.dir, id+".json"))
 				} else {
@@ -286,7 +286,7 @@ func TestPlantedLockFiles(t *testing.T) {
 				}
 			}
 			if set == 200 || set == 0 {
-				t.Errorf("%d of 200 Sets succeeded, want those of one stripe", set)
+				t.Errorf("%d of 200 Sets succeeded, want those of one lock file", set)
 			}
 			y.check()
 			s, err := filestore.Open(y.dir, quick())
@@ -322,7 +322,7 @@ func TestPlantedLockFiles(t *testing.T) {
 	}
 }
 
-// B9 and H8: another user's files and directories.
+// B9, H8: files and directories of another user.
 func TestOtherUsers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		interop.Skip(t, "becoming another user needs root")
@@ -350,7 +350,8 @@ func TestOtherUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	os.Chown(filepath.Join(dir, "third.json"), 1234, 1234)
-	// What may not even be opened is unsafe, too, and no failure of the store: its visitor can be told so.
+	// A file that may not even be opened is unsafe, too, and not a failure of the store: its visitor gets a
+	// new session.
 	for id, uid := range map[string]int{"closed": 1234, "shut": 65534, "kept": 0} {
 		path := filepath.Join(dir, id+".json")
 		if err := os.WriteFile(path, []byte(doc(nowMs(), "")), 0o600); err != nil {
@@ -359,13 +360,14 @@ func TestOtherUsers(t *testing.T) {
 		os.Chown(path, uid, uid)
 	}
 	os.Chmod(filepath.Join(dir, "shut.json"), 0)
-	// A root process gives what it makes to the directory's owner, locks included.
+	// A root process gives its new files to the owner of the directory, lock files included.
 	os.RemoveAll(filepath.Join(dir, ".locks"))
 	set(t, open(t, dir, quick()), "given", "n", 1)
 	run("roots: ok third: unsafe given: ok closed: unsafe shut: unsafe kept: unsafe set: ok")
-	get(t, s, "third") // root takes anybody's
+	get(t, s, "third") // root reads anybody's
 
-	// Who may read everything, but owns nothing, may look on: at the owner's files and at root's.
+	// A user who may read everything but owns nothing can use ReadOnly. The files of the directory's owner
+	// and of root count.
 	os.Chown(dir, 4321, 4321)
 	os.Chmod(dir, 0o755)
 	os.Chown(filepath.Join(dir, "given.json"), 4321, 4321)
@@ -406,7 +408,7 @@ func init() {
 	}
 }
 
-// B12: an immutable file is kept, and no temporary file is left.
+// B12: an immutable file stays, and no temporary file is left.
 func TestImmutableFile(t *testing.T) {
 	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
 		interop.Skip(t, "chattr needs root on Linux")
@@ -429,8 +431,8 @@ func TestImmutableFile(t *testing.T) {
 	set(t, y.s, "id", "n", 3)
 }
 
-// B16: while the name is replaced by a file, a link outside and a directory,
-// Get returns one whole version or says that it cannot.
+// B16: while the name is a file, a link outside and a directory in turn, Get returns one whole version or an
+// error.
 func TestRacingReplacement(t *testing.T) {
 	y := newYard(t, nil)
 	path := filepath.Join(y.dir, "id.json")
@@ -473,8 +475,8 @@ func TestRacingReplacement(t *testing.T) {
 	}
 }
 
-// P7: while somebody who may write to the directory puts hard links of a file outside in the place of
-// whatever gets a time, the file outside keeps its own.
+// P7: somebody who may write to the directory puts hard links of a file outside in the place of files that
+// get a new mtime. The file outside keeps its own.
 func TestRacingHardLink(t *testing.T) {
 	y := newYard(t, nil)
 	outside := filepath.Join(y.parent, "outside.json")
@@ -488,9 +490,9 @@ func TestRacingHardLink(t *testing.T) {
 	put := func(name string) {
 		os.Link(outside, link)
 		os.Rename(link, filepath.Join(y.dir, name))
-		os.Remove(link) // where it was the same file
+		os.Remove(link) // if it was the same file
 	}
-	wg.Go(func() { // in the place of what the reaper marks
+	wg.Go(func() { // in the place of a file whose mtime the reaper sets
 		for time.Now().Before(deadline) {
 			tmp := filepath.Join(y.parent, "tmp")
 			os.WriteFile(tmp, []byte(node), 0o600)
@@ -538,7 +540,7 @@ func TestRacingHardLink(t *testing.T) {
 	}
 }
 
-// B16: a file that is written in place is read whole, or found corrupt.
+// B16: a file that is written in place is read whole, or is ErrCorrupt.
 func TestWrittenInPlace(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())

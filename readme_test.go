@@ -46,7 +46,7 @@ func block(t *testing.T, lang, start string) string {
 	return found[0]
 }
 
-// shell returns a shell's command, in dir, with bin before the system's programs.
+// shell returns the command that runs script in dir, with the programs in bin before those of the system.
 func shell(t *testing.T, dir, bin, script string, env ...string) *exec.Cmd {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -63,8 +63,8 @@ func shell(t *testing.T, dir, bin, script string, env ...string) *exec.Cmd {
 	return cmd
 }
 
-// transcript runs the commands of a block, the lines that begin with "$ ", and compares what they print
-// with the lines below. Before both go through edit.
+// transcript runs the commands of a block, which are the lines that begin with "$ ". It compares their
+// output with the lines below, after edit has changed both.
 func transcript(t *testing.T, dir, bin, block string, edit func(string) string) {
 	t.Helper()
 	n := 0
@@ -140,7 +140,7 @@ func start(t *testing.T, program, dir, addr string) {
 
 const listens = `"localhost:8080"`
 
-// Two minutes: the README's program, in a module made as the README says, visited with its curl.
+// The README's program runs in a module that is made as the README says, and answers its curl.
 func TestReadmeTwoMinutes(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs(".")
@@ -183,7 +183,7 @@ func TestReadmeTwoMinutes(t *testing.T) {
 	})
 }
 
-// Log in, log out: the README's routes do what its comments say.
+// The README's routes for logging in and out do what its comments say.
 func TestReadmeLogin(t *testing.T) {
 	t.Parallel()
 	addr, dir := freeAddr(t), t.TempDir()
@@ -263,7 +263,7 @@ func main() {
 	}
 }
 
-// The README's transcripts of the command, which is made as the README says.
+// The README's transcripts of the command are true. The sessions are made as the README says.
 func TestReadmeCommand(t *testing.T) {
 	t.Parallel()
 	readme, bin := readFile(t, ".", "README.md"), t.TempDir()
@@ -308,7 +308,7 @@ func TestReadmeCommand(t *testing.T) {
 	transcript(t, parent, bin, block(t, "", "$ filestore ls"), func(s string) string { return seconds.ReplaceAllString(s, "Ns ago") })
 }
 
-// Each block of commands in the README and docs/ is one that a test runs, or can be run.
+// A test runs each block of commands in the README and docs/, or checks that it can be run.
 func TestDocsCommands(t *testing.T) {
 	known := map[string]func(t *testing.T, block string){
 		"$ ls sessions":  nil, // TestReadmeCommand
@@ -316,7 +316,7 @@ func TestDocsCommands(t *testing.T) {
 		"mkdir site":     nil, // TestReadmeTwoMinutes
 		"go mod tidy":    nil,
 		"$ curl":         nil,
-		// Both have tests of their own, and go test work is this test's caller.
+		// Both commands have tests of their own, and go test work runs this test.
 		"go run ./example ": func(t *testing.T, block string) {
 			if !strings.Contains(block, "\ngo test work ") {
 				t.Errorf("another command in %s", block)
@@ -370,7 +370,7 @@ func TestDocsCommands(t *testing.T) {
 			}
 		},
 	}
-	// Not commands: the layout of the packages, and what FORMAT.md shows.
+	// These blocks are not commands: the layout of the packages, and examples in FORMAT.md.
 	show := regexp.MustCompile(`^(cmd/filestore  |life    = |encodeURIComponent|\{"(hmac|sealed)")`)
 	used := make(map[string]bool)
 	for page, text := range pages(t) {
@@ -427,7 +427,8 @@ func TestDocsGo(t *testing.T) {
 			}
 			code := b
 			if !strings.HasPrefix(b, "func ") {
-				// A piece of a function: what it does not declare are parameters, what it does not use is used.
+				// The block is a part of a function: the names that it does not declare become parameters,
+				// and those that it does not use are used.
 				use := ""
 				for _, m := range regexp.MustCompile(`(?m)^([a-z][a-zA-Z, ]*) := `).FindAllStringSubmatch(b, -1) {
 					for name := range strings.SplitSeq(m[1], ", ") {

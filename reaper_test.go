@@ -19,8 +19,7 @@ import (
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
-// P6: what has expired is gone within two intervals, what is renewed never is,
-// and what is no session of ours stays.
+// P6: an expired session is gone within two intervals, a renewed one never is, and other files stay.
 func TestReaper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -33,10 +32,10 @@ func TestReaper(t *testing.T) {
 		write(t, dir, "corrupt.json", `{"cookie":{},`)
 		write(t, dir, "empty.json", "")
 		write(t, dir, "README", "")
-		write(t, dir, "young.json.123", "half of a docu") // the kernel's clock is not in the bubble: it is from the future
+		write(t, dir, "young.json.123", "half of a docu") // the kernel's clock is not in the bubble: for the store the file is from the future
 		write(t, dir, "x.json.bak", doc(1, ""))
 		os.Mkdir(filepath.Join(dir, "dir.json"), 0o700)
-		write(t, dir, "nodes.json", doc(time.Now().UnixMilli(), "")) // as Node writes it: the mtime is no expiry
+		write(t, dir, "nodes.json", doc(time.Now().UnixMilli(), "")) // as Node writes it: the mtime is not the expiry
 
 		set(t, s, "dies")
 		set(t, s, "touched")
@@ -83,7 +82,7 @@ func TestReaper(t *testing.T) {
 	})
 }
 
-// An idle Close is at once, whatever the interval.
+// Close of an idle store returns at once, whatever the interval.
 func TestCloseStopsTheReaper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := filestore.Open(t.TempDir(), &filestore.Options{NoSync: true})
@@ -114,8 +113,8 @@ func TestReap(t *testing.T) {
 	}
 }
 
-// P6: what another program's longer TTL keeps alive no reaper removes, whoever has renewed it since; it
-// goes when that end has passed.
+// P6: no reaper removes a session that the longer TTL of another program keeps alive, whoever has renewed it
+// since. After that TTL it is removed.
 func TestReapBesideLongerTTL(t *testing.T) {
 	for name, renew := range map[string]func(s *filestore.Store) error{
 		"as it was": func(s *filestore.Store) error { return nil },
@@ -131,7 +130,7 @@ func TestReapBesideLongerTTL(t *testing.T) {
 			}
 			return s.Set(ctx, "id", sess)
 		},
-		"Get and Reap": func(s *filestore.Store) error { // what says when it was used ends then
+		"Get and Reap": func(s *filestore.Store) error { // which may not shorten the life that the mtime tells
 			get(t, s, "id")
 			_, err := s.Reap(ctx)
 			return err
@@ -168,7 +167,7 @@ func TestReapBesideLongerTTL(t *testing.T) {
 	}
 }
 
-// The time of a session with a life of its own follows that life, also back.
+// The mtime of a session with a maxAge follows that maxAge, also when it becomes shorter.
 func TestMtimeFollowsOwnLife(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())
@@ -192,15 +191,15 @@ func TestMtimeFollowsOwnLife(t *testing.T) {
 	end(0, time.Hour)
 }
 
-// What the reaper has seen to be due may have got a later end by the time it has the lock: by a copy in
-// place of the file, by touch -d.
+// A session that looked due to the reaper may end later by the time the reaper has the lock: somebody has
+// put a copy in its place, or used touch -d.
 func TestReaperSeesALaterEnd(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "id.json")
 	later := time.Now().Add(time.Hour)
 	s := hooked(t, dir, 1, func() { os.Chtimes(path, later, later) })
 	write(t, dir, "id.json", doc(1, ""))
-	old := time.Now().Add(-time.Minute) // not one that is just being written
+	old := time.Now().Add(-time.Minute) // older than a file that is just being written
 	os.Chtimes(path, old, old)
 	time.Sleep(30 * time.Millisecond)
 	for range 2 {
@@ -211,8 +210,8 @@ func TestReaperSeesALaterEnd(t *testing.T) {
 	readFile(t, dir, "id.json")
 }
 
-// A pass reads only what may have expired. What Node or a person wrote looks due:
-// it is read once, and then carries its end.
+// A pass reads only files that may have expired. A file that Node or a person wrote looks due. It is read
+// once, and then its mtime is its expiry.
 func TestReapReadsWhatIsDue(t *testing.T) {
 	dir := t.TempDir()
 	o := quick()
@@ -249,15 +248,15 @@ func TestReapReadsWhatIsDue(t *testing.T) {
 	if fi, _ := os.Stat(filepath.Join(dir, "undated.json")); !fi.ModTime().Equal(undated.ModTime()) {
 		t.Error("the date of an undated session was changed: it would never end")
 	}
-	// A rewrite by Node, or by hand, makes it due again.
+	// If Node or a person writes it again, it looks due again.
 	write(t, dir, "node.json", doc(0, ""))
 	if n, err := s.Reap(ctx); n != 1 || err != nil {
 		t.Errorf("Reap = %d, %v after Node expired a session", n, err)
 	}
 }
 
-// E5: a session that the reaper has judged expired is renewed before it is
-// removed. The renewal comes exactly between the reaper's two looks.
+// E5: a session that the reaper has found expired is renewed before it is removed, exactly between the two
+// looks of the reaper.
 func TestReaperLooksTwice(t *testing.T) {
 	for name, renew := range map[string]func(s *filestore.Store, dir string) error{
 		"Set": func(s *filestore.Store, dir string) error { return s.Set(ctx, "id", new(filestore.Session)) },
@@ -284,7 +283,7 @@ func TestReaperLooksTwice(t *testing.T) {
 			get(t, other, "id")
 		})
 	}
-	// The other way round: gone before the second look is no error and not counted.
+	// A session that is gone before the second look is not an error and is not counted.
 	dir := t.TempDir()
 	s := hooked(t, dir, 1, func() { os.Remove(filepath.Join(dir, "id.json")) })
 	write(t, dir, "id.json", doc(1, ""))
@@ -341,7 +340,7 @@ func init() {
 	}
 }
 
-// E7, H10: Node's temporary files go after an hour, ours when their writer is dead.
+// E7, H10: temporary files of Node are removed after an hour, and ours once the writer is dead.
 func TestSweep(t *testing.T) {
 	y := newYard(t, nil)
 	old := time.Now().Add(-2 * time.Hour)
@@ -362,7 +361,8 @@ func TestSweep(t *testing.T) {
 		write(t, y.dir, name, "x")
 		os.Chtimes(filepath.Join(y.dir, name), old, old)
 	}
-	// The temporary file of a writer that lives, however old: named for the stripe that is held.
+	// The temporary file of a live writer stays, however old it is. Its name has the number of the lock that
+	// is held.
 	release := hold(t, y.s, healthy)
 	var mine []string
 	for i := 1; i < 64; i++ {
@@ -387,7 +387,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	if kept == 0 {
-		// healthy's stripe is 00: then the "dead" one was the live one's.
+		// The lock of healthy is 00: then the "dead" file was that of the live writer.
 		if _, err := os.Lstat(filepath.Join(y.dir, dead)); err != nil {
 			t.Error("the live writer's temporary file was removed")
 		}
@@ -408,7 +408,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// The reaper says what it passed over, and names no session.
+// The reaper logs how many files it passed over, and names no session.
 func TestReapLogs(t *testing.T) {
 	dir := t.TempDir()
 	var log bytes.Buffer
@@ -428,7 +428,7 @@ func TestReapLogs(t *testing.T) {
 	}
 }
 
-// A pass that is told to end reads no more of what it has listed.
+// When its context ends, a pass stops reading.
 func TestReapEndsWithContext(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -442,12 +442,12 @@ func TestReapEndsWithContext(t *testing.T) {
 	if _, err := s.Reap(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Reap = %v, want that it was cancelled", err)
 	}
-	if n := c.Load(); n > 12 { // of two workers, each at a file that was just written, and so gets some looks
+	if n := c.Load(); n > 12 { // two workers read, and each looks several times at a file that was just written
 		t.Errorf("%d reads in a pass that ended with the first", n)
 	}
 }
 
-// A canceller counts what is decoded, and ends it.
+// A canceller ends the context when a file is decoded, and counts the files.
 type canceller struct {
 	counter
 	cancel func()
@@ -458,8 +458,8 @@ func (c *canceller) Decode(id string, file []byte) ([]byte, error) {
 	return c.counter.Decode(id, file)
 }
 
-// H5, H6: what a copy (cp -p, rsync -t) has kept of a time when the clock was ahead is believed by the
-// reaper, which leaves the file alone until then, and not by Get.
+// H5, H6: a copy (cp -p, rsync -t) has kept an mtime from when the clock was ahead. The reaper leaves the
+// file alone until then, but Get does not return the session.
 func TestReapOfCopies(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())

@@ -11,7 +11,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// Watch yields nothing of the other store's.
+// Watch yields no events of a store with another extension.
 func TestWatchBesideAnotherExtension(t *testing.T) {
 	dir := t.TempDir()
 	o := quick()
