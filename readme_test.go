@@ -263,7 +263,7 @@ func main() {
 	}
 }
 
-// The README's transcripts of the command are true. The sessions are made as the README says.
+// The README's transcripts of the command are true. The command is installed as the README says.
 func TestReadmeCommand(t *testing.T) {
 	t.Parallel()
 	readme, bin := readFile(t, ".", "README.md"), t.TempDir()

@@ -21,7 +21,7 @@ type vector struct {
 	id, name          string
 	node              object                 // express-session's cookie options
 	header            string                 // Set-Cookie
-	options           *session.CookieOptions // nil where Go's server refuses the id or the secret
+	options           *session.CookieOptions // nil if Go's server refuses the id or the secret
 }
 
 var vectors = []vector{
@@ -40,7 +40,7 @@ var vectors = []vector{
 		header: `connect.sid=s%3Aabc.OwtLeIq3gRlzB4XCTgsWHSJBG26DTfXb7DJWRv5wyPQ; Path=/; HttpOnly`},
 }
 
-// key is the secret as Go has it: bytes in a string.
+// key returns the secret as Go has it: bytes in a string.
 func (v vector) key(t *testing.T) string {
 	t.Helper()
 	if v.secretHex == "" {
@@ -53,14 +53,14 @@ func (v vector) key(t *testing.T) string {
 	return string(b)
 }
 
-// wireValue is the value in a Set-Cookie header.
+// wireValue returns the value in a Set-Cookie header.
 func wireValue(header string) string {
 	pair, _, _ := strings.Cut(header, ";")
 	_, value, _ := strings.Cut(pair, "=")
 	return value
 }
 
-// https says that the request came over TLS, to a server that trusts proxies.
+// https are the headers of a request that came over TLS, for a server that trusts proxies.
 var https = http.Header{"X-Forwarded-Proto": {"https"}}
 
 func TestCookieVectors(t *testing.T) {
@@ -111,7 +111,7 @@ func TestCookieVectors(t *testing.T) {
 	}
 }
 
-// under is the site below the vector's path: elsewhere there is no session.
+// under returns the site below the vector's path. Elsewhere there is not a session.
 func (s site) under(v vector) site {
 	if path, ok := v.node["path"].(string); ok {
 		s.url += path
@@ -121,7 +121,7 @@ func (s site) under(v vector) site {
 
 var expiresRE = regexp.MustCompile(`Expires=([^;]*)`)
 
-// Every cookie that was seen when the samples were made.
+// Go accepts and sets every cookie that was seen when the samples were made.
 func TestSampleCookies(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
@@ -147,7 +147,7 @@ func TestSampleCookies(t *testing.T) {
 						t.Errorf("Node unsigns %v, want %q", got, s.SID)
 					}
 
-					// The browser is told what the file says, to the second.
+					// The header has the expiry of the file, to the second.
 					sess := checkText(t, string(c.File))
 					told := ""
 					if m := expiresRE.FindStringSubmatch(header); m != nil {
@@ -161,14 +161,14 @@ func TestSampleCookies(t *testing.T) {
 						t.Errorf("Expires=%s, but the file has %v", told, sess.Cookie.Expires)
 					}
 
-					// A Go server with the same options says the same. The saved
-					// file's cookie stands for the options.
+					// A Go server with the same options sets the same cookie. The options are taken from the
+					// cookie in the file.
 					o := session.CookieOptions{MaxAge: sess.Cookie.OriginalMaxAge, Domain: sess.Cookie.Domain, Partitioned: sess.Cookie.Partitioned,
 						Priority: sess.Cookie.Priority, Readable: !sess.Cookie.HTTPOnly,
 						SameSite: map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode}[sess.Cookie.SameSite]}
 					m := &session.Manager{Store: open(t, t.TempDir(), nil), Secrets: []string{cookieSecret}, Cookie: o,
 						GenID: func(*http.Request) (string, error) { return s.SID, nil }}
-					if o.Partitioned { // Node sent it without Secure, as no browser takes it: Go would refuse
+					if o.Partitioned { // Node set it without Secure, which no browser accepts and Go refuses
 						m.TrustProxy, m.Cookie.Secure = true, session.SecureAlways
 					}
 					a := goSite(t, m).runTo(t, "", "", https, step{"put", "views", 1})
@@ -187,7 +187,7 @@ func TestSampleCookies(t *testing.T) {
 	}
 }
 
-// The same options, the same header.
+// With the same options both servers set the same cookie.
 func TestSetCookie(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
@@ -232,7 +232,7 @@ func TestSetCookie(t *testing.T) {
 				return
 			}
 			g, w := got[0], want[0]
-			if _, ok := test.node["maxAge"]; ok { // runs from now, which is not the same second for both
+			if _, ok := test.node["maxAge"]; ok { // counts from now, which may not be the same second for both
 				var at [2]time.Time
 				for i, h := range []*string{&g, &w} {
 					m := expiresRE.FindStringSubmatch(*h)
@@ -256,7 +256,7 @@ func TestSetCookie(t *testing.T) {
 	}
 }
 
-// Which cookies open a session: to both servers the same.
+// The same cookies open a session on both servers.
 func TestCookieHeaders(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
@@ -302,8 +302,8 @@ func TestCookieHeaders(t *testing.T) {
 		}(), anID},
 		{"27 escaped twice", is + url.QueryEscape(escaped), ""},
 		{"27 a plus is a plus", is + strings.ReplaceAll(escaped, "%2B", "+"), anID},
-		{"27 a plus is no space", is + strings.ReplaceAll(escaped, "%2B", "%20"), ""},
-		{"27 an escape that is none", is + raw + "%zz", ""},
+		{"27 a plus is not a space", is + strings.ReplaceAll(escaped, "%2B", "%20"), ""},
+		{"27 a malformed escape", is + raw + "%zz", ""},
 		{"27 the first of a name counts", is + escaped + "; " + signed("other", secret), anID},
 		{"27 the first of a name counts, the other way round", signed("other", secret) + "; " + is + escaped, "other"},
 		{"27 quoted", is + `"` + escaped + `"`, anID},
@@ -387,8 +387,8 @@ func TestCookieHeaders(t *testing.T) {
 		}
 	})
 
-	// Node takes the first of a name, whatever it is, so that a stale or foreign cookie of another
-	// path or domain locks its user out. Go takes the first that opens a session.
+	// Node takes the first cookie of a name, so that a stale or foreign cookie of another path or domain
+	// locks its user out. Go takes the first that opens a session.
 	t.Run("27 the first of a name is bad", func(t *testing.T) {
 		for _, bad := range []string{is, is + "bad", signed(anID, "another secret"), signed("0123456789abcdefghijABCDEFGHIJ-_", secret)} {
 			header := bad + "; " + signed(anID, secret)
@@ -401,7 +401,7 @@ func TestCookieHeaders(t *testing.T) {
 		}
 	})
 
-	// For Node a path is the beginning of a text, so that /ap has /app; browsers send no cookie there.
+	// Node compares paths as texts, so that /app is below /ap. Browsers send no cookie there.
 	t.Run("33 the path of another directory", func(t *testing.T) {
 		node := nodeSite(t, n, object{"memory": true, "session": object{"cookie": object{"path": "/ap"}}})
 		goes := goSite(t, &session.Manager{Store: open(t, t.TempDir(), nil), Cookie: session.CookieOptions{Path: "/ap"}})
@@ -409,13 +409,13 @@ func TestCookieHeaders(t *testing.T) {
 		if a := node.run(t, "", step{"put", "views", 1}); len(a.SetCookie) != 1 {
 			t.Errorf("node: Set-Cookie %q", a.SetCookie)
 		}
-		if a := goes.run(t, "", step{"put", "views", 1}); len(a.SetCookie) != 0 || a.Status != http.StatusInternalServerError { // there is no session to put it in
+		if a := goes.run(t, "", step{"put", "views", 1}); len(a.SetCookie) != 0 || a.Status != http.StatusInternalServerError { // there is not a session for the value
 			t.Errorf("go: status %d, Set-Cookie %q", a.Status, a.SetCookie)
 		}
 	})
 
-	// Behind a proxy that ends TLS and is not trusted no cookie is sent. Node stores a session all the
-	// same, one for each request.
+	// Behind a proxy that ends TLS and is not trusted no cookie is sent. Node stores a session all the same,
+	// one for each request.
 	t.Run("33 a cookie that cannot be sent", func(t *testing.T) {
 		node := nodeSite(t, n, object{"memory": true, "session": object{"cookie": object{"secure": true}}})
 		goes := goSite(t, &session.Manager{Store: open(t, t.TempDir(), nil), Cookie: session.CookieOptions{Secure: session.SecureAlways}})
@@ -427,7 +427,7 @@ func TestCookieHeaders(t *testing.T) {
 		}
 	})
 
-	// Neither may take for a session what the other does not.
+	// Both open the same session for any header.
 	t.Run("27 random headers", func(t *testing.T) {
 		const seed = 1_795_249_098
 		rnd := rand.New(rand.NewPCG(seed, 0))

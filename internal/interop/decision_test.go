@@ -29,7 +29,7 @@ func (s setting) String() string {
 	return b.String()[1:]
 }
 
-// Which session a scenario's request brings.
+// The session that the request of a scenario brings.
 const (
 	noCookie = iota
 	existing
@@ -37,9 +37,8 @@ const (
 	badSignature
 )
 
-// A scenario is a row of the table that was measured with express-session: what
-// a handler does, and what the middleware then does with any store that does
-// not change the session it is given.
+// A scenario is a row of the table that was measured with express-session: what a handler does, and what the
+// middleware then does. The store does not change the session that it is given.
 type scenario struct {
 	name    string
 	brings  int
@@ -60,7 +59,7 @@ func moved(s setting) bool   { return s.rolling || s.maxAge }
 
 func just(s string) func(setting) string { return func(setting) string { return s } }
 
-// renewed is what becomes of a loaded session that has not changed.
+// renewed returns the calls for a loaded session that has not changed.
 func renewed(before string) func(setting) string {
 	return func(s setting) string {
 		if s.resave {
@@ -97,7 +96,7 @@ var scenarios = []scenario{
 	{name: "unknown id", brings: unknownID, calls: ifUninitialized("get", "set"), cookie: unasked},
 	{name: "bad signature", brings: badSignature, calls: ifUninitialized("", "set"), cookie: unasked},
 
-	// Not in the table: what the functions decide of what these make together.
+	// These are not in the table. They follow from several of its rows.
 	{name: "new, put and deleted", steps: steps(put, step{"delete", "more"}), calls: ifUninitialized("", "set"), cookie: unasked},
 	{name: "new, modified, save", steps: steps(put, step{"save"}), calls: just("set"), cookie: always},
 	{name: "new, save, modified", steps: steps(step{"save"}, put), calls: just("set set"), cookie: always},
@@ -117,9 +116,8 @@ var scenarios = []scenario{
 	{name: "bad signature, modified", brings: badSignature, steps: steps(put), calls: just("set"), cookie: always},
 }
 
-// The table, for each combination of the settings, with both servers. Node has a
-// MemoryStore: that FileStore changes the session it stores is a bug of its own,
-// which Go does not have; see TestFileStoreDecisions.
+// Both servers keep to the table with each setting. Node has a MemoryStore here, because FileStore changes
+// the session that it stores. Go does not have that defect; see TestFileStoreDecisions.
 func TestDecisions(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
@@ -154,8 +152,8 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
-// What session-file-store makes of the same, so that the documented departure
-// stays a departure: its set changes the session, which then counts as modified.
+// With session-file-store the decisions differ, as documented: its set changes the session, which then
+// counts as modified.
 func TestFileStoreDecisions(t *testing.T) {
 	t.Parallel()
 	n := driver(t)

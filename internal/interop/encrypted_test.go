@@ -17,7 +17,7 @@ import (
 
 const fileSecret = "squirrel ☂ açaí"
 
-// encrypting returns the Codec that writes as Node does with the option crypto.
+// encrypting returns the Codec that writes like Node with the option crypto.
 func encrypting(crypto object) *kruptein.Codec {
 	c := kruptein.New(fileSecret)
 	text := func(name string) string { s, _ := crypto[name].(string); return s }
@@ -27,8 +27,8 @@ func encrypting(crypto object) *kruptein.Codec {
 	return c
 }
 
-// Both sides read what the other has written, changed and touched, in every
-// variant; the Go side without being told which.
+// Both sides read files that the other has written, changed and touched, in every variant. Go is not told
+// the variant.
 func TestEncrypted(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
@@ -95,7 +95,7 @@ func TestEncrypted(t *testing.T) {
 	}
 }
 
-// A site of each side on one directory of encrypted sessions: one login.
+// With a site of each side on one directory of encrypted sessions, one login counts on both.
 func TestEncryptedSites(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
@@ -119,8 +119,8 @@ func TestEncryptedSites(t *testing.T) {
 	}
 }
 
-// With a wrong secret, with a plain file, and with a changed one Go has an error,
-// and keeps the file. Node dies of each: that nothing of ours may do.
+// A wrong secret, a plain file or a changed file is an error in Go, and the file stays. Node crashes on each
+// of them, which a file that Go writes must never cause.
 func TestEncryptedOtherwise(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -158,7 +158,7 @@ func TestEncryptedOtherwise(t *testing.T) {
 	}
 }
 
-// Each side's reaper removes the other's expired sessions, and keeps the live.
+// The reaper of each side removes expired sessions of the other, and keeps live ones.
 func TestEncryptedReap(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -14,19 +14,18 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// The instant at which a synctest bubble begins. Node's clock is made to stand
-// there too.
+// bubble is the time at which a synctest bubble begins. The clock of Node is stopped at it, too.
 var bubble = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// An expiry is one case of the rule: a file, and the ttl by which it is judged.
+// An expiry is a file, and the ttl with which it is judged.
 type expiry struct {
 	name         string
 	originalMax  string // JSON; "" = the cookie has none
 	lastAccess   string // JSON; "" = absent
 	ttl          time.Duration
 	expires      string        // of the cookie; "" = null
-	after        time.Duration // how much later than at the bubble's beginning it is judged; cases are in this order
-	departure    string        // why Go does not do as Node does; "" = it must
+	after        time.Duration // the time from the beginning of the bubble until it is judged; the cases are in this order
+	departure    string        // why Go differs from Node; "" = it must not
 	goLives      bool          // with a departure
 	ageOfTheFile time.Duration // mtime before the bubble's beginning
 }
@@ -47,8 +46,7 @@ func (e expiry) text() string {
 	return cookie + "}"
 }
 
-// goTTL is ttl as Options.TTL, whose 0 is the default: Node's 0 is nothing, as
-// what is below it.
+// goTTL returns ttl as Options.TTL, in which 0 is the default. In Node 0 is no life, like a negative ttl.
 func (e expiry) goTTL() time.Duration {
 	if e.ttl == 0 {
 		return -1
@@ -56,7 +54,7 @@ func (e expiry) goTTL() time.Duration {
 	return e.ttl
 }
 
-// compareExpiry plants the cases and compares both sides' verdicts.
+// compareExpiry writes the files of the cases and compares the verdicts of both sides.
 func compareExpiry(t *testing.T, cases []expiry) (live int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -101,7 +99,7 @@ func compareExpiry(t *testing.T, cases []expiry) (live int) {
 	return live
 }
 
-// judge compares Get's verdict with Node's; it returns 1 for a live session.
+// judge compares Get with Node. It returns 1 for a live session.
 func judge(t *testing.T, s *filestore.Store, id string, e expiry, node struct{ Get, Rule bool }) int {
 	t.Helper()
 	_, err := s.Get(ctx, id)
@@ -148,7 +146,7 @@ func TestExpiry(t *testing.T) {
 		{name: "09 maxAge false, beyond the ttl", originalMax: "false", lastAccess: at(-2 * time.Hour), ttl: time.Hour},
 		{name: "10 expires has passed", lastAccess: at(-time.Minute), ttl: time.Hour, expires: "1999-01-01T00:00:00.000Z"},
 		{name: "10 expires is far", lastAccess: at(-2 * time.Hour), ttl: time.Hour, expires: "2099-01-01T00:00:00.000Z"},
-		{name: "10 expires is no date", originalMax: minute, lastAccess: at(-time.Second), ttl: time.Hour, expires: "soon"},
+		{name: "10 expires is not a date", originalMax: minute, lastAccess: at(-time.Second), ttl: time.Hour, expires: "soon"},
 		{name: "12 ttl 0", lastAccess: at(0), ttl: 0},
 		{name: "12 ttl negative", lastAccess: at(0), ttl: -time.Second},
 		{name: "12 ttl 0 with a maxAge", originalMax: minute, lastAccess: at(0), ttl: 0},
@@ -157,7 +155,7 @@ func TestExpiry(t *testing.T) {
 		{name: "12 maxAge true is not more", originalMax: "true", lastAccess: at(-2 * time.Millisecond), ttl: time.Hour},
 		{name: "07 a last access a little ahead", lastAccess: at(time.Minute), ttl: time.Hour},
 
-		// Time passes within a millisecond: Date.now() has no fractions.
+		// Here the time is within a millisecond: Date.now() does not have fractions.
 		{name: "07 within the last millisecond", lastAccess: at(-time.Hour), ttl: time.Hour, after: 999 * time.Microsecond},
 		{name: "07 after it", lastAccess: at(-time.Hour), ttl: time.Hour, after: time.Millisecond},
 	}
@@ -166,12 +164,12 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// Where Node would let a session live for ever, or trusts a broken clock.
+// Go departs from Node if a session would live for ever, or if a clock was wrong.
 func TestExpiryDepartures(t *testing.T) {
 	t.Parallel()
 	at := func(d time.Duration) string { return ms(bubble.Add(d)) }
-	const byFile = "the file's mtime stands for a last access that is none"
-	const noAge = "a maxAge that is no number is none"
+	const byFile = "without a valid last access the mtime of the file counts"
+	const noAge = "a maxAge that is not a number does not count"
 	const ahead = "a last access far ahead is now"
 	var cases []expiry
 	for _, bad := range []string{"", "null", `"946684800000"`, `"x"`, "-1", "1e400", "true", "[]", "{}"} {
@@ -195,7 +193,7 @@ func TestExpiryDepartures(t *testing.T) {
 	compareExpiry(t, cases)
 }
 
-// An assumed last access must not make a session immortal: the reaper writes it down.
+// A session whose last access is assumed still ends: the reaper writes it down.
 func TestExpiryAssumed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -209,19 +207,19 @@ func TestExpiryAssumed(t *testing.T) {
 	if age := time.Since(sess.LastAccess).Abs(); age > time.Minute {
 		t.Errorf("11 after Reap ahead.json was last accessed at %v, want now", sess.LastAccess)
 	}
-	// Its mtime dates it well enough; to write would prolong it.
+	// Its mtime is good enough as a date. Writing it down would prolong the session.
 	if got, want := read(t, dir, "none.json"), `{"cookie":{}}`; got != want {
 		t.Errorf("11 after Reap none.json is %s, want %s", got, want)
 	}
 }
 
-// 500 random files, judged by both.
+// Both sides judge 500 random files alike.
 func TestExpiryRandom(t *testing.T) {
 	t.Parallel()
 	const seed = 1_795_249_098
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	pick := func(values ...string) string { return values[rnd.IntN(len(values))] }
-	// A span that is often near one of the lives below.
+	// span is often close to one of the lives below.
 	span := func() time.Duration {
 		switch rnd.IntN(4) {
 		case 0:
@@ -253,13 +251,13 @@ func TestExpiryRandom(t *testing.T) {
 		default:
 			e.originalMax = fmt.Sprint(span().Milliseconds())
 		}
-		// Never ahead: a negative life then depends on how far.
+		// The last access is never ahead, because the end of a negative life would depend on how far.
 		last := ms(bubble.Add(-span()))
 		switch rnd.IntN(10) {
 		case 0:
 			last = pick("0", "1", "946684800", "1e11", "9.46e11") // seconds for milliseconds; long ago
 		case 1:
-			if !fraction { // Date.now() has none, and two fractions can add up
+			if !fraction { // Date.now() does not have fractions, and two can add up
 				last += pick(".0", ".25", ".999")
 			}
 		}

@@ -24,7 +24,7 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// The helper's own promises: no call waits for ever.
+// No call of Node waits for ever.
 func TestNode(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
@@ -42,7 +42,7 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// What an Express site writes, Go reads, and would write the same.
+// Go reads the session of an Express site, and would write the same bytes.
 func TestNodeWritesGoReads(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
@@ -51,7 +51,7 @@ func TestNodeWritesGoReads(t *testing.T) {
 		name   string
 		cookie object
 		steps  []step
-		want   filestore.Cookie // Expires aside
+		want   filestore.Cookie // without Expires
 	}{
 		{"01 no maxAge", nil, nil, filestore.Cookie{HTTPOnly: true, Path: "/"}},
 		{"02 maxAge", object{"maxAge": minute}, nil, filestore.Cookie{OriginalMaxAge: time.Minute, HTTPOnly: true, Path: "/"}},
@@ -84,7 +84,7 @@ func TestNodeWritesGoReads(t *testing.T) {
 			if (got.OriginalMaxAge != 0) != !got.Expires.IsZero() {
 				t.Errorf("Expires = %v with OriginalMaxAge %v", got.Expires, got.OriginalMaxAge)
 			}
-			if d := test.want.OriginalMaxAge - got.OriginalMaxAge; 0 <= d && d <= time.Second { // Node computes it anew from Expires
+			if d := test.want.OriginalMaxAge - got.OriginalMaxAge; 0 <= d && d <= time.Second { // Node computes it from Expires each time
 				got.OriginalMaxAge = test.want.OriginalMaxAge
 			}
 			got.Expires = time.Time{}
@@ -99,7 +99,7 @@ func TestNodeWritesGoReads(t *testing.T) {
 	}
 }
 
-// goValues is what a Go program may put in.
+// goValues returns a session with all kinds of values that a Go program may put in.
 func goValues(t *testing.T) *filestore.Session {
 	t.Helper()
 	s := new(filestore.Session)
@@ -173,9 +173,8 @@ func TestGoWritesNodeReads(t *testing.T) {
 		text := read(t, dir, anID+".json")
 		got, err := file.get(anID)
 		must(t, err)
-		// Node would write the same bytes, but that it moves names which are
-		// integers to the front, and that encoding/json escapes two characters
-		// which JSON.stringify writes plain.
+		// Node writes the same bytes with two exceptions. It moves names that are integers to the front.
+		// JSON.stringify does not escape two characters that encoding/json escapes.
 		text = strings.NewReplacer(`\u2028`, "\u2028", `\u2029`, "\u2029").Replace(text)
 		text = strings.Replace(text, `"7":"seven",`, "", 1)
 		text = strings.Replace(text, `{`, `{"7":"seven",`, 1)
@@ -185,12 +184,12 @@ func TestGoWritesNodeReads(t *testing.T) {
 	})
 }
 
-// What the cookie's members are for Node must stay what it was.
+// The members of the cookie keep their types in Node.
 func TestCookieTypes(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
 	for _, test := range []struct {
-		name, cookie string // the file's; "" = Go made the session
+		name, cookie string // in the file; "" = Go made the session
 		maxAge       time.Duration
 		wantMaxAge   string // JavaScript's type and value after Node's touch and save
 		wantExpires  string
@@ -199,7 +198,7 @@ func TestCookieTypes(t *testing.T) {
 		{"04 an hour", "", time.Hour, "number", "string"},
 		{"04 false", `{"originalMaxAge":false,"expires":false,"httpOnly":true,"path":"/"}`, 0, "false", "false"},
 		{"04 null", `{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"}`, 0, "null", "null"},
-		{"04 a member that Go has no field for", `{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/","sameSite":true,"foo":[1]}`, 0, "null", "null"},
+		{"04 a member without a field in Go", `{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/","sameSite":true,"foo":[1]}`, 0, "null", "null"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -260,7 +259,7 @@ func TestCookieTypes(t *testing.T) {
 	}
 }
 
-// jsType tells a JSON value's type, and null and booleans as such.
+// jsType returns the type of a JSON value, and null and booleans as they are.
 func jsType(raw string) string {
 	switch {
 	case raw == "" || raw == "null" || raw == "true" || raw == "false":
@@ -374,14 +373,14 @@ func TestUnknownMembers(t *testing.T) {
 				t.Errorf("Node has %s = %s, want it kept", key, got)
 			}
 		}
-		// To express-session that is a change, and it has saved it.
+		// For express-session that is a change, and it has stored the session.
 		got, err := store.Get(ctx, anID)
 		if err != nil || len(got.Values) != 2 {
 			t.Errorf("after Node's request Get() = %v, %v, want the two members that are left", got, err)
 		}
 	})
 
-	t.Run("46 the store's own names", func(t *testing.T) {
+	t.Run("46 reserved names", func(t *testing.T) {
 		for _, key := range []string{"cookie", "__lastAccess"} {
 			if err := new(filestore.Session).Put(key, 1); err == nil {
 				t.Errorf("Put(%q) = nil, want an error", key)
@@ -390,7 +389,7 @@ func TestUnknownMembers(t *testing.T) {
 	})
 }
 
-// Samples are served as they are, but for their age.
+// Both sites serve the samples as they are, apart from their age.
 func TestSamplesServed(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
@@ -506,7 +505,7 @@ func TestIDs(t *testing.T) {
 		if after := fmt.Sprint(names(t, parent), names(t, dir)); after != before {
 			t.Errorf("the directory has changed from %s to %s", before, after)
 		}
-		// Nor may two users meet in one session.
+		// Two users never get one session.
 		a := gen("user-1.a,b~c").run(t, "", step{"put", "views", 1})
 		if b := nodeSite(t, n, object{"options": object{"path": dir}}).run(t, a.pair(t)); b.ID != "user-1.a,b~c" || b.value("views") != "1" {
 			t.Errorf("Node finds %+v", b)

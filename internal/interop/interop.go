@@ -1,9 +1,7 @@
-// Package interop compares this module with the npm packages that it shares its
-// format with: express-session and session-file-store, in the versions that
-// package.json pins, run by a real Node.
+// Package interop compares this module with express-session and session-file-store, the npm packages whose
+// formats it shares. A real Node runs them, in the versions that package.json pins.
 //
-// Only tests import it. What it exports is for the tests of other folders that
-// have a Node side of their own.
+// Only tests import it. It exports helpers for the tests of other folders that also run Node.
 package interop
 
 import (
@@ -25,16 +23,15 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Every wait has a bound: a Node that hangs must fail its test, not the run.
+// Every wait has a bound, so that a Node that hangs fails its test and does not stop the run.
 const (
 	installTimeout = 5 * time.Minute
 	callTimeout    = 20 * time.Second
 	exitTimeout    = 2 * time.Second
 )
 
-// NPM makes sure that dir/node_modules holds what dir/package-lock.json says. It
-// skips the test where node or npm is not installed, except with CI=true in the
-// environment: there a comparison that did not take place is a failure.
+// NPM makes sure that dir/node_modules holds the packages of dir/package-lock.json. It skips the test if
+// node or npm is not installed; see Skip.
 func NPM(tb testing.TB, dir string) {
 	tb.Helper()
 	for _, name := range []string{"node", "npm"} {
@@ -47,8 +44,8 @@ func NPM(tb testing.TB, dir string) {
 	}
 }
 
-// Skip leaves a test out with a line that says why, and fails it where CI=true promises that nothing is
-// missing.
+// Skip skips a test and says why. With CI=true in the environment the test fails instead, because everything
+// must be installed there.
 func Skip(tb testing.TB, why string) {
 	tb.Helper()
 	if os.Getenv("CI") == "true" {
@@ -67,8 +64,8 @@ func install(dir string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), installTimeout)
 	defer cancel()
-	// go test runs the binaries of two packages at once, and npm ci begins by
-	// deleting node_modules. The lock is outside of dir, where nobody commits it.
+	// go test runs the tests of two packages at once, and npm ci begins by deleting node_modules. The lock
+	// file is outside of dir, where nobody commits it.
 	l := flock.New(filepath.Join(os.TempDir(), fmt.Sprintf("filestore-npm-%x.lock", sha256.Sum224([]byte(dir)))))
 	if _, err := l.TryLockContext(ctx, 100*time.Millisecond); err != nil {
 		return fmt.Errorf("waiting for another npm ci in %s: %w", dir, err)
@@ -85,7 +82,7 @@ func install(dir string) error {
 	return nil
 }
 
-// installed trusts the file that npm writes last of all into node_modules.
+// installed looks at the file in node_modules that npm writes last.
 func installed(dir string) bool {
 	lock, err := os.Stat(filepath.Join(dir, "package-lock.json"))
 	if err != nil {
@@ -95,15 +92,15 @@ func installed(dir string) bool {
 	return err == nil && !last.ModTime().Before(lock.ModTime())
 }
 
-// A Node is a child process that answers requests, JSON lines {id, op, args},
-// with JSON lines {id, result} or {id, error}. See driver.js.
+// A Node is a child process that answers requests, which are JSON lines {id, op, args}, with JSON lines {id,
+// result} or {id, error}. See driver.js.
 type Node struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	stderr lockedBuffer
 	exited chan struct{} // closed when stdout has ended
 
-	mu      sync.Mutex // guards what follows, and writes to stdin
+	mu      sync.Mutex // guards the fields below, and writes to stdin
 	last    int
 	waiting map[int]chan reply
 }
@@ -114,7 +111,7 @@ type reply struct {
 	Error  *NodeError      `json:"error"`
 }
 
-// A NodeError is what a call of Node's threw or handed to its callback.
+// A NodeError is an error that a call in Node threw or passed to its callback.
 type NodeError struct {
 	Name    string `json:"name"`
 	Code    string `json:"code"`
@@ -181,8 +178,8 @@ func (n *Node) read(stdout io.Reader) {
 	}
 }
 
-// Call performs op and puts its result into result, unless that is nil. An
-// error of JavaScript's is a *NodeError. It may be called concurrently.
+// Call performs op and stores its result in result, unless that is nil. An error in JavaScript is a
+// *NodeError. Call is safe for concurrent use.
 func (n *Node) Call(op string, args, result any) error {
 	c := make(chan reply, 1)
 	n.mu.Lock()
@@ -213,14 +210,14 @@ func (n *Node) Call(op string, args, result any) error {
 	}
 }
 
-// IsCode reports whether err is an error of Node's with that code or, for what
-// has none, that name: "ENOENT", "SyntaxError".
+// IsCode reports whether err is an error in Node with that code, such as "ENOENT". If the error does not
+// have a code, its name counts, such as "SyntaxError".
 func IsCode(err error, code string) bool {
 	var e *NodeError
 	return errors.As(err, &e) && (e.Code == code || e.Code == "" && e.Name == code)
 }
 
-// lockedBuffer is read while the process may still write to it.
+// A lockedBuffer can be read while the process still writes to it.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

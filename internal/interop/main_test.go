@@ -20,26 +20,22 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// The tests are named for the lines of the checklist that the comparison was
-// planned with, so that a line without a test can be seen: "05 …" is line 5.
+// A number at the beginning of a subtest's name, such as "05", is a row of "Beside Node" in docs/HAZARDS.md.
 
 const secret = "keyboard cat"
 
-// anID is one that express-session could have made.
+// anID is an id that express-session could have made.
 const anID = "2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx"
 
 var ctx = context.Background()
 
-func TestMain(m *testing.M) {
-	// The middleware reports what its tests provoke.
-	slog.SetDefault(slog.New(slog.DiscardHandler))
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { storetest.Main(m, nil) }
 
-// driver starts driver.js in a directory of its own.
+// driver starts driver.js in a directory of its own, until the end of the test.
 func driver(t *testing.T) *Node {
 	t.Helper()
 	NPM(t, ".")
@@ -50,7 +46,7 @@ func driver(t *testing.T) *Node {
 	return StartNode(t, t.TempDir(), script)
 }
 
-// call is Node.Call for what must succeed.
+// call is Node.Call for a call that must succeed.
 func call[T any](t *testing.T, n *Node, op string, args any) T {
 	t.Helper()
 	var v T
@@ -60,7 +56,7 @@ func call[T any](t *testing.T, n *Node, op string, args any) T {
 	return v
 }
 
-// must is for calls without a result.
+// must is for Go calls that must succeed.
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -108,8 +104,7 @@ func (s nodeStore) reap() error {
 	return s.n.Call("reap", object{"store": s.num}, nil)
 }
 
-// open opens a Store that is closed, and whose directory is looked over, at the
-// end of the test.
+// open opens a Store whose end is checked. Many of these tests leave files that do not hold a session.
 func open(t *testing.T, dir string, opts *filestore.Options) *filestore.Store {
 	t.Helper()
 	var o filestore.Options
@@ -119,23 +114,9 @@ func open(t *testing.T, dir string, opts *filestore.Options) *filestore.Store {
 	if o.ReapInterval == 0 {
 		o.ReapInterval = -1
 	}
-	o.NoSync = true // nobody pulls a plug here
+	o.NoSync = true
 	o.Logger = slog.New(slog.DiscardHandler)
-	s, err := filestore.Open(dir, &o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Errorf("Close() = %v", err)
-		}
-		for _, name := range names(t, dir) {
-			if strings.HasSuffix(name, "~") {
-				t.Errorf("temporary file %q is left", name)
-			}
-		}
-	})
-	return s
+	return storetest.OpenDamaged(t, dir, &o)
 }
 
 func names(t *testing.T, dir string) []string {
@@ -160,7 +141,7 @@ func read(t *testing.T, dir, name string) string {
 	return string(b)
 }
 
-// plant writes a file as it is, 0644 as Node would.
+// plant writes a file with mode 0644, as Node does.
 func plant(t *testing.T, dir, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
@@ -173,7 +154,7 @@ func exists(dir, name string) bool {
 	return err == nil
 }
 
-// doc is a plain session's document, last accessed at the given time.
+// doc returns the document of a session with the given last access.
 func doc(lastAccess time.Time, members string) string {
 	if members != "" {
 		members += ","
@@ -182,7 +163,7 @@ func doc(lastAccess time.Time, members string) string {
 		members, lastAccess.UnixMilli())
 }
 
-// decode parses JSON as a reader would that keeps numbers' digits.
+// decode parses JSON and keeps the digits of numbers.
 func decode(t *testing.T, text []byte) object {
 	t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(text))
@@ -194,7 +175,7 @@ func decode(t *testing.T, text []byte) object {
 	return v
 }
 
-// sameValues reports members of a and b that differ, __lastAccess and cookie aside.
+// sameValues reports members of a and b that differ, except __lastAccess and cookie.
 func sameValues(t *testing.T, what string, a, b []byte) {
 	t.Helper()
 	x, y := decode(t, a), decode(t, b)
@@ -207,20 +188,20 @@ func sameValues(t *testing.T, what string, a, b []byte) {
 	}
 }
 
-// A site is a running server, Go's or Node's, with the route /run: it performs
-// steps on the request's session and tells what the session then is.
+// A site is a running server, in Go or Node, with the route /run. It performs steps on the session of the
+// request, and answers with the session after them.
 type site struct {
 	name  string
 	url   string
-	calls func() []string // of the store's methods since the last time
+	calls func() []string // returns the methods of the store that were called since the last time
 }
 
-// A step is the name of what the handler does with the session, and arguments.
+// A step is the name of an operation on the session, and its arguments.
 type step []any
 
 var steps = func(s ...step) []step { return s }
 
-// An answer is what came of a request to /run.
+// An answer is the response to a request to /run.
 type answer struct {
 	Status    int
 	Location  string
@@ -239,13 +220,13 @@ var client = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// run asks the site for the steps; cookie is the whole Cookie header.
+// run sends the steps to the site. cookie is the whole Cookie header.
 func (s site) run(t *testing.T, cookie string, steps ...step) answer {
 	t.Helper()
 	return s.runTo(t, cookie, "", nil, steps...)
 }
 
-// runTo is run with a redirect to answer with, and more request headers.
+// runTo is run with a redirect as the answer, and with more request headers.
 func (s site) runTo(t *testing.T, cookie, to string, header http.Header, steps ...step) answer {
 	t.Helper()
 	raw, err := json.Marshal(append([]step{}, steps...))
@@ -285,8 +266,8 @@ func (s site) runTo(t *testing.T, cookie, to string, header http.Header, steps .
 
 var maxAgeRE = regexp.MustCompile(`; Max-Age=([0-9]+)`)
 
-// withoutMaxAge takes from a Set-Cookie of Go's what Node does not send: beside Expires, which depends on
-// the client's clock, Go sends Max-Age. What is left is the same to the byte.
+// withoutMaxAge removes Max-Age from Go's Set-Cookie. Node sends only Expires, which depends on the clock of
+// the client. The rest must be the same, byte for byte.
 func withoutMaxAge(t *testing.T, header string) string {
 	t.Helper()
 	expires, maxAge := expiresRE.FindStringSubmatch(header), maxAgeRE.FindStringSubmatch(header)
@@ -316,9 +297,9 @@ func (a answer) pair(t *testing.T) string {
 	return pair
 }
 
-// signed is the Cookie header for the session id.
+// signed returns the Cookie header for the session id.
 func signed(id, secret string) string {
-	return "connect.sid=" + url.QueryEscape("s:"+session.Sign(id, secret)) // of base64url ids it escapes what encodeURIComponent does
+	return "connect.sid=" + url.QueryEscape("s:"+session.Sign(id, secret)) // the same as encodeURIComponent for these ids
 }
 
 // nodeSite starts an Express app in the driver. See app in driver.js.
@@ -338,8 +319,8 @@ func nodeSite(t *testing.T, n *Node, args object) site {
 	}}
 }
 
-// goSite starts a server with package session. Without Secrets it has the
-// tests' one; cookies have the attributes that express-session's defaults give.
+// goSite starts a server with package session. Without Secrets it has the secret of the tests. Its cookies
+// have the attributes of express-session's defaults.
 func goSite(t *testing.T, m *session.Manager) site {
 	t.Helper()
 	if m.Secrets == nil {
@@ -378,7 +359,7 @@ func goSite(t *testing.T, m *session.Manager) site {
 	return site{"go", server.URL, rec.take}
 }
 
-// goStep is step of driver.js.
+// goStep does the same as step in driver.js.
 func goStep(s *session.Session, step step) error {
 	switch step[0] {
 	case "put":

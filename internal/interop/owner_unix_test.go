@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// A root process on a directory of somebody else's must not lock its owner out.
+// A root process that uses the directory of another user does not lock its owner out.
 func TestOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -39,7 +39,7 @@ func TestOwner(t *testing.T) {
 			t.Errorf("after Node's touch the owner is %d, want %d", got, uid)
 		}
 		must(t, store.Destroy(ctx, anID))
-		must(t, file.set(anID, object{"cookie": object{}})) // root's
+		must(t, file.set(anID, object{"cookie": object{}})) // the file is root's
 		if _, err := store.Get(ctx, anID); err != nil {
 			t.Errorf("Get() of root's file = %v", err)
 		}

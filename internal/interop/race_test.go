@@ -14,8 +14,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// How much of a document says who wrote it: more than a page, so that a torn one
-// shows.
+// fill is how often a document says who wrote it. That is more than a page, so that a torn file shows.
 const fill = 1000
 
 func goDoc(t *testing.T, n int64) *filestore.Session {
@@ -30,7 +29,7 @@ func goDoc(t *testing.T, n int64) *filestore.Session {
 	return s
 }
 
-// whole checks that a session is one that a writer wrote.
+// whole returns who wrote the session, and an error if it is mixed.
 func whole(s *filestore.Session) (by string, err error) {
 	by, err1 := filestore.Value[string](s, "by")
 	text, err2 := filestore.Value[string](s, "fill")
@@ -44,8 +43,8 @@ func whole(s *filestore.Session) (by string, err error) {
 	return by, nil
 }
 
-// A reader, in Go or in Node, sees one of the values written by either; there is
-// no third possibility, and there is never none.
+// A reader, in Go or in Node, sees one whole value that either side has written. There is no third
+// possibility, and the session is never missing.
 func TestRace(t *testing.T) {
 	t.Parallel()
 	t.Run("25 writers and readers of both on one session", func(t *testing.T) {
@@ -67,7 +66,7 @@ func TestRace(t *testing.T) {
 			nodeWrites int
 			nodeReads  seen
 			goWrites   atomic.Int64
-			goReads    [2]atomic.Int64 // of Go's and of Node's values
+			goReads    [2]atomic.Int64 // of values that Go wrote, and that Node wrote
 			failures   atomic.Int64
 			stop       = time.Now().Add(duration)
 		)
@@ -164,7 +163,7 @@ func TestRace(t *testing.T) {
 	})
 }
 
-// What Node's lack of a lock costs, so that the documentation stays true.
+// An Update of Go can be lost beside Node, which does not lock. The documentation says so.
 func TestLostUpdate(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
@@ -213,7 +212,7 @@ func TestLostUpdate(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		set(2) // takes the lock, of which Node knows nothing
+		set(2) // takes the lock, which Node does not know
 		must(t, os.WriteFile(proceed, nil, 0o600))
 		must(t, <-touched)
 		if got := views(); got != 1 {

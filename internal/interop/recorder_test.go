@@ -8,7 +8,7 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// store is all that a store can be to the middleware.
+// store has all the methods that the middleware can use.
 type store interface {
 	session.Store
 	session.Toucher
@@ -16,9 +16,8 @@ type store interface {
 	session.Creator
 }
 
-// A recorder notes the calls of a store's methods by the names of
-// express-session's store: its set is our Create for a new session and our
-// Update for a loaded one.
+// A recorder notes the calls of the methods of a store, by the names in express-session. There "set" is both
+// Create, for a new session, and Update, for a loaded one.
 type recorder struct {
 	Store store
 

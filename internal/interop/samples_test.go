@@ -13,7 +13,7 @@ import (
 
 const samples = "../../testdata/npm"
 
-// A sample is a file that the npm packages wrote, with what was seen meanwhile.
+// A sample is a file that the npm packages wrote, with the facts that were seen at the same time.
 type sample struct {
 	Dir      string
 	File     string
@@ -46,8 +46,8 @@ func manifest(t *testing.T) (all []sample, cookieSecret string) {
 	return m.Samples, m.CookieSecret
 }
 
-// Every file that Node wrote is read, is judged by Node's rule, and is written
-// again byte for byte. Needs no Node.
+// Go reads every file that Node wrote, judges it by the rule of Node, and writes it again byte for byte.
+// This needs no Node.
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	all, _ := manifest(t)
@@ -81,7 +81,7 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-// checkText decodes text and compares what is encoded again with it.
+// checkText decodes text, encodes it again and compares.
 func checkText(t *testing.T, text string) *filestore.Session {
 	t.Helper()
 	sess := new(filestore.Session)
@@ -98,7 +98,7 @@ func checkText(t *testing.T, text string) *filestore.Session {
 	return sess
 }
 
-// What the samples say, as a Go program sees it.
+// The samples have these values for a Go program.
 func TestSampleValues(t *testing.T) {
 	t.Parallel()
 	get := func(dir string) *filestore.Session {
@@ -151,7 +151,7 @@ func TestSampleValues(t *testing.T) {
 			"ls":      "\u2028\u2029",
 			"ctl":     "\x00\x01\b\t\n\f\r\x1f\x7f",
 			"html":    `<script>&"\/'`,
-			"lone":    "\ufffd", // Go's strings have no surrogates; the file keeps it
+			"lone":    "\ufffd", // strings in Go cannot hold surrogates; the file keeps it
 			"date":    "1970-01-01T00:00:00.000Z",
 			"2":       "two",
 			"empty":   "",
@@ -174,7 +174,7 @@ func TestSampleValues(t *testing.T) {
 	})
 }
 
-// sameCookie compares what Go has fields for.
+// sameCookie compares the fields that Go has.
 func sameCookie(a, b filestore.Cookie) bool {
 	return a.OriginalMaxAge == b.OriginalMaxAge && a.Expires.Equal(b.Expires) && a.HTTPOnly == b.HTTPOnly && a.Secure == b.Secure &&
 		a.Partitioned == b.Partitioned && a.Path == b.Path && a.Domain == b.Domain && a.SameSite == b.SameSite && a.Priority == b.Priority

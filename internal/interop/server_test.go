@@ -17,7 +17,7 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// both are an Express server and a Go server on one directory.
+// both returns an Express server and a Go server on one directory.
 func both(t *testing.T, dir string, maxAge time.Duration, opts *filestore.Options) []site {
 	t.Helper()
 	n := driver(t)
@@ -32,7 +32,7 @@ func both(t *testing.T, dir string, maxAge time.Duration, opts *filestore.Option
 	}
 }
 
-// pairs calls f with each server as the first, and with the other.
+// pairs calls f with each server as the first and the other as the second.
 func pairs(sites []site, f func(a, b site)) {
 	f(sites[0], sites[1])
 	f(sites[1], sites[0])
@@ -93,7 +93,7 @@ func TestSharedSession(t *testing.T) {
 					t.Errorf("%s: the old cookie still opens %+v", s.name, got)
 				}
 			}
-			// Even unmodified a regenerated session is stored and its cookie sent.
+			// A regenerated session is stored and its cookie sent even if it is unmodified.
 			third := b.run(t, second.pair(t), step{"regenerate"})
 			if third.pair(t) == second.pair(t) || !exists(dir, third.ID+".json") || exists(dir, second.ID+".json") {
 				t.Errorf("%s: regenerate alone: %+v", b.name, third)
@@ -122,7 +122,7 @@ func TestSharedSession(t *testing.T) {
 		})
 	})
 
-	// Node would make the file again. A logout must be one.
+	// Node would make the file again. In Go a logout stays.
 	t.Run("17 a session destroyed during a request of Go's stays destroyed", func(t *testing.T) {
 		a, b := sites[0], sites[1]
 		first := a.run(t, "", step{"put", "user", "user1"})
@@ -152,7 +152,7 @@ func TestSharedSession(t *testing.T) {
 	})
 }
 
-// discard is a ResponseWriter of which only the header counts.
+// discard is a ResponseWriter that keeps only the header.
 type discard struct{ header http.Header }
 
 func newDiscard() discard                     { return discard{http.Header{}} }
@@ -167,7 +167,7 @@ func TestStoredCookie(t *testing.T) {
 	t.Run("43 stored cookie attributes win over the configuration", func(t *testing.T) {
 		dir := t.TempDir()
 		store := open(t, dir, nil)
-		// Each server's own, and a third which both would set otherwise.
+		// The cookies of both servers, and a third that both would set otherwise.
 		nodes := nodeSite(t, n, object{"options": object{"path": dir}, "session": object{"rolling": true,
 			"cookie": object{"maxAge": 3_600_000, "sameSite": "lax", "httpOnly": true}}})
 		goes := goSite(t, &session.Manager{Store: store, Rolling: true,
@@ -209,8 +209,7 @@ func TestStoredCookie(t *testing.T) {
 		}
 	})
 
-	// What a file can hold and no server of ours would write: both send the same
-	// header, or none.
+	// Both servers send the same header, or none, for attributes that neither would write to a file.
 	t.Run("43 odd stored attributes", func(t *testing.T) {
 		dir := t.TempDir()
 		store := open(t, dir, nil)
@@ -242,7 +241,7 @@ func TestStoredCookie(t *testing.T) {
 				t.Errorf("stored %s\nNode says %s\nGo says   %s", cookie, node, goes)
 			}
 		}
-		// A touch gives expires anew from originalMaxAge, which here is none.
+		// A touch computes expires from originalMaxAge, which is missing here.
 		t.Run("expires without originalMaxAge", func(t *testing.T) {
 			for _, cookie := range []string{`{"expires":"2037-01-01T00:00:00.000Z"}`, `{"originalMaxAge":null,"expires":"2037-01-01T00:00:00.000Z"}`} {
 				if node, goes := said(sites[0], cookie), said(sites[1], cookie); node != goes {
@@ -250,8 +249,8 @@ func TestStoredCookie(t *testing.T) {
 				}
 			}
 		})
-		// Go's OriginalMaxAge has no zero that is not none. Node's session lives
-		// on by the ttl, but its cookie tells the browser to drop it.
+		// In Go an OriginalMaxAge of 0 means none. In Node the session lives on by the ttl, but its cookie
+		// tells the browser to drop it.
 		t.Run("originalMaxAge 0 is none", func(t *testing.T) {
 			cookie := `{"originalMaxAge":0,"expires":null}`
 			if node := said(sites[0], cookie); !strings.Contains(node, "Expires=") {
@@ -306,8 +305,7 @@ func TestStoredCookie(t *testing.T) {
 					t.Fatalf("Get() = %v", err)
 				}
 				got := sess.Cookie.OriginalMaxAge
-				// Node computes it anew from Expires and may lose a millisecond
-				// each time; Go leaves it.
+				// Node computes it from Expires each time and may lose a millisecond. Go leaves it as it is.
 				if d := last - got; d < 0 || s.name == "go" && d != 0 || d > time.Second {
 					t.Errorf("%s: OriginalMaxAge was %v and is %v", s.name, last, got)
 				}
@@ -320,7 +318,7 @@ func TestStoredCookie(t *testing.T) {
 	})
 }
 
-// What Node's table leaves out: the response to a request whose store fails.
+// The response to a request whose store fails, which is not in the table of Node.
 func TestCorruptSession(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -347,8 +345,8 @@ func TestCorruptSession(t *testing.T) {
 	}
 }
 
-// A client that follows a redirect as soon as it can finds the session as it was
-// left. Node promises that only after req.session.save().
+// A client that follows a redirect as soon as it can finds the session as it was left. Node promises that
+// only after req.session.save().
 func TestRedirect(t *testing.T) {
 	t.Parallel()
 	const rounds = 50
@@ -393,8 +391,7 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// The header that redirects leaves after the session was stored, even where the
-// handler then goes on for long.
+// The session is stored before the header of a redirect leaves, even if the handler then goes on for long.
 func TestRedirectWhileHandling(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -431,9 +428,8 @@ func TestRedirectWhileHandling(t *testing.T) {
 	}
 }
 
-// follow requests the steps, answered with a redirect, and returns as soon as
-// the header is there, without waiting for the body or the response's end. It
-// returns the cookie that was set.
+// follow requests the steps with a redirect as the answer. It returns the cookie as soon as the header is
+// there, without waiting for the body or the end of the response.
 func follow(t *testing.T, s site, cookie string, to site, steps ...step) string {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(s.url, "http://"), callTimeout)

@@ -20,7 +20,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// The methods of both stores on one directory.
+// The methods of both stores work on one directory.
 func TestMethods(t *testing.T) {
 	t.Parallel()
 	n := driver(t)
@@ -44,7 +44,7 @@ func TestMethods(t *testing.T) {
 		}
 	})
 
-	// Node deletes what it cannot parse; Go keeps it.
+	// Node deletes a file that it cannot parse. Go keeps it.
 	for _, text := range []string{"", "{", `{"cookie":{}}}`, "\ufeff{}", `{"cookie":{"a":NaN}}`, "{'cookie':{}}", doc(time.Now(), "") + "x"} {
 		t.Run(fmt.Sprintf("14 get of the corrupt file %.20q", text), func(t *testing.T) {
 			dir := t.TempDir()
@@ -70,7 +70,7 @@ func TestMethods(t *testing.T) {
 			if exists(dir, anID+".json") {
 				t.Error("Node has kept the file")
 			}
-			// Neither is worse for it.
+			// Neither store has suffered.
 			plant(t, dir, anID+".json", text)
 			must(t, store.Set(ctx, anID, goValues(t)))
 			if _, err := file.get(anID); err != nil {
@@ -79,7 +79,7 @@ func TestMethods(t *testing.T) {
 		})
 	}
 
-	t.Run("14 documents that are no sessions", func(t *testing.T) {
+	t.Run("14 documents that are not sessions", func(t *testing.T) {
 		dir := t.TempDir()
 		store, file := open(t, dir, nil), nodeOpen(t, n, dir, nil)
 		for _, text := range []string{"null", "true", "5", `"x"`, "[]", "{}", `{"cookie":null}`, `{"cookie":5}`, `{"cookie":[]}`} {
@@ -272,12 +272,12 @@ func TestMethods(t *testing.T) {
 		must(t, file.destroy("go-3"))
 		check(38)
 		call[any](t, n, "clear", object{"store": file.num})
-		// Node calls back with the end of the last name, not of all.
+		// Node calls back after the last name, when others may still be at work.
 		for deadline := time.Now().Add(5 * time.Second); call[int](t, n, "length", object{"store": file.num}) > 0 && time.Now().Before(deadline); {
 			time.Sleep(5 * time.Millisecond)
 		}
 		check(0)
-		must(t, store.Set(ctx, anID, goValues(t))) // Node's clear has left the locks
+		must(t, store.Set(ctx, anID, goValues(t))) // Node has left the locks
 		check(1)
 		must(t, store.Clear(ctx))
 		check(0)
@@ -287,7 +287,7 @@ func TestMethods(t *testing.T) {
 	})
 }
 
-// Not parallel: the working directory is the process's.
+// This test is not parallel: all tests share the working directory.
 func TestRelativePath(t *testing.T) {
 	n := driver(t)
 	t.Run("35 a relative path and the working directory", func(t *testing.T) {
@@ -304,7 +304,7 @@ func TestRelativePath(t *testing.T) {
 		if _, err := store.Get(ctx, "b"); err != nil {
 			t.Errorf("Get() = %v", err)
 		}
-		// Node resolves the path at each operation, Go once.
+		// Node resolves the path at each operation, and Go once.
 		must(t, os.Mkdir(filepath.Join(two, "sess"), 0o700))
 		t.Chdir(two)
 		call[any](t, n, "chdir", two)
@@ -324,7 +324,7 @@ func TestReap(t *testing.T) {
 	cookie := func(maxAge string) string {
 		return fmt.Sprintf(`{"originalMaxAge":%s,"expires":null,"httpOnly":true,"path":"/"}`, maxAge)
 	}
-	// By both: what is removed and what is kept of sessions that either wrote.
+	// Both sides remove and keep the same sessions, whichever side wrote them.
 	now := time.Now()
 	dead, live := map[string]string{}, map[string]string{}
 	add := func(set map[string]string, id, maxAge string, lastAccess time.Time) {
@@ -352,7 +352,7 @@ func TestReap(t *testing.T) {
 		dir := t.TempDir()
 		store := open(t, dir, nil)
 		file := nodeOpen(t, n, dir, object{"ttl": ttl, "reapMaxConcurrent": 1})
-		// Written by Go; only then made old, as Set marks it as accessed.
+		// Go writes the session, and only then it is made old: Set marks it as accessed.
 		rewrite := func(name, text string) {
 			sess := new(filestore.Session)
 			must(t, sess.UnmarshalJSON([]byte(text)))
@@ -409,7 +409,7 @@ func TestReap(t *testing.T) {
 		if got := names(t, dir); !slices.Equal(got, want) {
 			t.Errorf("left are %q\nwant     %q", got, want)
 		}
-		// Node agrees that what is left lives.
+		// Node agrees that the sessions that are left live.
 		if err := file.reap(); !IsCode(err, "EISDIR") {
 			t.Errorf("Node's reap: %v, want EISDIR of the directories alone", err)
 		}
@@ -459,7 +459,7 @@ func tempNames(t *testing.T, dir string, set func()) []string {
 	mu.Lock()
 	defer mu.Unlock()
 	slices.Sort(created)
-	return slices.Compact(created) // where two files exchange their names both are made once more
+	return slices.Compact(created) // two files that exchange their names are both created once more
 }
 
 var npmTemp = regexp.MustCompile(`\.json\.\d+$`)
@@ -516,7 +516,7 @@ func TestTemporaryFiles(t *testing.T) {
 				t.Errorf("Node has removed %q", name)
 			}
 		}
-		// Go itself clears up after its dead.
+		// Go removes the files of its dead writers.
 		if _, err := store.Reap(ctx); err != nil {
 			t.Errorf("Reap() = %v", err)
 		}
@@ -533,7 +533,7 @@ func TestTemporaryFiles(t *testing.T) {
 		}
 		for _, name := range theirs {
 			if !npmTemp.MatchString(name) {
-				t.Errorf("Node's temporary file is %q: what is swept must be learnt anew", name)
+				t.Errorf("Node's temporary file is %q: Go must learn its new form", name)
 			}
 			id, _, _ := strings.Cut(name, ".json.")
 			if id != anID {
@@ -591,7 +591,7 @@ func TestModes(t *testing.T) {
 		must(t, file.set(anID, object{"cookie": object{}}))
 		check("of a new file of Node's", 0o644)
 		must(t, store.Touch(ctx, anID, &filestore.Cookie{Path: "/x"}))
-		check("after Go's Touch", 0o600) // a world-readable session is an accident
+		check("after Go's Touch", 0o600) // a session that everybody can read is an accident
 		must(t, file.touch(anID, object{"cookie": object{}}))
 		check("after Node's touch", 0o600)
 		must(t, file.set(anID, object{"cookie": object{}}))
