@@ -13,16 +13,16 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// A bare is the limit: what the system calls alone cost that a store cannot do without, on the
+// A bare is the limit: the system calls that no store can do without, and nothing else. It works on the
 // session files of one directory, in one goroutine.
 type bare struct {
 	path string
 	fd   int
-	data []byte // of a session file
+	data []byte // the contents of a session file
 	buf  []byte
 	temp int
 
-	// For statCopy: a session, its values one after the other, and where each ends.
+	// statCopy uses these: a session, its values one after another, and where each ends.
 	sess, out *filestore.Session
 	names     []string
 	values    string
@@ -40,7 +40,7 @@ func openBare(dir string) (*bare, error) {
 	return b, err
 }
 
-// openLimit makes a contender of the calls that write: set puts a session's file in place.
+// openLimit makes a contender of the calls that write. set puts the file of a session in place.
 func openLimit(set func(*bare, string) error, flush bool) func(*env) (*store, error) {
 	return func(e *env) (*store, error) {
 		b, err := openBare(e.shared)
@@ -75,7 +75,7 @@ func (b *bare) stat(id string) error {
 	return unix.Fstatat(b.fd, id+".json", &st, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// statCopy also makes what a caller owns: a session, and its values in bytes of their own.
+// statCopy also makes what a caller owns: a session, and values with their own bytes.
 func (b *bare) statCopy(id string) error {
 	sess := new(filestore.Session)
 	sess.Cookie, sess.LastAccess = b.sess.Cookie, b.sess.LastAccess
@@ -114,7 +114,7 @@ func (b *bare) parse(name string) (doc map[string]json.RawMessage, err error) {
 	return doc, err
 }
 
-// write makes the temporary file that the others put in place.
+// write makes the temporary file, which the other methods put in place.
 func (b *bare) write(flush bool) (name string, err error) {
 	b.temp++
 	name = fmt.Sprintf(".bench-%d~", b.temp)
@@ -137,7 +137,7 @@ func (b *bare) rename(id string) error {
 	return unix.Renameat(b.fd, name, b.fd, id+".json")
 }
 
-// exchange is rename where the file system would flush the new file over an old one.
+// exchange is rename for a file system that would flush the new file when it replaces an old one.
 func (b *bare) exchange(id string) error {
 	name, err := b.write(false)
 	if err != nil {
@@ -172,7 +172,7 @@ func (b *bare) walk(fn func(name string) error) error {
 	for {
 		entries, err := dir.ReadDir(1024)
 		if len(entries) == 0 {
-			return nil // at the end, where err is io.EOF
+			return nil // at the end err is io.EOF
 		}
 		for _, entry := range entries {
 			if name := entry.Name(); strings.HasSuffix(name, ".json") && err == nil {
@@ -185,7 +185,7 @@ func (b *bare) walk(fn func(name string) error) error {
 	}
 }
 
-// all reads each session.
+// all reads every session.
 func (b *bare) all() (n int, err error) {
 	err = b.walk(func(name string) error {
 		n++
@@ -195,7 +195,7 @@ func (b *bare) all() (n int, err error) {
 	return n, err
 }
 
-// reap looks at each file and, where its mtime has passed, reads it, takes a lock and unlinks it.
+// reap looks at each file. If its mtime has passed, reap reads it, takes a lock and unlinks it.
 func (b *bare) reap() error {
 	now := time.Now()
 	return b.walk(func(name string) error {
@@ -226,7 +226,7 @@ func (b *bare) reap() error {
 	})
 }
 
-// expire makes the files of sessions that have expired, as they look a day later.
+// expire makes files of expired sessions, as they look a day later.
 func (b *bare) expire(ids []string, data []byte) error {
 	then := unix.NsecToTimespec(time.Now().Add(-ttl).UnixNano())
 	for _, id := range ids {
@@ -245,10 +245,10 @@ func (b *bare) expire(ids []string, data []byte) error {
 	return nil
 }
 
-// settle writes out what is dirty, so that no write-back runs beside what is timed.
+// settle flushes all dirty pages, so that no write-back disturbs the measurement.
 func (b *bare) settle() error { return unix.Syncfs(b.fd) }
 
-// spread has ext4 put each directory that is made in dir into a block group of its own (chattr +T).
+// spread makes ext4 put each new directory in dir into its own block group (chattr +T).
 func spread(dir string) {
 	const topDir = 0x20000 // FS_TOPDIR_FL
 	f, err := os.Open(dir)
@@ -261,7 +261,7 @@ func spread(dir string) {
 	}
 }
 
-// fsName is the file system that dir is on.
+// fsName returns the name of the file system of dir.
 func fsName(dir string) string {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

@@ -33,33 +33,33 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-const ttl = 24 * time.Hour // so long that no run sees a session expire that was not meant to
+const ttl = 24 * time.Hour // no session expires by itself during a run
 
 // A contender is a session store.
 type contender struct {
 	name    string
-	promise string // as found in its source
+	promise string // its promise of durability, as found in its source
 	durable bool   // a write that has returned survives a power cut, or is at least meant to
 	shared  bool   // works on filestore's directory, and so need not be filled
 	open    func(e *env) (*store, error)
 }
 
-// An env is what the contenders work on in one file system.
+// An env is the place of the contenders in one file system.
 type env struct {
-	dir    string // of this run alone
-	shared string // in it, with filestore's format
-	redis  string // address, "" = none
+	dir    string // used by this run alone
+	shared string // in dir, with filestore's format
+	redis  string // the address, or ""
 }
 
 func (e *env) newDir() (string, error) { return os.MkdirTemp(e.dir, "peer-") }
 
-// fresh returns an env in a directory of its own.
+// fresh returns an env in a new directory.
 func (e *env) fresh() (*env, error) {
 	dir, err := e.newDir()
 	return &env{dir: dir, shared: dir, redis: e.redis}, err
 }
 
-// A store is an open contender. What it cannot do is nil.
+// A store is an open contender. An operation that it does not have is nil.
 type store struct {
 	get     func(id string) (found bool, err error)
 	set     func(id string) error
@@ -70,11 +70,11 @@ type store struct {
 	reap    func() error
 	close   func()
 
-	child *child // where another process does all this
+	child *child // the process that does the work, if it is another one
 	move  func(dir string) error
 }
 
-// The limits of the rows that write are contenders too.
+// The limits of the rows that write are contenders, too.
 var limits = []contender{
 	{name: "limit", shared: true, open: openLimit((*bare).rename, false)},
 	{name: "limit, exchange", shared: true, open: openLimit((*bare).exchange, false)},
@@ -116,7 +116,7 @@ type item struct {
 
 func init() { gob.Register([]item(nil)) }
 
-// values are a session's, of which the whole JSON document has about size bytes.
+// values returns the values of a session whose JSON document has about size bytes.
 func values(size int) map[string]any {
 	cart := []item{{"A-1001", "", 2, 19.9}}
 	v := map[string]any{
@@ -135,7 +135,7 @@ func values(size int) map[string]any {
 	return v
 }
 
-// session is v as filestore has it.
+// session returns v as filestore has it.
 func session(v map[string]any) *filestore.Session {
 	sess := &filestore.Session{LastAccess: time.Now()}
 	for key, value := range v {
@@ -146,7 +146,7 @@ func session(v map[string]any) *filestore.Session {
 	return sess
 }
 
-// document is v as express-session writes it.
+// document returns v as express-session writes it.
 func document(v map[string]any) []byte {
 	doc, err := session(v).MarshalJSON()
 	if err != nil {
@@ -201,7 +201,7 @@ func filestoreWith(dir string, o filestore.Options) (*store, error) {
 	}, nil
 }
 
-// getSet is update for stores that have none.
+// getSet is update for stores without that operation.
 func (s *store) getSet(id string) error {
 	if found, err := s.get(id); err != nil || !found {
 		return fmt.Errorf("update: found is %v: %w", found, err)
@@ -211,7 +211,7 @@ func (s *store) getSet(id string) error {
 
 var gorillaKey = []byte("0123456789abcdef0123456789abcdef")
 
-// In gorilla an id is known by its signed cookie only, so each Get also verifies one.
+// In gorilla only the signed cookie holds the id, so each Get also verifies a cookie.
 func openGorilla(e *env) (*store, error) {
 	dir, err := e.newDir()
 	if err != nil {
@@ -223,7 +223,7 @@ func openGorilla(e *env) (*store, error) {
 	for key, value := range values(*payload) {
 		data[key] = value
 	}
-	var cookies sync.Map // id to cookie
+	var cookies sync.Map // cookies by id
 	request := func(id string) (*http.Request, error) {
 		c, ok := cookies.Load(id)
 		if !ok {
@@ -261,7 +261,7 @@ func openGorilla(e *env) (*store, error) {
 	return s, nil
 }
 
-// discard is a response that nobody reads.
+// discard is a response writer that keeps nothing.
 type discard struct{}
 
 func (discard) Header() http.Header         { return http.Header{} }
@@ -282,7 +282,7 @@ func openChi(e *env) (*store, error) {
 		data[key] = value
 	}
 	s := &store{
-		get: func(id string) (bool, error) { // as its middleware does
+		get: func(id string) (bool, error) { // as its middleware does it
 			if found, err := p.Exist(id); err != nil || !found {
 				return false, err
 			}
@@ -332,7 +332,7 @@ func openGoFrame(e *env) (*store, error) {
 	return s, nil
 }
 
-// newSCS is a store of scs with the codec around it, as its middleware has it.
+// newSCS returns a store of scs with the codec of its middleware.
 func newSCS(find func(string) ([]byte, bool, error), commit func(string, []byte, time.Time) error,
 	remove func(string) error, all func() (map[string][]byte, error)) *store {
 	var codec scs.GobCodec
@@ -421,7 +421,7 @@ func openRedis(e *env) (*store, error) {
 	return s, nil
 }
 
-// startRedis starts a redis-server of our own; "" where there is none.
+// startRedis starts a redis-server and returns its address, or "" if there is no such program.
 func startRedis() (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -490,7 +490,7 @@ func (c *child) do(req request) (a answer, err error) {
 
 func openNode(e *env) (*store, error) { return nodeIn(e.shared, "") }
 
-// nodeIn opens session-file-store, which encrypts where there is a secret.
+// nodeIn opens session-file-store, which encrypts if there is a secret.
 func nodeIn(dir, secret string) (*store, error) {
 	if _, err := os.Stat("peers/node_modules"); err != nil {
 		npm := exec.Command("npm", "ci", "--no-audit", "--no-fund")

@@ -8,8 +8,8 @@ import (
 	"github.com/sessionfilestore/filestore/sealed"
 )
 
-// encrypted measures the Codecs beside session-file-store with a secret, durable, as that flushes.
-// A Codec that is cold has never seen the key of the file: after a start, or where Node wrote the file.
+// encrypted measures the Codecs beside session-file-store with a secret. They flush, as it does. A cold
+// Codec has never seen the key of the file: the program has just started, or Node wrote the file.
 func (t *table) encrypted(e *env) error {
 	if !opsOnly.MatchString("Get, encrypted") && !opsOnly.MatchString("Set over, encrypted, durable") {
 		return nil
@@ -25,7 +25,7 @@ func (t *table) encrypted(e *env) error {
 	}
 	warm := kruptein.New(secret)
 	all := ids(0, 64)
-	both, err := e.newDir() // of kruptein and of Node
+	both, err := e.newDir() // for kruptein and Node
 	if err != nil {
 		return err
 	}

@@ -26,12 +26,12 @@ import (
 )
 
 const (
-	httpTime    = 250 * time.Millisecond // of one middleware in one round
+	httpTime    = 250 * time.Millisecond // for one middleware in one round
 	connections = 8
 )
 
-// A site is a middleware with a handler that logs in, by storing the values, and one that only reads
-// a value; both run behind wrap.
+// A site is a middleware with two handlers behind wrap. One logs in, by storing the values, and one only
+// reads a value.
 type site struct {
 	wrap  func(http.Handler) http.Handler
 	login func(w http.ResponseWriter, r *http.Request) error
@@ -155,7 +155,7 @@ func scsSite(st scs.Store, close func()) site {
 	}
 }
 
-// A running site has one user, who is logged in.
+// A running is a site that listens, with one user, who is logged in.
 type running struct {
 	addr    string
 	request []byte
@@ -197,8 +197,8 @@ func (s *site) start() (*running, error) {
 	return run, nil
 }
 
-// load asks again and again over some connections. Its client does only what it must, as it runs on
-// the server's processors.
+// load sends requests over some connections. Its client does as little as it can, because it runs on the
+// processors of the server.
 func (run *running) load() (n int, err error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup

@@ -1,5 +1,5 @@
-// Command bench measures filestore beside the bare system calls and beside other session stores. It
-// runs on Linux, in its own directory: go run . -h
+// Command bench measures filestore beside bare system calls and other session stores. It runs on Linux, in
+// its own directory: go run . -h
 package main
 
 import (
@@ -127,7 +127,7 @@ func run(places []string) error {
 	return nil
 }
 
-// What is started or made is undone however the program ends, the latest first.
+// exits undo what the program has started or made, the latest first, however it ends.
 var (
 	exitMu sync.Mutex
 	exits  []func()
@@ -148,14 +148,14 @@ func cleanUp() {
 	exits = nil
 }
 
-// A table is what was measured on one file system.
+// A table has the measurements on one file system.
 type table struct {
 	fs    string
 	lines []*line
-	best  map[string]string // row to the name of the line that the others are compared with
+	best  map[string]string // by row, the name of the line that the others are compared with
 }
 
-// A line is one contender's figures in one row, a number for each round.
+// A line has the figures of one contender in one row, a number for each round.
 type line struct {
 	row, name string
 	unit      unit
@@ -188,13 +188,13 @@ func (t *table) find(row, name string) *line {
 	return nil
 }
 
-// drop removes a line whose contender has failed, and says so.
+// drop removes the line of a contender that has failed, and says so.
 func (t *table) drop(row, name string, err error) {
 	fmt.Printf("%s: %s: %s: left out: %v\n", t.fs, row, name, err)
 	t.lines = slices.DeleteFunc(t.lines, func(l *line) bool { return l.row == row && l.name == name })
 }
 
-// quantile of sorted or unsorted values.
+// quantile returns a quantile of values, sorted or not.
 func quantile(values []float64, q float64) float64 {
 	s := slices.Sorted(slices.Values(values))
 	if len(s) == 0 {
@@ -208,7 +208,7 @@ func quantile(values []float64, q float64) float64 {
 
 func median(values []float64) float64 { return quantile(values, 0.5) }
 
-// ratio is the median over the rounds of a's figure divided by b's.
+// ratio returns the median over the rounds of a's figure divided by b's.
 func ratio(a, b *line) float64 {
 	if a == nil || b == nil {
 		return math.NaN()
@@ -238,7 +238,7 @@ func (u unit) format(v float64) string {
 	return fmt.Sprintf("%.2f s", v/1e9)
 }
 
-// print writes the table as Markdown, aligned.
+// print writes the table as aligned Markdown.
 func (t *table) print() {
 	cells := [][]string{{t.fs, "contender", "median", "p25..p75", "ratio"}, {"---", "---", "--:", "--:", "--:"}}
 	last := ""

@@ -20,22 +20,22 @@ import (
 )
 
 const (
-	batchTime = 20 * time.Millisecond // of one contender in one round
-	batchMin  = 16                    // operations, where they take long
+	batchTime = 20 * time.Millisecond // for one contender in one round
+	batchMin  = 16                    // operations, if they take long
 	batchMax  = 100_000
 
 	mixedTime = 100 * time.Millisecond
-	rowTime   = 20 * time.Second // then a row that has three rounds has enough
+	rowTime   = 20 * time.Second // after it a row with three rounds ends
 	fillTime  = time.Minute      // then a contender is left out
 
-	// filestore caches no file that was changed less than 20 ms before it is read.
+	// filestore does not cache a file that was changed less than 20 ms before it is read.
 	settled = 50 * time.Millisecond
 
-	// Nor does it lock with a file that was made less than 50 ms before.
+	// It does not lock a file that was made less than 50 ms before.
 	newLock = 60 * time.Millisecond
 )
 
-// id returns the id of a session. They look as random as they are in earnest.
+// id returns the id of a session. It looks as random as a real one.
 func id(i int) string {
 	x := uint64(i+1) * 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -51,7 +51,7 @@ func ids(from, n int) []string {
 	return s
 }
 
-// pick returns n of all, each drawn at random.
+// pick returns n of all, each chosen at random.
 func pick(all []string, n int) []string {
 	s := make([]string, n)
 	for i := range s {
@@ -60,7 +60,7 @@ func pick(all []string, n int) []string {
 	return s
 }
 
-// An entry is a contender in one row: run does n operations and says how long they took.
+// An entry is a contender in one row. run does n operations and returns how long they took.
 type entry struct {
 	name string
 	run  func(n int) (time.Duration, error)
@@ -70,7 +70,7 @@ type entry struct {
 	failed bool
 }
 
-// batches measures a row; best names the entry that the others are compared with.
+// batches measures a row. best is the name of the entry that the others are compared with.
 func (t *table) batches(row, best string, entries []*entry) {
 	if !opsOnly.MatchString(row) {
 		return
@@ -98,7 +98,7 @@ func (t *table) batches(row, best string, entries []*entry) {
 	})
 }
 
-// lay makes a row's lines, in the order of the entries.
+// lay makes the lines of a row, in the order of the entries.
 func (t *table) lay(row, best string, u unit, entries []*entry) {
 	t.best[row] = best
 	for _, e := range entries {
@@ -107,8 +107,8 @@ func (t *table) lay(row, best string, u unit, entries []*entry) {
 	}
 }
 
-// rotate runs the entries in turn. Each round begins with another, so that what disturbs the machine
-// for a while, or is left by the one before, disturbs all alike.
+// rotate runs the entries in turn. Each round begins with another one, so that a disturbance of the machine,
+// or by the entry before, affects all alike.
 func (t *table) rotate(row string, entries []*entry, one func(e *entry) error) {
 	start := time.Now()
 	for round := range *rounds {
@@ -120,7 +120,7 @@ func (t *table) rotate(row string, entries []*entry, one func(e *entry) error) {
 			if e.failed {
 				continue
 			}
-			runtime.GC() // nobody pays for the garbage of the one before
+			runtime.GC() // so that no entry pays for the garbage of the one before
 			if err := one(e); err != nil {
 				t.drop(row, e.name, err)
 				e.failed = true
@@ -139,14 +139,14 @@ func loop(ids []string, fn func(string) error) (time.Duration, error) {
 	return time.Since(from), nil
 }
 
-// borrow returns s for one who will close it, which then does nothing.
+// borrow returns s with a close that does nothing.
 func (s *store) borrow() *store {
 	b := *s
 	b.close = func() {}
 	return &b
 }
 
-// do does op for each of ids. It is errNone if s cannot.
+// do does op for each of ids. It returns errNone if s does not have op.
 func (s *store) do(op string, ids []string) (time.Duration, error) {
 	if s.child != nil {
 		a, err := s.child.do(request{Op: op, IDs: ids})
@@ -171,13 +171,13 @@ func (s *store) do(op string, ids []string) (time.Duration, error) {
 
 var errNone = errors.New("has no such operation")
 
-// A peer is a contender at work in an env.
+// A peer is an open contender in an env.
 type peer struct {
 	contender
 	*store
 }
 
-// measure does all rows. The memory of processes does not depend on the file system: once is enough.
+// measure does all rows. The memory of processes does not depend on the file system, so it is measured once.
 func (t *table) measure(e *env, memory bool) error {
 	spread(e.dir)
 	e.shared = filepath.Join(e.dir, "shared")
@@ -218,7 +218,7 @@ func (t *table) measure(e *env, memory bool) error {
 		return err
 	}
 	time.Sleep(settled)
-	for _, p := range peers { // what caches, caches
+	for _, p := range peers { // fills the caches
 		if p.name == "filestore NoSync" {
 			if _, err := p.do("get", all); err != nil {
 				return err
@@ -261,7 +261,7 @@ func fill(s *store, all []string) error {
 	return nil
 }
 
-// row makes the entries of a row: what is given, and the peers that belong in it.
+// row makes the entries of a row: the given ones, and the peers that belong in it.
 func row(entries []*entry, peers []peer, belongs func(peer) bool,
 	run func(peer, int) (time.Duration, error)) []*entry {
 	for _, p := range peers {
@@ -277,11 +277,11 @@ func (t *table) reads(limit *bare, peers []peer, all []string) {
 	bareOn := func(ids []string, fn func(string) error) []*entry {
 		return []*entry{{name: "limit", run: func(n int) (time.Duration, error) { return loop(pick(ids, n), fn) }}}
 	}
-	// What flushes reads like what does not.
+	// Stores that flush read like those that do not.
 	reads := func(p peer) bool {
 		return !p.limit() && (!p.durable || p.child != nil) && p.name != "filestore, no cache"
 	}
-	files := func(p peer) bool { // that read a file each time
+	files := func(p peer) bool { // reads a file each time
 		return p.name == "filestore, no cache" || reads(p) && p.name != "filestore NoSync" && p.files()
 	}
 	get := func(op string, ids []string) func(peer, int) (time.Duration, error) {
@@ -298,7 +298,7 @@ func (t *table) reads(limit *bare, peers []peer, all []string) {
 	t.batches("Get missing", "limit", row(bareOn(missing, limit.missing), peers, reads, get("missing", missing)))
 	t.batches("Get cache off", "limit", row(bareOn(all, limit.read), peers, files, get("get", all)))
 
-	// Touch stands beside the same store's Get.
+	// Touch is compared with the Get of the same store.
 	touches := bareOn(all, limit.stat)
 	for _, p := range peers {
 		if p.name == "filestore NoSync" {
@@ -311,10 +311,10 @@ func (t *table) reads(limit *bare, peers []peer, all []string) {
 		func(p peer) bool { return reads(p) && (p.touch != nil || p.child != nil) }, get("touch", all)))
 }
 
-// files says whether the contender has a file for each session.
+// files reports whether the contender has a file for each session.
 func (c contender) files() bool { return !strings.HasPrefix(c.name, "scs") }
 
-// scans are the operations on the whole directory; All is told per session.
+// scans measures the operations on the whole directory. All is given per session.
 func (t *table) scans(e *env, limit *bare, peers []peer) {
 	whole := func(fn func() (int, error)) func(n int) (time.Duration, error) {
 		return func(n int) (time.Duration, error) {
@@ -367,12 +367,11 @@ func openClose(dir string) error {
 	return s.Close()
 }
 
-// lot returns p at work on n sessions at least, of which it returns the ids, and a store that does
-// what is not timed.
+// lot returns p at work on at least n sessions, their ids, and a store that does the work that is not timed.
 //
-// Where ext4 has no journal it does not use an inode again for minutes: in a block group where many
-// files were removed a creation takes 700 µs in place of 15, as it looks at each. So there each batch
-// gets a new directory, in a block group of its own, and is short.
+// ext4 without a journal does not use an inode again for minutes. In a block group from which many files
+// were removed, it looks at each of them, and a creation takes 700 µs in place of 15. So there each batch is
+// short and gets a new directory, in its own block group.
 func (t *table) lot(e *env, filler *store, p peer, all []string, n int) (peer, *store, []string, error) {
 	if t.fs == "tmpfs" || !p.files() {
 		p.store = p.borrow()
@@ -387,7 +386,7 @@ func (t *table) lot(e *env, filler *store, p peer, all []string, n int) (peer, *
 		return p, nil, nil, err
 	}
 	all = all[:min(n, len(all))]
-	quick, err := filestoreIn(e.shared, true, -1) // makes .locks as well
+	quick, err := filestoreIn(e.shared, true, -1) // makes .locks, too
 	if err != nil {
 		return p, nil, nil, err
 	}
@@ -412,13 +411,13 @@ func (t *table) lot(e *env, filler *store, p peer, all []string, n int) (peer, *
 	return p, quick, all, err
 }
 
-// destroyOld removes files whose bytes are on the disk, where Destroy removes files just written.
+// destroyOld removes files whose bytes are on the disk. Destroy removes files that were just written.
 const destroyOld = "Destroy, on disk"
 
-// writes stand in two rows each, with a flush and without. What flushes is not measured on tmpfs,
-// which has no disk.
+// writes measures each operation in two rows, with a flush and without. A flush is not measured on tmpfs,
+// which does not have a disk.
 func (t *table) writes(e *env, limit *bare, filler *store, peers []peer, all []string) {
-	next := 10_000_000 // each batch of new sessions has ids of its own
+	next := 10_000_000 // each batch of new sessions has other ids
 	batch := func(row string, p peer, n int) (d time.Duration, err error) {
 		p, quick, all, err := t.lot(e, filler, p, all, 100)
 		if err != nil {
@@ -458,7 +457,7 @@ func (t *table) writes(e *env, limit *bare, filler *store, peers []peer, all []s
 			}
 			belongs := func(p peer) bool {
 				if strings.HasPrefix(op, "Destroy") && (p.child != nil || p.name == "limit, exchange") {
-					return p.child != nil && !durable // it flushes no destroy
+					return p.child != nil && !durable // it does not flush a destroy
 				}
 				if op == "Set new" && p.name == "limit, exchange" {
 					return false
@@ -484,7 +483,7 @@ func (t *table) writes(e *env, limit *bare, filler *store, peers []peer, all []s
 	}
 }
 
-// mixed is 90 % Get, 9 % Set and 1 % Destroy, of sessions drawn at random.
+// mixed measures 90 % Get, 9 % Set and 1 % Destroy, of random sessions.
 func (t *table) mixed(e *env, filler *store, peers []peer, all []string) {
 	for _, durable := range []bool{false, true} {
 		for _, workers := range []int{1, 8, 64} {
@@ -553,8 +552,8 @@ func (s *store) mix(all []string, workers int) (n int, longest time.Duration, er
 				}
 				my++
 				myLongest = max(myLongest, time.Since(from))
-				// As if the answer went out and the next request were waited for: else a goroutine
-				// would go on for 10 ms, and the waits would be the scheduler's alone.
+				// Yield, as a server does between two requests. Otherwise a goroutine would go on for 10 ms,
+				// and only the waits for the scheduler would be measured.
 				runtime.Gosched()
 			}
 			mu.Lock()
@@ -570,7 +569,7 @@ func (s *store) mix(all []string, workers int) (n int, longest time.Duration, er
 type den struct {
 	*env
 	*bare
-	store *store // filestore on it
+	store *store // filestore in it
 }
 
 func newDen(e *env) (*den, error) {
@@ -592,7 +591,7 @@ func (d *den) close() {
 	os.RemoveAll(d.dir)
 }
 
-// expired puts the files of expired sessions in, and waits until all is on the disk.
+// expired makes files of expired sessions, and waits until all are on the disk.
 func (d *den) expired(due []string) error {
 	old := session(values(*payload))
 	old.LastAccess = time.Now().Add(-2 * ttl)
@@ -600,8 +599,8 @@ func (d *den) expired(due []string) error {
 	return errors.Join(err, d.expire(due, doc), d.settle())
 }
 
-// reaps measure a pass over a directory, made anew for each where all sessions have expired, and the
-// same one in turn where nearly all stay.
+// reaps measures a pass over a directory. It is made again for each pass if all sessions have expired, and
+// stays the same if nearly all live.
 func (t *table) reaps(e *env) error {
 	n := *reapCount
 	all, few := ids(0, n), ids(0, n/100)
@@ -609,7 +608,7 @@ func (t *table) reaps(e *env) error {
 	var node *store
 	if peersOnly.MatchString("session-file-store") {
 		var err error
-		if node, err = openNode(e); err == nil { // else measure has said why
+		if node, err = openNode(e); err == nil { // if not, measure has said why
 			defer node.close()
 			entries = append(entries, &entry{name: "session-file-store"})
 		}
@@ -680,8 +679,8 @@ func (t *table) reaps(e *env) error {
 	return nil
 }
 
-// setWhileReaping returns the 99th percentile of single Sets while a Reap of due lasts, and of as many
-// before it.
+// setWhileReaping returns the 99th percentile of the times of single Sets during a Reap of due, and of as
+// many Sets before it.
 func (d *den) setWhileReaping(due []string) (with, without float64, err error) {
 	live := ids(20_000_000, 1000)
 	if _, err := d.store.do("set", live); err != nil {
@@ -698,7 +697,7 @@ func (d *den) setWhileReaping(due []string) (with, without float64, err error) {
 				return 0, 0, err
 			}
 			took = append(took, float64(time.Since(from)))
-			time.Sleep(50 * time.Microsecond) // a server does not write without end
+			time.Sleep(50 * time.Microsecond) // a server does not write all the time
 		}
 		return quantile(took, 0.99), len(took), nil
 	}
@@ -712,7 +711,7 @@ func (d *den) setWhileReaping(due []string) (with, without float64, err error) {
 	return with, without, errors.Join(err, <-result)
 }
 
-// memoryChild names the contender of whom a process of its own shows what it keeps in memory.
+// memoryChild is the variable with the name of the contender whose memory a process of its own shows.
 const memoryChild = "FILESTORE_BENCH_MEMORY"
 
 func (t *table) memory() {
@@ -748,7 +747,7 @@ func (t *table) memory() {
 	}
 }
 
-// holdSessions prints the heap that each session takes and the resident set of this process.
+// holdSessions prints the heap that each session takes, and the resident set of this process.
 func holdSessions(name string) (err error) {
 	n := *memoryCount
 	*sessionCount = n
@@ -763,13 +762,13 @@ func holdSessions(name string) (err error) {
 	}
 	defer s.close()
 	before := heap()
-	for i := range n { // each id is a string of its own, as from a request
+	for i := range n { // each id has its own bytes, like one from a request
 		if err := s.set(id(i)); err != nil {
 			return err
 		}
 	}
 	time.Sleep(settled)
-	for i := range n { // what caches, caches
+	for i := range n { // fills the caches
 		if found, err := s.get(id(i)); err != nil || !found {
 			return fmt.Errorf("get: found is %v, %v", found, err)
 		}

@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// A target is a ratio of two lines that filestore is meant to keep.
+// A target is a bound for the ratio of two lines, which filestore must keep.
 type target struct {
-	fs       string // "" = any
-	row, of  string // the row may be the beginning of its name
+	fs       string // or "" for any
+	row, of  string // row may be the beginning of a name
 	to       string
 	atLeast  bool
 	want     float64
 	longest  bool    // in place of a ratio of's greatest figure, in milliseconds
-	orMillis float64 // or it may take this long, whatever the ratio
+	orMillis float64 // whatever the ratio, it may take this long
 }
 
 var targets = []target{
@@ -53,7 +53,7 @@ func (t *table) printTargets() {
 			continue
 		}
 		row := g.row
-		for _, l := range t.lines { // the number of sessions varies
+		for _, l := range t.lines { // the row names the number of sessions, which varies
 			head, tail, ok := strings.Cut(g.row, "*")
 			if ok && strings.HasPrefix(l.row, head) && strings.HasSuffix(l.row, tail) {
 				row = l.row
@@ -62,7 +62,7 @@ func (t *table) printTargets() {
 		of, to := t.find(row, g.of), t.find(row, g.to)
 		got, unit := ratio(of, to), "x "+g.to
 		if g.fs == "ext4" && row == "Set over" {
-			// Mounted noauto_da_alloc, ext4 flushes no rename, and nothing is to be won.
+			// With the mount option noauto_da_alloc ext4 flushes no rename, and there is nothing to gain.
 			swap := t.find(row, "limit, exchange")
 			if ratio(to, swap) < 1.5 {
 				got, unit, g.want = ratio(of, swap), "x "+swap.name+" (the rename flushes nothing)", 1.4

@@ -47,10 +47,11 @@ func (i injection) args() []string {
 	return args
 }
 
-// stride thins the injections out.
+// One of stride injections is tried.
 var stride = 1
 
-// sweeps are the operations, with what the session holds before and after: 0 = there is none.
+// sweeps are the operations, with the value of the session before and after. 0 means that there is not a
+// session.
 var sweeps = []struct {
 	name, op string
 	options  filestore.Options
@@ -69,17 +70,17 @@ var sweeps = []struct {
 	{"Open new", "open", filestore.Options{}, 0, 0},
 }
 
-// interruptible are the calls that a signal can interrupt. (The others do not wait.)
+// interruptible are the calls that a signal can interrupt. The others do not wait.
 var interruptible = map[string]bool{"openat": true, "read": true, "write": true, "fsync": true, "flock": true,
 	"renameat": true, "renameat2": true, "unlinkat": true, "ftruncate": true}
 
-// calls are those that are made to fail: all that a store uses, but for what cannot (futex) and
-// what is the runtime's own.
+// calls are the calls that are made to fail: all that a store uses, except futex, which cannot fail, and
+// those of the runtime.
 const calls = "openat,close,read,write,fstat,newfstatat,statfs,fstatfs,fchown,fchownat,fchmod,fchmodat,utimensat,fsync,ftruncate," +
 	"renameat,renameat2,unlinkat,mkdirat,flock,getdents64,lseek,readlinkat"
 
-// P1 to P3, G1, G3, G5, G7, H1: whatever system call of an operation fails, or is the process's last,
-// the session is the old one or the new one, the error is reported, and the next call works.
+// P1 to P3, G1, G3, G5, G7, H1: any system call of an operation fails, or the process is killed at it. The
+// session is the old one or the new one, the error is reported, and the next operation works.
 func TestCalls(t *testing.T) {
 	need(t, "root", "strace")
 	whats := []string{"EIO", "KILL"}
@@ -112,7 +113,7 @@ func TestCalls(t *testing.T) {
 					}
 				}
 			}
-			for i := range all { // keeps each of stride
+			for i := range all { // each stride-th one
 				if i*stride < len(all) {
 					all[i] = all[i*stride]
 				}
@@ -139,12 +140,12 @@ type caller struct {
 	options  filestore.Options
 	old, new int
 	runs     int
-	missed   int // injections that did not happen
-	locks    int // the first flock
-	written  int // the close of the temporary file
+	missed   int // the number of injections that did not happen
+	locks    int // the number of the first flock
+	written  int // the number of the close of the temporary file
 }
 
-// prepare makes a directory with the old session and one that nobody touches.
+// prepare makes a directory with the old session, and one that no operation uses.
 func (c *caller) prepare() string {
 	c.t.Helper()
 	c.runs++
@@ -185,20 +186,20 @@ func (c *caller) prepare() string {
 	return dir
 }
 
-// run has a worker do the operation in dir, with strace's arguments, and returns what it reports and
+// run has a worker do the operation in dir, under strace with args. It returns the report of the worker and
 // the calls that strace has seen.
 func (c *caller) run(dir string, args ...string) (r outcome, seen []seenCall, err error) {
 	name := filepath.Join(c.dir, "log")
 	options, _ := json.Marshal(c.options)
 	trace := calls
-	if len(args) > 0 { // what is injected alone: the fewer calls stop, the faster
+	if len(args) > 0 { // trace only the call that fails: the fewer calls stop, the faster
 		trace, _, _ = strings.Cut(strings.TrimPrefix(args[1], "inject="), ":")
 	}
 	if !slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, "SIGKILL") }) {
 		args = append(args, "--seccomp-bpf") // faster, but then it sends no signal
 	}
 	args = append(args, "-f", "-qq", "-o", name, "-e", "signal=none", "-e", "trace=faccessat,faccessat2,"+trace)
-	if c.op == "reap" { // which does its work in other threads: count what they do with this session
+	if c.op == "reap" { // it works in other threads: count only their calls for this session
 		for _, path := range []string{"/begin", "/end", "id.json", dir + "/id.json", dir + "/.locks/20"} {
 			args = append(args, "-P", path)
 		}
@@ -215,7 +216,7 @@ func (c *caller) run(dir string, args ...string) (r outcome, seen []seenCall, er
 	return r, parse(string(data)), err
 }
 
-// A seenCall is one that the worker made in its operation.
+// A seenCall is a call that the worker made in its operation.
 type seenCall struct {
 	name     string
 	nth      int // of its thread
@@ -224,7 +225,7 @@ type seenCall struct {
 
 var logLine = regexp.MustCompile(`^(\d+) +(?:<\.\.\. )?(\w+)(\(| resumed)(.*)`)
 
-// parse finds what happened between the worker's marks.
+// parse finds the calls between the marks of the worker.
 func parse(log string) (seen []seenCall) {
 	count := make(map[string]int)
 	last := make(map[string]int) // of each thread, its index in seen
@@ -257,7 +258,7 @@ func parse(log string) (seen []seenCall) {
 	return seen
 }
 
-// record finds the calls that the operation makes: for each name which ones.
+// record returns the numbers of the calls that the operation makes, by name.
 func (c *caller) record() map[string][]int {
 	c.t.Helper()
 	r, seen, err := c.run(c.prepare())
@@ -283,11 +284,11 @@ func (c *caller) record() map[string][]int {
 	return found
 }
 
-// harmless are the calls whose failure an operation gets by without, and how.
+// harmless are the calls that may fail without failing the operation.
 var harmless = map[string]map[string]bool{
 	"Set over, NoSync": {"newfstatat": true, "renameat2": true, "unlinkat": true},                // renames then; Reap removes
 	"Reap":             {"newfstatat": true},                                                     // then it looks at the session itself
-	"Open":             {"newfstatat": true, "fstat": true, "getdents64": true, "fstatfs": true}, // what it can do without
+	"Open":             {"newfstatat": true, "fstat": true, "getdents64": true, "fstatfs": true}, // it can do without these
 	"Open new":         {"newfstatat": true, "fstat": true, "getdents64": true, "fstatfs": true},
 }
 
@@ -315,7 +316,7 @@ func (c *caller) try(i injection) bool {
 		if hit {
 			break
 		}
-		if attempt == 3 { // a call that an operation makes now and then, as time goes
+		if attempt == 3 { // an operation makes some calls only now and then
 			c.missed++
 			return false
 		}
@@ -329,7 +330,7 @@ func (c *caller) try(i injection) bool {
 		case r.Err == "" && i.what != "EINTR" && !harmless[c.name][i.call] &&
 			!(i.call == "close" && i.nth != c.written) &&
 			!(i.call == "flock" && i.nth > c.locks) && // an unlock; then the descriptor is closed
-			!(i.call == "flock" && i.what == "EIO") && // gofrs/flock opens the file anew and tries again
+			!(i.call == "flock" && i.what == "EIO") && // gofrs/flock opens the file again and retries
 			!(c.op == "open" && forReading[i.what]):
 			fail("is not reported")
 		case r.Err == "" && r.After != c.new && c.op != "open":
@@ -385,11 +386,11 @@ var errnos = map[string]syscall.Errno{
 	"EACCES": syscall.EACCES, "EROFS": syscall.EROFS, "EEXIST": syscall.EEXIST,
 }
 
-// forReading are the errors with which Open warns, and opens to read.
+// forReading are the errors that make Open warn and open the directory for reading.
 var forReading = map[string]bool{"ENOSPC": true, "EDQUOT": true,
 	"EEXIST": true} // somebody else has just made it
 
-// An outcome is what a worker found: the operation's error, the session after it, what failed when
+// An outcome is the report of a worker: the error of the operation, the session after it, and the error when
 // all was done once more.
 type outcome struct {
 	Err, Kind string
@@ -437,7 +438,7 @@ func init() {
 			r.Err, r.Kind = err.Error(), kind(err)
 		}
 		r.Temps = temps(dir)
-		if a.Op != "open" || s != nil { // with a life that is not over at once
+		if a.Op != "open" || s != nil { // the session is not expired for this one
 			look, err := filestore.Open(dir, &filestore.Options{ReapInterval: -1})
 			if err != nil {
 				r.Again = err.Error()

@@ -13,14 +13,14 @@ import (
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
-// A clocked worker has a clock of its own.
+// A clocked worker is a process with its own clock.
 type clocked struct {
 	t *testing.T
 	*storetest.Process
 }
 
-// buildClocked builds the worker with a time package whose clock can be set: the system's is not the
-// test's to set.
+// buildClocked builds the worker with a time package whose clock can be set. A test cannot set the clock of
+// the system.
 func buildClocked(t *testing.T) (binary string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -69,7 +69,7 @@ func newClocked(t *testing.T, binary, dir string) *clocked {
 	return &clocked{t, storetest.Run(t, exec.Command(binary, dir))}
 }
 
-// does asks for something and compares the answer.
+// does sends a command and compares the answer.
 func (c *clocked) does(what, want string) {
 	c.t.Helper()
 	fmt.Fprintln(c.Stdin, what)
@@ -78,8 +78,8 @@ func (c *clocked) does(what, want string) {
 	}
 }
 
-// H5: whatever the clock is set to, no session outlives its life and the tolerated skew by the new
-// clock, and one step ahead does not log everybody out. TTL is an hour.
+// H5: whatever the clock is set to, no session outlives its life by more than five minutes of the new clock,
+// and one step ahead does not log everybody out. The TTL is an hour.
 func TestClock(t *testing.T) {
 	binary := buildClocked(t)
 	for _, back := range []string{"-1h", "-24h", "-8760h"} {
@@ -133,14 +133,14 @@ func TestClock(t *testing.T) {
 		c := newClocked(t, binary, dir)
 		c.does("open 1s", "ok")
 		c.does("set id", "ok")
-		time.Sleep(1500 * time.Millisecond) // passes
+		time.Sleep(1500 * time.Millisecond) // some passes of the reaper
 		c.does("clock 87600h", "ok")
-		time.Sleep(1200 * time.Millisecond) // the next is left out
+		time.Sleep(1200 * time.Millisecond) // the next pass is left out
 		c.does("clock 0s", "ok")
 		c.does("get id", "ok")
 		time.Sleep(1200 * time.Millisecond)
 		c.does("get id", "ok")
-		c.does("clock 87600h", "ok") // to stay
+		c.does("clock 87600h", "ok") // the clock stays there
 		time.Sleep(2500 * time.Millisecond)
 		if _, err := os.Stat(filepath.Join(dir, "id.json")); err == nil {
 			t.Error("an expired session is there after two intervals")

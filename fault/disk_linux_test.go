@@ -16,9 +16,9 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// A disk is a block device whose power can fail: the one file of a FUSE file system, with a loop
-// device on top of it, and on that a real file system. What was written since the last flush is in
-// the disk's cache, and of that a power cut keeps any part.
+// A disk is a block device whose power can fail. It is the only file of a FUSE file system. A loop device
+// lies on it, and a real file system on that. Writes since the last flush are in the cache of the disk, and
+// a power cut keeps any part of them.
 type disk struct {
 	fs.Inode
 	dev   string // /dev/loop…
@@ -27,7 +27,7 @@ type disk struct {
 	mu      sync.Mutex
 	now     []byte  // what a read sees
 	stable  []byte  // as it was at the last flush
-	cache   []write // since then
+	cache   []write // the writes since the last flush
 	flushes int
 }
 
@@ -36,10 +36,10 @@ type write struct {
 	data []byte
 }
 
-// sector is what a disk writes whole.
+// sector is the size that a disk writes as a whole.
 const sector = 512
 
-// newDisk makes a disk with a file system on it, made by mkfs and mounted with the options.
+// newDisk makes a disk, makes a file system on it with mkfs, and mounts that with the options.
 func newDisk(t *testing.T, size int, options string, mkfs ...string) *disk {
 	t.Helper()
 	d := &disk{now: make([]byte, size), stable: make([]byte, size), point: t.TempDir()}
@@ -61,7 +61,7 @@ func newDisk(t *testing.T, size int, options string, mkfs ...string) *disk {
 	return d
 }
 
-// loop lays a loop device over the file.
+// loop makes a loop device of the file.
 func loop(t *testing.T, file string) (dev string) {
 	t.Helper()
 	dev = strings.TrimSpace(run(t, "losetup", "--find", "--show", file))
@@ -88,8 +88,8 @@ func run(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// cut writes what a power cut at this moment leaves of the disk to the file image: all that was
-// flushed, and of each sector written since then either the old or the new state.
+// cut writes the state of the disk after a power cut at this moment to the file image. All flushed sectors
+// are in it. Each sector that was written since has its old or its new state.
 func (d *disk) cut(image string, rnd *rand.Rand) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -120,7 +120,7 @@ func (d *disk) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) sy
 }
 
 func (d *disk) Setattr(context.Context, fs.FileHandle, *fuse.SetAttrIn, *fuse.AttrOut) syscall.Errno {
-	return 0 // of times, which nobody reads
+	return 0 // only times change, which nobody reads
 }
 
 func (d *disk) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {

@@ -1,11 +1,11 @@
-// Package fault holds the tests that break what filestore stands on: system calls, disks, power,
-// descriptors, clocks, processes. They need Linux, root and strace, and are in the workspace, so that
+// Package fault tests filestore while system calls, disks, power, descriptors, clocks and processes
+// fail. The tests need Linux, root and strace. The package is in the workspace, so that
 //
 //	go test work
 //
-// runs a short form of each. The long form is
+// runs a short form of each test. The long form is
 //
 //	FILESTORE_LONG=1 go test -v -timeout 3h work
 //
-// Random choices follow FILESTORE_SEED, which each test that makes some prints.
+// A test with random choices prints its seed, and takes it from FILESTORE_SEED.
 package fault

@@ -18,7 +18,7 @@ import (
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
-// tmpfs mounts a small file system of its own.
+// tmpfs mounts a small file system.
 func tmpfs(t *testing.T, options string) (point string) {
 	t.Helper()
 	need(t, "root", "mount")
@@ -28,7 +28,7 @@ func tmpfs(t *testing.T, options string) (point string) {
 	return point
 }
 
-// wants fails unless the reply's error is errno.
+// wants fails unless the error of the reply is errno.
 func wants(t testing.TB, call string, r reply, errno syscall.Errno) {
 	t.Helper()
 	if r.Kind != errno.Error() {
@@ -36,8 +36,8 @@ func wants(t testing.TB, call string, r reply, errno syscall.Errno) {
 	}
 }
 
-// P3, G1, G2: with neither a block nor an inode left, Get and Destroy work, nothing is half done, and
-// when there is room again the same store goes on.
+// P3, G1, G2: if no blocks or no inodes are left, Get and Destroy work, and nothing is half done. When there
+// is room again the same store goes on.
 func TestFullDisk(t *testing.T) {
 	places := map[string]func(t *testing.T) string{
 		"tmpfs, no blocks":    func(t *testing.T) string { return tmpfs(t, "size=1m") },
@@ -55,7 +55,7 @@ func TestFullDisk(t *testing.T) {
 				w.must(t, ask{Op: "set", ID: id, N: 1, Size: 3000})
 			}
 			free := fill(t, point, strings.HasSuffix(name, "inodes"))
-			if strings.HasSuffix(name, "few blocks") { // so that a part of a file has room
+			if strings.HasSuffix(name, "few blocks") { // room for a part of a file
 				run(t, "truncate", "--size=-20K", filepath.Join(point, "fill/0"))
 			}
 			for range 3 {
@@ -97,8 +97,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// B12: a file that may not change, in a directory where nothing may be removed, fails what it must, and
-// what that leaves goes when it may.
+// B12: an operation on an immutable file, or in a directory from which nothing may be removed, fails if it
+// must. The files that it leaves are removed when they may be.
 func TestAppendOnly(t *testing.T) {
 	need(t, "root", "chattr")
 	dir := image(t)
@@ -134,7 +134,7 @@ func image(t *testing.T, mkfs ...string) (point string) {
 	return point
 }
 
-// fill takes all blocks, or all inodes, until free is called.
+// fill uses up all blocks, or all inodes, until free is called.
 func fill(t *testing.T, point string, inodes bool) (free func()) {
 	t.Helper()
 	dir := filepath.Join(point, "fill")
@@ -163,8 +163,8 @@ func fill(t *testing.T, point string, inodes bool) (free func()) {
 	return func() { run(t, "rm", "-r", dir) }
 }
 
-// P3, G4: on a file system that has become read-only Get works, and writers are told why they do not, as
-// is Open, unless ReadOnly is set.
+// P3, G4: on a file system that has become read-only Get works, and writers get an error that says so. Open
+// fails, too, unless ReadOnly is set.
 func TestReadOnly(t *testing.T) {
 	point := tmpfs(t, "size=1m")
 	w := newServer(t, point)
@@ -194,7 +194,7 @@ func TestReadOnly(t *testing.T) {
 	w.must(t, ask{Op: "close"})
 }
 
-// P3, G3: a write that the system cuts short (RLIMIT_FSIZE) leaves the old session.
+// P3, G3: a write that the system cuts short, because of RLIMIT_FSIZE, leaves the old session.
 func TestFileSizeLimit(t *testing.T) {
 	need(t, "prlimit")
 	dir := t.TempDir()
@@ -213,8 +213,8 @@ func TestFileSizeLimit(t *testing.T) {
 	w.must(t, ask{Op: "close"})
 }
 
-// P3, G5: with 0 to 8 descriptors free an operation works or says EMFILE, nothing is half done, and
-// with descriptors all is as before.
+// P3, G5: with 0 to 8 free descriptors an operation works or fails with EMFILE, and nothing is half done.
+// When there are descriptors again it works as before.
 func TestDescriptors(t *testing.T) {
 	dir := t.TempDir()
 	cmd := newServer(t, dir)
@@ -258,7 +258,7 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
-// starve does an operation while only free descriptors are left.
+// starve does an operation while only a.Size descriptors are free.
 func starve(s *filestore.Store, a ask) (n int, err error) {
 	var old syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
@@ -287,8 +287,8 @@ func starve(s *filestore.Store, a ask) (n int, err error) {
 	return n, errors.Join(err, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old))
 }
 
-// G8: a file system without locks is an error at Open, and a lock that fails later one of the
-// operation; nothing is ever done without.
+// G8: Open fails on a file system without locks. If a lock fails later, the operation fails. Nothing is ever
+// done without a lock.
 func TestNoLocks(t *testing.T) {
 	need(t, "root", "strace")
 	for _, errno := range []syscall.Errno{syscall.ENOLCK, syscall.ENOSYS, syscall.EOPNOTSUPP} {
@@ -302,7 +302,7 @@ func TestNoLocks(t *testing.T) {
 		w = newServer(t, dir, strace...)
 		w.must(t, ask{Op: "open"})
 		r := w.do(t, ask{Op: "set", ID: "a", N: 1})
-		for range 1000 { // the count is of each thread
+		for range 1000 { // strace counts for each thread
 			if r.Err != "" {
 				break
 			}
@@ -312,7 +312,7 @@ func TestNoLocks(t *testing.T) {
 	}
 }
 
-// G6: where the system gives out no watches Open works and Watch says why it does not.
+// G6: if the system has no watches left, Open works, and Watch says why it does not.
 func TestNoWatches(t *testing.T) {
 	need(t, "root", "strace")
 	for call, errno := range map[string]syscall.Errno{"inotify_init1": syscall.EMFILE, "inotify_add_watch": syscall.ENOSPC} {
@@ -325,7 +325,7 @@ func TestNoWatches(t *testing.T) {
 	}
 }
 
-// G6: a Watch that is too slow is told that it missed something, and goes on.
+// G6: a Watch that is too slow yields an error that says so, and goes on.
 func TestWatchOverflow(t *testing.T) {
 	data, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
 	if err != nil {

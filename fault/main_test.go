@@ -39,8 +39,7 @@ func dice(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// need skips a test with a line that says what is missing, and fails it where CI promises that
-// nothing is.
+// need skips a test and says what is missing; see interop.Skip.
 func need(t testing.TB, what ...string) {
 	t.Helper()
 	for _, name := range what {
@@ -60,7 +59,7 @@ func need(t testing.TB, what ...string) {
 	}
 }
 
-// A value is what a session holds in these tests: it shows whether it is whole.
+// A value is the contents of a session in these tests. It shows whether it is whole.
 type value struct {
 	N   int    `json:"n"` // 0: no session
 	Pad string `json:"pad"`
@@ -74,8 +73,7 @@ func put(sess *filestore.Session, v value) error {
 	return errors.Join(sess.Put("n", v.N), sess.Put("size", len(v.Pad)), sess.Put("pad", v.Pad))
 }
 
-// read returns the n of the session id, 0 where there is none. Any other thing than a whole value is
-// an error.
+// read returns the n of the session id, or 0 if there is not a session. It fails if the value is not whole.
 func read(s *filestore.Store, id string) (n int, err error) {
 	sess, err := s.Get(ctx, id)
 	if errors.Is(err, filestore.ErrNotFound) {
@@ -96,22 +94,22 @@ func read(s *filestore.Store, id string) (n int, err error) {
 	return n, nil
 }
 
-// An ask is one operation of a serving worker; a reply is its outcome.
+// An ask is an operation for a serving worker. A reply is its outcome.
 type ask struct {
 	Op, ID  string
 	N, Size int
-	Options filestore.Options // of open
-	Of      string            // of starve: the operation
-	Age     time.Duration     // the cookie's maxAge, where it is not 0
+	Options filestore.Options // for open
+	Of      string            // the operation of starve
+	Age     time.Duration     // the cookie's maxAge, unless 0
 }
 
 type reply struct {
 	N    int
 	Err  string
-	Kind string // the sentinel or system error that Err is
+	Kind string // the text of the sentinel or system error in Err
 }
 
-// serve does what it is asked for, on one store after the other.
+// serve does the operations that it is asked for, on one store after another.
 func serve(args []string) {
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	var s *filestore.Store
@@ -182,7 +180,7 @@ func operate(s *filestore.Store, a ask) (n int, err error) {
 	return 0, errors.New("no such operation")
 }
 
-// kind names what a caller could act on.
+// kind names the error that a caller could act on.
 func kind(err error) string {
 	var no syscall.Errno
 	if errors.As(err, &no) {
@@ -204,14 +202,14 @@ type server struct {
 	out *json.Decoder
 }
 
-// newServer starts one, behind the command before, if any.
+// newServer starts a serving worker, as the last arguments of the command before, if any.
 func newServer(t testing.TB, dir string, before ...string) *server {
 	t.Helper()
 	p := storetest.Run(t, behind(before, storetest.Command("serve", dir)))
 	return &server{p, json.NewEncoder(p.Stdin), json.NewDecoder(p.Out)}
 }
 
-// behind returns cmd as the command before starts it.
+// behind returns the command before with cmd as its last arguments.
 func behind(before []string, cmd *exec.Cmd) *exec.Cmd {
 	if len(before) == 0 {
 		return cmd
@@ -221,7 +219,7 @@ func behind(before []string, cmd *exec.Cmd) *exec.Cmd {
 	return all
 }
 
-// begin asks without waiting for the reply, which end returns.
+// begin asks, and does not wait for the reply, which end returns.
 func (s *server) begin(t testing.TB, a ask) {
 	t.Helper()
 	if err := s.in.Encode(a); err != nil {
@@ -243,7 +241,7 @@ func (s *server) do(t testing.TB, a ask) reply {
 	return s.end(t)
 }
 
-// must is do for what has to succeed.
+// must is do for an operation that must succeed.
 func (s *server) must(t testing.TB, a ask) reply {
 	t.Helper()
 	r := s.do(t, a)

@@ -14,12 +14,12 @@ import (
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
-// fileSystems are those that a power cut is tried on.
+// fileSystems are the file systems on which the power is cut.
 var fileSystems = []struct {
 	name string
 	size int
 	mkfs []string
-	twin string // mount option for one that looks like another
+	twin string // the option to mount a copy beside the original
 	long bool   // in the long form only
 }{
 	{"ext4", 32 << 20, []string{"mkfs.ext4", "-q"}, "", false},
@@ -43,8 +43,8 @@ func onEach(t *testing.T, test func(t *testing.T, p *plant)) {
 	}
 }
 
-// P1 to P3, H2 to H4: after a power cut at any moment, each session is what was acknowledged last,
-// or what was just being written; a logout stays one. A store made just before is there.
+// P1 to P3, H2 to H4: after a power cut at any moment each session is the one that was acknowledged last, or
+// the one that was being written. A logout stays. A store that was made just before is there.
 func TestPowerCut(t *testing.T) {
 	onEach(t, func(t *testing.T, p *plant) {
 		for range storetest.Long(40, 1000) {
@@ -59,7 +59,7 @@ func TestPowerCut(t *testing.T) {
 	})
 }
 
-// The proof has teeth: where nothing is flushed, power cuts are seen to lose what was acknowledged.
+// The test of power cuts has teeth: if nothing is flushed, they lose acknowledged sessions.
 func TestPowerCutHasTeeth(t *testing.T) {
 	onEach(t, func(t *testing.T, p *plant) {
 		p.dir = "sessions"
@@ -83,23 +83,23 @@ type plant struct {
 	rnd  *rand.Rand
 	disk *disk
 
-	options string // to mount what is left of it
+	options string // to mount the disk after a cut
 	worker  *server
 	opts    filestore.Options
-	known   map[string]int // id, with its directory, to the n acknowledged last
-	dir     string         // that the worker's store is in
+	known   map[string]int // the n acknowledged last, by directory and id
+	dir     string         // the directory of the worker's store
 	n       int
 
 	cuts, amid, acked int
 }
 
-// round lets some operations be acknowledged, begins another or not, and cuts the power.
+// round waits for some operations, may begin another, and cuts the power.
 func (p *plant) round() error {
 	if p.dir == "" || p.rnd.IntN(10) == 0 {
 		if p.dir != "" {
 			p.worker.must(p.t, ask{Op: "close"})
 		}
-		// Two directories are enough to look at.
+		// Only the sessions of the last two directories are checked.
 		maps.DeleteFunc(p.known, func(key string, _ int) bool { return !strings.HasPrefix(key, p.dir+"/") })
 		p.n++
 		p.dir = fmt.Sprintf("new-%d/sessions", p.n)
@@ -131,7 +131,7 @@ func (p *plant) round() error {
 	return err
 }
 
-// cut cuts the power, maybe in the middle of an operation, and looks what is left.
+// cut cuts the power, maybe in the middle of an operation, and checks what is left.
 func (p *plant) cut(amid ask) error {
 	p.cuts++
 	image := filepath.Join(p.t.TempDir(), "image")
@@ -142,7 +142,7 @@ func (p *plant) cut(amid ask) error {
 	return p.check(image, amid)
 }
 
-// next makes up an operation that succeeds. Of a destroy N is 0.
+// next returns a random operation that succeeds. N is 0 for a destroy.
 func (p *plant) next() ask {
 	p.n++
 	a := ask{Op: "set", ID: fmt.Sprint("s", p.rnd.IntN(8)), N: p.n, Size: p.rnd.IntN(6000)}
@@ -158,7 +158,7 @@ func (p *plant) next() ask {
 	return a
 }
 
-// check starts the machine again, with what is left of its disk.
+// check mounts the image, as after a restart of the machine, and checks the sessions.
 func (p *plant) check(image string, amid ask) error {
 	point := p.t.TempDir()
 	unmount := mount(p.t, image, point, p.options)

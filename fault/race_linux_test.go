@@ -41,8 +41,8 @@ func quantile(waits []time.Duration, q float64) time.Duration {
 	return waits[int(q*float64(len(waits)-1))]
 }
 
-// P4, P9, E8, E9: 8 processes of 4 goroutines each update one session without a pause. No Update is
-// lost, and nobody waits for long while others come and go.
+// P4, P9, E8, E9: 8 processes of 4 goroutines each update one session without a pause. No Update is lost,
+// and none waits for long while others come and go.
 func TestContention(t *testing.T) {
 	dir := t.TempDir()
 	s := storetest.Open(t, dir, nil)
@@ -105,7 +105,7 @@ func init() {
 	}
 }
 
-// P1, B16: readers beside two writing processes, of values of 1 byte to 256 KiB, see whole ones only.
+// P1, B16: readers see only whole values beside two processes that write values of 1 byte to 256 KiB.
 func TestTornReads(t *testing.T) {
 	dir := t.TempDir()
 	cached, err := filestore.Open(dir, storetest.Quick())
@@ -165,8 +165,8 @@ func init() {
 	}
 }
 
-// P6, E5: processes that renew sessions at the last moment, beside processes that reap without a pause:
-// none that was renewed in time is lost, and those that nobody renews go.
+// P6, E5: some processes renew sessions at the last moment, and others reap without a pause. No session that
+// was renewed in time is lost, and those that nobody renews are removed.
 func TestReapersBesideRenewers(t *testing.T) {
 	dir := t.TempDir()
 	for range 2 {
@@ -186,7 +186,7 @@ func TestReapersBesideRenewers(t *testing.T) {
 	}
 	t.Logf("%d renewed, %d times too late, %d lost", total.Renewed, total.Late, total.Lost)
 	if total.Lost > 0 || total.Renewed < storetest.Long(100, 10_000) || total.Late == 0 {
-		t.Error("lost, or nothing tested")
+		t.Error("a session was lost, or the test tests nothing")
 	}
 	s, err := filestore.Open(dir, &filestore.Options{ReapInterval: -1})
 	must(err)
@@ -224,7 +224,7 @@ func init() {
 			wg.Go(func() {
 				id := fmt.Sprintf("s%s-%d", args[1], g)
 				cookie := filestore.Cookie{OriginalMaxAge: life, HTTPOnly: true, Path: "/"}
-				var accessed time.Time // at the earliest; zero: there is none
+				var accessed time.Time // at the earliest; zero if the session is gone
 				var my renewed
 				for time.Now().Before(end) {
 					before := time.Now()
@@ -282,7 +282,7 @@ func TestLeaks(t *testing.T) {
 		if i%100 == 0 {
 			id = "not/an/id"
 		}
-		operate(s, ask{Op: op, ID: id, N: i, Size: 100}) // whatever comes of it
+		operate(s, ask{Op: op, ID: id, N: i, Size: 100}) // it may fail
 	}
 	g, f := openGoroutines+1, openFiles+1
 	for range 100 {

@@ -13,11 +13,11 @@ import (
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
-// tick is that of a file system whose stamps are those of the kernel's clock interrupt. Newer kernels
-// stamp finely what somebody has looked at.
+// tick is the resolution of time stamps on a file system that takes them from the clock interrupt of the
+// kernel. Newer kernels take fine stamps of a file that somebody has looked at.
 const tick = 10 * time.Millisecond
 
-// A coarse node is a file of another file system, stamped coarsely.
+// A coarse node is a file of another file system with coarse time stamps.
 type coarse struct{ *fs.LoopbackNode }
 
 func (n *coarse) WrapChild(_ context.Context, ops fs.InodeEmbedder) fs.InodeEmbedder {
@@ -30,7 +30,7 @@ func (n *coarse) Getattr(c context.Context, f fs.FileHandle, out *fuse.AttrOut) 
 	return errno
 }
 
-// E16: some file systems stamp in whole seconds.
+// E16: the cache sees changes on a file system that stamps in whole seconds.
 func TestStampsOfSeconds(t *testing.T) {
 	s := storetest.Open(t, image(t, "-O", "has_journal", "-I", "128"), nil)
 	for n := 10; n < storetest.Long(13, 30); n++ {
@@ -40,7 +40,7 @@ func TestStampsOfSeconds(t *testing.T) {
 			must(err)
 			time.Sleep(pause)
 			if i == 1 {
-				continue // its file's inode is used again
+				continue // the next file gets its inode
 			}
 			if got, err := read(s, "id"); err != nil || got != 10*n+i {
 				t.Fatalf("%d is read as %d, %v", 10*n+i, got, err)
@@ -49,8 +49,8 @@ func TestStampsOfSeconds(t *testing.T) {
 	}
 }
 
-// E16: where a file system uses a removed file's inode again at once, and its clock has not ticked, the
-// successor looks the same, but is not taken for it.
+// E16: if a file system uses the inode of a removed file again at once, and its clock has not ticked, the
+// new file looks the same. The cache does not take it for the old one.
 func TestSameStamps(t *testing.T) {
 	need(t, "root", "losetup", "mkfs.ext4", "/dev/fuse")
 	disk, point := image(t, "-O", "has_journal"), t.TempDir()
@@ -81,7 +81,8 @@ func TestSameStamps(t *testing.T) {
 	for n := 100_000; n < 103_000; n += 3 {
 		var before look
 		for i := range 3 {
-			// With a life so long that its end has no stamp, the modification time is always the same.
+			// The life is so long that its end cannot be a time stamp, so that the modification time is
+			// always the same.
 			w.must(t, ask{Op: "set", ID: "id", N: n + i, Age: 1<<63 - 1})
 			if i == 1 {
 				continue
@@ -96,9 +97,9 @@ func TestSameStamps(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d of 1000 successors could not be told by their stamps", same)
+	t.Logf("the stamps of %d of 1000 new files were the same", same)
 	if same == 0 {
-		t.Error("all could be told by their stamps: the test tests nothing")
+		t.Error("all stamps differed: the test tests nothing")
 	}
 	w.must(t, ask{Op: "close"})
 }

@@ -82,8 +82,8 @@ func TestHostileEnvelopes(t *testing.T) {
 	}
 }
 
-// Whoever knows the secret could write an envelope in which only one size is wrong. No
-// cipher panics, even if the key is known and fits.
+// Somebody who knows the secret could write an envelope in which only one size is wrong. No cipher panics,
+// even if the key is known and fits.
 func TestSizes(t *testing.T) {
 	c := New("secret")
 	good, err := c.Encode("id", []byte(`{"cookie":{}}`))

@@ -22,7 +22,7 @@ import (
 var ctx = context.Background()
 
 const (
-	secret = "squirrel" // with which the samples were written
+	secret = "squirrel" // the samples were written with it
 	doc    = `{"cookie":{"originalMaxAge":3600000,"expires":"2026-11-21T09:18:23.539Z","httpOnly":true,"path":"/"},"views":1,"name":"açaí 日本 😀","__lastAccess":1795249103539}`
 )
 
@@ -103,8 +103,7 @@ func refused(t testing.TB, c *kruptein.Codec, id string, file []byte, what strin
 	}
 }
 
-// A Codec reads Node's files without being told how they were written, and writes files of
-// the same shape.
+// A Codec reads Node's files without being told how they were written, and writes files of the same shape.
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	c := kruptein.New(secret)
@@ -227,7 +226,7 @@ func TestLegacy(t *testing.T) {
 	}
 }
 
-// Of stride bits of a salt, TestAltered flips one.
+// TestAltered flips one of stride bits of a salt.
 var stride = 151
 
 // No bit of a file can be changed unnoticed. A changed bit in the salt costs derivations,
@@ -266,7 +265,7 @@ func TestAltered(t *testing.T) {
 	}
 }
 
-// salt returns where the salt is in a file. For DER, here in base64, that is only roughly.
+// salt returns the place of the salt in a file. For DER, which is base64 here, the place is rough.
 func salt(file []byte) (from, to int) {
 	if i := bytes.Index(file, []byte(`"salt"`)); i >= 0 {
 		return i, i + bytes.IndexByte(file[i:], ']')

@@ -1,5 +1,5 @@
-// Command clock is the worker of the clock test: a store whose program's clock can be set. The test
-// builds it with a time package that has SetClock.
+// Command clock is the worker of the clock test. It has a store, and its clock can be set. The test builds
+// it with a time package that has SetClock.
 package main
 
 import (
@@ -15,17 +15,17 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// setClock sets the clock ahead or back, from where the system's is. The test supplies it.
+// setClock sets the clock ahead or back, relative to that of the system. The test supplies it.
 var setClock func(time.Duration)
 
-// logged counts what the store says.
+// logged counts the messages of the store.
 type logged struct {
 	slog.Handler
 	lines []string
 }
 
 func (l *logged) Handle(_ context.Context, r slog.Record) error {
-	l.lines = append(l.lines, r.Message) // by the reaper alone
+	l.lines = append(l.lines, r.Message) // only the reaper logs
 	return nil
 }
 

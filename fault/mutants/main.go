@@ -1,5 +1,5 @@
-// Command mutants puts faults into filestore's source, one at a time, and shows which test fails. One
-// that no test notices is a missing test:
+// Command mutants puts faults into filestore's source, one at a time, and shows which test fails. A
+// fault that no test notices shows that a test is missing:
 //
 //	go run ./fault/mutants [-run regexp]
 //
@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// A mutant is a fault in the source, and the tests that are to notice it.
+// A mutant is a fault in the source, and the tests that must notice it.
 type mutant struct {
 	name  string
 	edits []edit
@@ -31,7 +31,7 @@ type mutant struct {
 	tests string // regular expression
 }
 
-// An edit replaces old, which is in the file once.
+// An edit replaces old, which occurs once in the file.
 type edit struct{ file, old, new string }
 
 func main() {
@@ -73,7 +73,7 @@ func run(chosen *regexp.Regexp) (survivors int, err error) {
 	next := make(chan int)
 	var failed sync.Map
 	var wg sync.WaitGroup
-	for worker := range 2 { // many of the tests use several processors themselves
+	for worker := range 2 { // many tests use several processors themselves
 		tree := filepath.Join(temp, fmt.Sprint(worker))
 		if err := copyTree(source, tree); err != nil {
 			return 0, err
@@ -101,7 +101,7 @@ func run(chosen *regexp.Regexp) (survivors int, err error) {
 	return survivors, nil
 }
 
-// copyTree copies what is needed to build and test.
+// copyTree copies the files that are needed to build and test.
 func copyTree(from, to string) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -130,7 +130,7 @@ func copyTree(from, to string) error {
 
 var failure = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
 
-// try says which test catches the mutant.
+// try returns the test that catches the mutant.
 func try(tree string, m mutant) (caught string, err error) {
 	for _, e := range m.edits {
 		path := filepath.Join(tree, e.file)
@@ -139,7 +139,7 @@ func try(tree string, m mutant) (caught string, err error) {
 			return "", err
 		}
 		defer os.WriteFile(path, data, 0o644)
-		// Of one file's edits each sees the others'.
+		// An edit sees the earlier edits of the same file.
 		if n := strings.Count(string(data), e.old); n != 1 {
 			return "", fmt.Errorf("NO SUCH CODE: %d times %q in %s", n, e.old, e.file)
 		}
@@ -147,7 +147,7 @@ func try(tree string, m mutant) (caught string, err error) {
 			return "", err
 		}
 	}
-	for range 3 { // a race is not lost each time
+	for range 3 { // a race does not always show
 		cmd := exec.Command("go", "test", "-count=1", "-timeout=1m", "-run", m.tests, ".")
 		cmd.Dir = filepath.Join(tree, m.pkg)
 		out, err := cmd.CombinedOutput()

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Every mutant still finds its code. That it is caught takes minutes: go run ./fault/mutants.
+// Every mutant still finds its code. To show that a test catches each takes minutes: go run ./fault/mutants.
 func TestMutantsApply(t *testing.T) {
 	for _, m := range mutants {
 		texts := make(map[string]string)

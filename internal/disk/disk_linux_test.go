@@ -13,8 +13,8 @@ import (
 	"github.com/sessionfilestore/filestore/internal/disk"
 )
 
-// Whatever has the name, it is not followed, not opened and not waited for, and the error says what it
-// is.
+// An object that is not a regular file is not followed or opened, nothing waits for it, and the error says
+// what it is.
 func TestPlanted(t *testing.T) {
 	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "outside")
 	if err := os.WriteFile(outside, []byte("secret"), 0o600); err != nil {
@@ -69,8 +69,8 @@ func TestPlanted(t *testing.T) {
 	}
 }
 
-// The directory that was opened is the one that is used, wherever it is moved; and one that was deleted
-// is succeeded by the one at its path, unless that could be somebody else's.
+// A Dir stays in its directory, wherever that is moved. If the directory was deleted, the Dir opens the one
+// at its path, unless that could belong to somebody else.
 func TestMovedAndDeleted(t *testing.T) {
 	parent := t.TempDir()
 	dir, moved := filepath.Join(parent, "dir"), filepath.Join(parent, "moved")

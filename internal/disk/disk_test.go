@@ -49,8 +49,8 @@ func read(t *testing.T, d *disk.Dir, name string) string {
 	return string(data)
 }
 
-// A file has the contents, the mode and the time that it was given; its name is taken once, and whatever
-// replaces it does so as a whole.
+// A new file has the given contents, mode and time. A name that is taken is not used again, and a file is
+// replaced as a whole.
 func TestReplace(t *testing.T) {
 	for _, noSync := range []bool{false, true} {
 		dir := filepath.Join(t.TempDir(), "a", "b")
@@ -90,7 +90,7 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// A directory that has the name is neither replaced nor removed, nor is what is in it.
+// A directory with the name of a file is neither replaced nor removed, and its contents stay.
 func TestDirectoryInTheWay(t *testing.T) {
 	for _, noSync := range []bool{false, true} {
 		dir := t.TempDir()
@@ -133,7 +133,7 @@ func list(d *disk.Dir) (names []string, err error) {
 	return names, nil
 }
 
-// A reader beside writers gets one of the versions, whole.
+// A reader beside writers gets one whole version.
 func TestReadBesideReplacement(t *testing.T) {
 	for _, noSync := range []bool{false, true} {
 		d := open(t, t.TempDir(), disk.Options{NoSync: noSync})
@@ -191,7 +191,7 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-// The limit counts bytes, and SetTime changes the file that was looked at or none.
+// The limit counts bytes. SetTime fails if the file has changed since it was looked at.
 func TestLimitAndTime(t *testing.T) {
 	d := open(t, t.TempDir(), disk.Options{})
 	create(t, d, "id", "12345")
@@ -210,7 +210,7 @@ func TestLimitAndTime(t *testing.T) {
 		t.Errorf("after SetTime: %+v, %v", now, err)
 	}
 	if err := d.SetTime("id", i.Version, end.Add(time.Hour)); err == nil {
-		t.Error("SetTime of a file that has changed since")
+		t.Error("SetTime of a file that has changed succeeded")
 	}
 	if now, _ := d.Stat("id"); !now.ModTime().Equal(end) {
 		t.Errorf("its time is %v", now.ModTime())
@@ -228,7 +228,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// What is below the directory is made once, and not taken from whoever made it before.
+// MakeDir and MakeFile make a missing directory or file, and leave one that is there as it is.
 func TestMake(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, dir, disk.Options{})
@@ -254,7 +254,7 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// Names are yielded in batches: all of many, and no more after the loop ends.
+// Names yields all names, also of a directory that takes several reads, and stops after the loop ends.
 func TestNames(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, dir, disk.Options{NoSync: true})

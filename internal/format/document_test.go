@@ -11,7 +11,7 @@ import (
 	"github.com/sessionfilestore/filestore/internal/format"
 )
 
-// What nobody changes is written as it was read, in its order.
+// A document that nobody changes is written as it was read, in its order.
 func TestDocument(t *testing.T) {
 	const doc = "{\"b\" : 1e21 ,\"__lastAccess\":1795249098866.5,\"a\":[ 1, \"\\ud800\" ],\n \"cookie\":{\"path\" :\"/\"},\"\\u00e9\":null}"
 	d, cookie, at, err := format.Parse([]byte(doc))
@@ -29,19 +29,19 @@ func TestDocument(t *testing.T) {
 	if want := `{"b":1e21,"__lastAccess":1795249098866,"a":[ 1, "\ud800" ],"cookie":{"path" :"/"},"é":null}`; string(got) != want || err != nil {
 		t.Errorf("%s, %v, want %s", got, err, want)
 	}
-	// Values are the caller's own.
+	// The values belong to the caller.
 	copy(values["b"], "9999")
 	if again := d.Values(); string(again["b"]) != "1e21" {
-		t.Errorf("b = %s after the caller wrote into his copy", again["b"])
+		t.Errorf("b = %s after the caller wrote into its copy", again["b"])
 	}
-	// New members come last, in the order of their names, and removed ones go.
+	// New members come last, in the order of their names. Removed members are not written.
 	delete(values, "a")
 	values["y"], values["x"], values["b"] = json.RawMessage("2"), nil, json.RawMessage("1")
 	got, _ = d.Join([]byte("{}"), at, values)
 	if want := `{"b":1,"__lastAccess":1795249098866,"cookie":{},"é":null,"x":null,"y":2}`; string(got) != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	// A new session's.
+	// The document of a new session.
 	got, _ = (*format.Document)(nil).Join([]byte("{}"), at, map[string]json.RawMessage{"n": json.RawMessage("1")})
 	if want := `{"cookie":{},"n":1,"__lastAccess":1795249098866}`; string(got) != want {
 		t.Errorf("%s, want %s", got, want)
@@ -58,7 +58,7 @@ func TestParseRefuses(t *testing.T) {
 			t.Errorf("Parse(%s) = %v, want %s", doc, err, want)
 		}
 	}
-	// A last access that is not a sane number is missing.
+	// A last access that is not a sane number counts as missing.
 	for _, raw := range []string{"null", `"1"`, "-1", "1e16", "1e400", "[1]", "true"} {
 		if _, _, at, err := format.Parse([]byte(`{"cookie":{},"__lastAccess":` + raw + "}")); err != nil || !at.IsZero() {
 			t.Errorf("__lastAccess %s: %v, %v", raw, at, err)
@@ -66,7 +66,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// What cannot be read again is not written.
+// A document that could not be read again is not written.
 func TestJoinRefusesDepth(t *testing.T) {
 	deep := json.RawMessage(strings.Repeat("[", 9999) + strings.Repeat("]", 9999))
 	if _, err := (*format.Document)(nil).Join([]byte("{}"), now, map[string]json.RawMessage{"v": deep}); err != nil {
@@ -94,7 +94,7 @@ func TestEncode(t *testing.T) {
 	}
 }
 
-// The members of any JSON object that encoding/json takes are found, and each value is JSON.
+// Parse finds the members of any JSON object that encoding/json accepts, and each value is JSON.
 func FuzzMembers(f *testing.F) {
 	for _, doc := range []string{"{}", `{"a":{"b":[1,"}"]},"c":-1.5e3 }`, ` { "\u0061" : "\\\"" , "a":null}`, `{"":[[]],"x":true}`} {
 		f.Add(doc)

@@ -47,7 +47,7 @@ func TestExtension(t *testing.T) {
 	}
 }
 
-// Of two stores on one directory each file belongs to one.
+// A file in a directory of two stores belongs to one of them.
 func TestClaim(t *testing.T) {
 	const short, long = format.Extension(".json"), format.Extension(".admin.json")
 	if short.Mark() != "" || long.Mark() != ".locks/ext.admin.json" {
@@ -78,7 +78,7 @@ func TestStripes(t *testing.T) {
 	}
 }
 
-// A temporary file of Node's is swept only if nobody can miss it.
+// A temporary file of Node is swept only if nobody can miss it.
 func TestNodeLeftover(t *testing.T) {
 	now := time.Unix(1_795_000_000, 0)
 	old, fresh := now.Add(-time.Hour), now.Add(-time.Hour+time.Second)
@@ -99,7 +99,7 @@ func TestNodeLeftover(t *testing.T) {
 		{"id.json.3141592653x", old, old, false},    // not a number
 		{"id.sess.3141592653", old, old, false},     // another store's
 		{"-/id.json.3141592653", old, old, false},   // not an id
-		{"id.json.bak.3141592653", old, old, false}, // not the extension
+		{"id.json.bak.3141592653", old, old, false}, // another extension
 		{"id.json.", old, old, false},
 		{".json.3141592653", old, old, false},
 	} {

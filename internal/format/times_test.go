@@ -10,7 +10,7 @@ import (
 
 var now = time.UnixMilli(1_795_249_098_866)
 
-// Whatever a file says, its session's last access is not in the future by more than clocks differ.
+// The last access of a session is at most clockSkew in the future, whatever the file says.
 func TestLastAccess(t *testing.T) {
 	const skew = format.ClockSkew
 	ago := now.Add(-time.Minute)
@@ -54,7 +54,7 @@ func TestExpired(t *testing.T) {
 	}
 }
 
-// The mtime that a file gets is the session's end, and while that lies ahead the file is not due.
+// The mtime of a file is the end of its session. Until then the file is not due.
 func TestMtime(t *testing.T) {
 	end := now.Add(time.Hour + 123*time.Microsecond)
 	if got := format.Mtime(end); !got.Equal(now.Add(time.Hour)) {
@@ -95,7 +95,7 @@ func TestClockStep(t *testing.T) {
 	if step := format.ClockStep(from, from.Add(time.Hour)); step != 0 {
 		t.Errorf("an hour passed: %v", step)
 	}
-	set := from.Round(0).Add(time.Hour) // without the steady clock's reading, so it has stood still
+	set := from.Round(0).Add(time.Hour) // as if the steady clock had stood still
 	if step := format.ClockStep(from.Round(0), set); step != 0 {
 		t.Errorf("without a steady clock: %v", step)
 	}

@@ -70,7 +70,7 @@ func take(t *testing.T, table *lock.Table, id string) *lock.Stripe {
 	return l
 }
 
-// Never two at once, between goroutines and between Tables, which stand for processes.
+// No two goroutines hold a lock at once, through one Table or several, which stand for processes.
 func TestExcludes(t *testing.T) {
 	dir := t.TempDir()
 	a, _ := open(t, dir)
@@ -105,7 +105,7 @@ func TestExcludes(t *testing.T) {
 	}
 }
 
-// A wait ends with its time or its context, and leaves the queue in order.
+// A wait ends with its timeout or its context, and leaves the queue in order.
 func TestWaitEnds(t *testing.T) {
 	table, _ := open(t, t.TempDir())
 	held := take(t, table, "id")
@@ -135,7 +135,7 @@ func TestWaitEnds(t *testing.T) {
 	l.Unlock()
 }
 
-// Another process excludes, and its death frees the lock.
+// A lock of another process excludes, and its death frees the lock.
 func TestOtherProcess(t *testing.T) {
 	dir := t.TempDir()
 	table, _ := open(t, dir)
@@ -166,8 +166,8 @@ func TestOtherProcess(t *testing.T) {
 	}
 }
 
-// Whoever holds a lock file that is not the directory's any more finds out, and the next one locks the
-// new file.
+// A holder finds out that its lock file has been removed or replaced, and the next holder locks the new
+// file.
 func TestLockFileReplaced(t *testing.T) {
 	for name, replace := range map[string]func(path string) error{
 		"deleted": os.Remove,
@@ -231,7 +231,7 @@ func TestLockFileIsNot(t *testing.T) {
 	}
 }
 
-// In a directory that was moved the same files are locked.
+// After the directory was moved the same files are locked.
 func TestMoved(t *testing.T) {
 	parent := t.TempDir()
 	dir, moved := filepath.Join(parent, "dir"), filepath.Join(parent, "moved")
@@ -252,7 +252,7 @@ func TestMoved(t *testing.T) {
 	l.Unlock()
 }
 
-// Ids that share a file share a lock, and other ids have that of the format's hash.
+// Ids with one session file share a lock. Other ids have the lock of their hash; see format.
 func TestCase(t *testing.T) {
 	dir := t.TempDir()
 	table, _ := open(t, dir)
