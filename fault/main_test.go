@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -28,7 +29,12 @@ var ctx = context.Background()
 // the store.
 var workers = map[string]func(args []string){"serve": serve}
 
-func TestMain(m *testing.M) { storetest.Main(m, workers) }
+// TestMain does not look for leaks, as storetest.Main does: go-fuse keeps pipes open.
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	storetest.Work(workers)
+	os.Exit(m.Run())
+}
 
 func dice(t testing.TB) *rand.Rand {
 	seed, err := strconv.ParseUint(os.Getenv("FILESTORE_SEED"), 10, 64)

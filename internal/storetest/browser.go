@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// A Browser is a visitor of URL: it keeps cookies, and follows no redirects.
+// A Browser is a visitor of URL. It keeps cookies and does not follow redirects.
 type Browser struct {
 	t      testing.TB
 	URL    string
 	Client http.Client
 }
 
-// NewBrowser returns one without cookies.
+// NewBrowser returns a Browser without cookies.
 func NewBrowser(t testing.TB, url string) *Browser {
 	jar, _ := cookiejar.New(nil)
 	tr := &http.Transport{}
@@ -27,7 +27,7 @@ func NewBrowser(t testing.TB, url string) *Browser {
 	}}
 }
 
-// Do returns the answer to a GET, and fails the test if there is none.
+// Do returns the answer to a GET. It fails the test if there is not an answer.
 func (b *Browser) Do(path string) (code int, body string) {
 	b.t.Helper()
 	res, err := b.Client.Get(b.URL + path)
@@ -43,7 +43,7 @@ func (b *Browser) Do(path string) (code int, body string) {
 	return res.StatusCode, string(text)
 }
 
-// Get is a GET whose answer must be 200.
+// Get does a GET whose answer must be 200.
 func (b *Browser) Get(path string) (body string) {
 	b.t.Helper()
 	code, body := b.Do(path)
@@ -53,7 +53,7 @@ func (b *Browser) Get(path string) (body string) {
 	return body
 }
 
-// Want is a GET whose answer must be 200 and body.
+// Want does a GET whose answer must be 200 with this body.
 func (b *Browser) Want(path, body string) {
 	b.t.Helper()
 	if code, got := b.Do(path); code != http.StatusOK || got != body {
@@ -69,7 +69,7 @@ func (b *Browser) site() *url.URL {
 	return u
 }
 
-// Cookie returns the value of a cookie, "" if there is none.
+// Cookie returns the value of a cookie, or "" without one.
 func (b *Browser) Cookie(name string) string {
 	for _, c := range b.Client.Jar.Cookies(b.site()) {
 		if c.Name == name {

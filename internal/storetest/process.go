@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Main is for TestMain: it runs the tests without the log of slog, and fails if goroutines or descriptors
+// Main is for TestMain. It runs the tests without the log of slog, and fails if goroutines or descriptors
 // outlive them. In a process that Start has started it runs the worker instead.
 func Main(m *testing.M, workers map[string]func(args []string)) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
@@ -52,7 +52,7 @@ func leaks(goroutines, files int) error {
 	return err
 }
 
-// OpenFiles returns the number of open descriptors, 0 if the system has no /proc.
+// OpenFiles returns the number of open descriptors, or 0 on a system without /proc.
 func OpenFiles() int {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	return len(entries)
@@ -61,8 +61,8 @@ func OpenFiles() int {
 // WorkerVar is the environment variable that names the worker of a process.
 const WorkerVar = "FILESTORE_TEST_WORKER"
 
-// Work is for a TestMain that does more than Main: in a process that Start has started it runs the worker,
-// and does not return.
+// Work is for a TestMain that does not call Main. In a process that Start has started it runs the worker and
+// does not return.
 func Work(workers map[string]func(args []string)) {
 	if name := os.Getenv(WorkerVar); name != "" {
 		workers[name](os.Args[1:])

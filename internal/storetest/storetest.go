@@ -1,11 +1,10 @@
-// Package storetest is what the tests of several folders share: stores whose end is checked, session files,
-// other processes and browsers. Only tests import it.
+// Package storetest has helpers for the tests of several folders: stores whose end is checked, session
+// files, other processes and browsers. Only tests import it.
 package storetest
 
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -22,7 +21,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// Long is long in the long form of a test, with FILESTORE_LONG set, else short.
+// Long returns long in the long form of a test, with FILESTORE_LONG set, or else short.
 func Long[T any](short, long T) T {
 	if os.Getenv("FILESTORE_LONG") != "" {
 		return long
@@ -35,14 +34,16 @@ func Quick() *filestore.Options {
 	return &filestore.Options{NoSync: true, ReapInterval: -1, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// Open opens a store until the end of the test, which then checks what every test must leave: a directory
-// as Tidy wants it, and files that hold sessions. If opts is nil they are Quick's.
+// Open opens a store until the end of the test, which then checks what every test must leave: a directory as
+// Tidy wants it, and sessions that can be read. Files that do not hold a session do not count, because many
+// tests plant them. If opts is nil they are those of Quick.
 func Open(t testing.TB, dir string, opts *filestore.Options) *filestore.Store {
 	t.Helper()
 	return open(t, dir, opts, true)
 }
 
-// OpenDamaged is Open for a test that leaves files that do not hold a session.
+// OpenDamaged is Open for a test that leaves a directory or files that cannot be read. The end of the test
+// checks only that it is tidy.
 func OpenDamaged(t testing.TB, dir string, opts *filestore.Options) *filestore.Store {
 	t.Helper()
 	return open(t, dir, opts, false)
@@ -69,25 +70,21 @@ func open(t testing.TB, dir string, opts *filestore.Options, sound bool) *filest
 	return s
 }
 
-// decode checks that each session file in dir can be read.
+// decode checks that each session in dir can be read.
 func decode(t testing.TB, dir string, opts *filestore.Options) {
-	ctx := context.Background()
 	s, err := filestore.Open(dir, opts)
 	if err != nil {
 		t.Fatalf("Open at the end: %v", err)
 	}
 	defer s.Close()
-	for id, err := range s.IDs(ctx) {
-		if err == nil {
-			_, err = s.Get(ctx, id)
-		}
-		if err != nil && !errors.Is(err, filestore.ErrNotFound) { // an expired session's file may stay
+	for _, err := range s.All(context.Background()) {
+		if err != nil {
 			t.Errorf("at the end: %v", err)
 		}
 	}
 }
 
-// Tidy checks that dir has no temporary file and, if any, 64 lock files.
+// Tidy checks that dir does not have a temporary file and that it has all 64 lock files or no .locks.
 func Tidy(t testing.TB, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -118,8 +115,7 @@ func Files(t testing.TB, dir string) []string {
 
 var lastAccess = regexp.MustCompile(`"__lastAccess":(\d+)`)
 
-// Age makes the last access of the session in file earlier by d. The file is another one then, as after a
-// write of a store: see Store's cache.
+// Age makes the last access of the session in file earlier by d. It replaces the file, as a store does.
 func Age(t testing.TB, file string, d time.Duration) {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -145,13 +141,13 @@ func Write(t testing.TB, file string, data []byte) {
 	}
 }
 
-// Logged is what slog's default logger, and package log, have been told.
+// Logged holds the output of the default logger of slog, and of package log.
 type Logged struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-// Log redirects slog's default logger, and package log, to the end of the test.
+// Log redirects the default logger of slog, and package log, until the end of the test.
 func Log(t testing.TB) *Logged {
 	l, before, out, flags := new(Logged), slog.Default(), log.Writer(), log.Flags()
 	slog.SetDefault(slog.New(slog.NewTextHandler(l, nil)))
