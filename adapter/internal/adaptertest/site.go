@@ -286,6 +286,21 @@ func (p *place) alive(file string) bool {
 	return true
 }
 
+// wantRenewed waits until the session in file was accessed just now: some frameworks store it after the answer.
+func (p *place) wantRenewed(file string) {
+	p.t.Helper()
+	id := strings.TrimSuffix(filepath.Base(file), ".json")
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		sess, err := p.store.Get(ctx, id)
+		if err == nil && time.Since(sess.LastAccess) < 5*time.Second {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the session is not renewed: %+v, %v", sess, err)
+		}
+	}
+}
+
 // sessions returns how many are alive.
 func (p *place) sessions() (n int) {
 	p.t.Helper()

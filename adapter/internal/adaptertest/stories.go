@@ -405,14 +405,19 @@ func expiry(t *testing.T, x *Site) {
 	for range 2 {
 		storetest.Age(t, file, almost)
 		b.Get("/set?k=colour&v=red")
+		p.wantRenewed(file)
 		b.Want("/get?k=user", "alice")
 	}
 	storetest.Age(t, file, almost)
 	b.Want("/get?k=user", "alice")
+	if !x.SaveRenews {
+		p.wantRenewed(file)
+	}
 	storetest.Age(t, file, almost)
 	if !x.SaveRenews {
 		b.Want("/get?k=user", "alice")
-		storetest.Age(t, file, x.Life)
+		p.wantRenewed(file)
+		storetest.Age(t, file, x.Life+time.Second)
 	}
 	b.Want("/get?k=user", "")
 	b.Get("/set?k=colour&v=blue")
