@@ -290,9 +290,6 @@ func (s *Stripe) reopen() {
 	}
 }
 
-// Index returns which of the Table's stripes s is.
-func (s *Stripe) Index() int { return s.index }
-
 // Temp returns a random name for a temporary file of the lock's holder.
 func (s *Stripe) Temp() string { return format.Temp(s.index, rand.Text()) }
 

@@ -129,9 +129,6 @@ func TestWaitEnds(t *testing.T) {
 	if l == nil || err != nil {
 		t.Fatalf("Try of a free lock = %v, %v", l, err)
 	}
-	if l.Index() != format.Stripe("id") {
-		t.Errorf("it is stripe %d", l.Index())
-	}
 	l.Unlock()
 }
 
@@ -183,7 +180,7 @@ func TestLockFileReplaced(t *testing.T) {
 		if err := held.Check(); err != nil {
 			t.Errorf("%s: Check before = %v", name, err)
 		}
-		if err := replace(filepath.Join(dir, format.LockFile(held.Index()))); err != nil {
+		if err := replace(filepath.Join(dir, format.LockFile(a.Index("id")))); err != nil {
 			t.Skipf("%s: %v", name, err)
 		}
 		next := take(t, b, "id")
@@ -294,5 +291,55 @@ func TestMark(t *testing.T) {
 			}
 		}
 		take(t, long, "id").Unlock()
+	}
+}
+
+// lock.Existing tries the locks that others use, and makes no file.
+func TestExisting(t *testing.T) {
+	path := t.TempDir()
+	d, err := disk.Open(path, disk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if l, err := lock.Existing(d).Try(7); l != nil || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Try without .locks = %v, %v", l, err)
+	}
+	if names, err := os.ReadDir(path); len(names) != 0 || err != nil {
+		t.Errorf("lock.Existing has made %v, %v", names, err)
+	}
+	writers, err := lock.Open(d, ".json", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := writers.Try(7)
+	if held == nil {
+		t.Fatal(err)
+	}
+	table := lock.Existing(d)
+	if l, err := table.Try(7); l != nil || err != nil {
+		t.Errorf("Try of a held lock = %v, %v", l, err)
+	}
+	held.Unlock()
+	l, err := table.Try(7)
+	if l == nil {
+		t.Fatal(err)
+	}
+	if err := l.Check(); err != nil {
+		t.Error(err)
+	}
+	if other, err := writers.Try(7); other != nil || err != nil {
+		t.Errorf("beside it a writer gets %v, %v", other, err)
+	}
+	l.Unlock()
+	file := filepath.Join(path, filepath.FromSlash(format.LockFile(7)))
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := table.Try(7); l != nil || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Try of a lock whose file is missing = %v, %v", l, err)
+	}
+	if _, err := os.Lstat(file); err == nil {
+		t.Error("Try has made the file")
 	}
 }
