@@ -1,12 +1,14 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,9 +36,10 @@ func onEach(t *testing.T, test func(t *testing.T, p *plant)) {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {
-			need(t, "root", "losetup", "/dev/fuse", f.mkfs[0])
+			need(t, "root", "losetup", "/dev/fuse", "strace", f.mkfs[0])
 			p := &plant{t: t, rnd: dice(t), known: make(map[string]int), options: "loop,noatime" + f.twin}
 			p.disk = newDisk(t, f.size, "noatime", f.mkfs...)
+			neighbour(t, p.disk.point)
 			p.worker = newServer(t, p.disk.point)
 			test(t, p)
 		})
@@ -47,7 +50,11 @@ func onEach(t *testing.T, test func(t *testing.T, p *plant)) {
 // the one that was being written. A logout stays. A store that was made just before is there.
 func TestPowerCut(t *testing.T) {
 	onEach(t, func(t *testing.T, p *plant) {
-		for range storetest.Long(40, 1000) {
+		rounds := storetest.Long(40, 1000)
+		for i := range rounds {
+			if i == rounds/2 {
+				p.slow()
+			}
 			if err := p.round(); err != nil {
 				t.Fatal(err)
 			}
@@ -77,6 +84,50 @@ func TestPowerCutHasTeeth(t *testing.T) {
 	})
 }
 
+// neighbour writes and flushes files of its own beside the stores, until the end of the test. A flush can
+// commit everybody's work: without it a test never sees the worker's operations committed when they are
+// half done.
+func neighbour(t *testing.T, point string) {
+	dir := filepath.Join(point, "neighbour")
+	must(os.Mkdir(dir, 0o700))
+	stop := make(chan bool)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Duration(rand.IntN(2000)) * time.Microsecond):
+			}
+			if err := flushed(filepath.Join(dir, fmt.Sprint(n%4)), []byte(fmt.Sprint(n))); err != nil {
+				t.Errorf("the neighbour: %v", err)
+				return
+			}
+		}
+	})
+	t.Cleanup(func() { close(stop); done.Wait() })
+}
+
+// flushed replaces the file name, and flushes it and its directory.
+func flushed(name string, data []byte) error {
+	f, err := os.Create(name + ".new")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
 // A plant is a worker on a disk whose power is cut again and again.
 type plant struct {
 	t    *testing.T
@@ -91,6 +142,15 @@ type plant struct {
 	n       int
 
 	cuts, amid, acked int
+}
+
+// slow goes on with a worker that sleeps after each rename. So the neighbour's flushes commit the rename, and
+// the power is cut, before the worker does what comes next.
+func (p *plant) slow() {
+	p.worker.must(p.t, ask{Op: "close"})
+	p.dir = ""
+	p.worker = newServer(p.t, p.disk.point, "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=renameat,renameat2",
+		"-e", "inject=renameat,renameat2:delay_exit=3000")
 }
 
 // round waits for some operations, may begin another, and cuts the power.

@@ -16,6 +16,11 @@ var mutants = []mutant{
 	}, core, "TestReadersSeeWholeValues|TestKill"},
 	{"does not flush the file", []edit{{"internal/disk/sys_unix.go", "	return retry(func() error { return fsync(fd) })\n", "	return nil\n"}}, faults, "TestPowerCut$"},
 	{"does not flush the directory", []edit{{"internal/disk/sys_unix.go", "	err := f.Sync()\n", "	var err error\n"}}, faults, "TestPowerCut$"},
+	{"flushes the file after its rename", []edit{
+		{"internal/disk/sys_unix.go", "	return retry(func() error { return fsync(fd) })\n", "	return nil\n"},
+		{"filestore.go", "	return p.dir.Sync()\n}\n\n// remove", "	f, err := os.Open(p.dir.Path() + \"/\" + name)\n	if err != nil {\n		return err\n	}\n	defer f.Close()\n	return f.Sync()\n}\n\n// remove"},
+		{"filestore.go", "	\"log/slog\"\n", "	\"log/slog\"\n	\"os\"\n"},
+	}, faults, "TestPowerCut$"},
 	{"does not flush a removal", []edit{{"filestore.go", "		return p.dir.Sync() // even if", "		return nil // even if"}}, faults, "TestPowerCut$"},
 	{"does not flush a new directory's name", []edit{{"internal/disk/disk.go", "	return syncDir(f)\n", "	return nil\n"}}, faults, "TestPowerCut$"},
 	{"keeps a file after a failed flush", []edit{{"internal/disk/sys_unix.go", "	return retry(func() error { return fsync(fd) })\n", "	retry(func() error { return fsync(fd) })\n	return nil\n"}}, faults, "TestCalls"},
