@@ -71,7 +71,7 @@ type Options struct {
 	// fs.ErrPermission, and files owned by the directory's owner are readable too.
 	ReadOnly bool
 
-	// NoSync spares the flush to the disk: a finished write survives kill -9, but maybe not a power cut.
+	// NoSync spares the flushes to the disk: a finished write survives kill -9, but maybe not a power cut.
 	NoSync bool
 
 	// CacheSize is the number of decoded sessions held in memory, of files of up to 16 KiB. Each use
@@ -221,18 +221,25 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session, create bo
 		if err != nil {
 			return err
 		}
-		l, err := p.lock(ctx, t)
-		if err != nil {
+		if err := p.set(ctx, t, data, mtime, create); err != nil {
 			return err
 		}
-		defer l.Unlock()
-		if create {
-			if err := p.free(ctx, t); err != nil {
-				return err
-			}
-		}
-		return p.replace(l, t.name, data, mtime)
+		return p.dir.Sync() // nobody need wait for the disk: whoever comes next finds the rename
 	})
+}
+
+func (p *place) set(ctx context.Context, t target, data []byte, mtime time.Time, create bool) error {
+	l, err := p.lock(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	if create {
+		if err := p.free(ctx, t); err != nil {
+			return err
+		}
+	}
+	return p.replace(l, t.name, data, mtime)
 }
 
 // free fails with fs.ErrExist if the id is taken.
@@ -250,7 +257,9 @@ func (p *place) free(ctx context.Context, t target) error {
 // Touch marks the session id as accessed now and gives it the cookie c. If c is nil it keeps its own,
 // whose Expires starts again. Its values stay those of the file. It writes only if the last access is as
 // old as Options.TouchAfter says, or the cookie has changed in more than its running Expires.
-// ErrNotFound if the session is gone or has expired: Touch never brings one back.
+// ErrNotFound if the session is gone or has expired: Touch never brings one back. What it writes survives
+// kill -9, but is not awaited: a power cut may take back the touches of the last half minute, never a
+// session.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 	return s.do(ctx, "touch", id, func(p *place, t target) error {
 		d, err := p.document(ctx, t, true)
@@ -299,11 +308,15 @@ func (s *Store) Update(ctx context.Context, id string, fn func(*Session) error) 
 		if called { // the session is gone with its directory
 			return ErrNotFound
 		}
-		return p.update(ctx, t, func(sess *Session) error {
+		err := p.update(ctx, t, func(sess *Session) error {
 			called = true
 			fnErr = fn(sess)
 			return fnErr
 		})
+		if err != nil {
+			return err
+		}
+		return p.dir.Sync()
 	})
 	return cmp.Or(fnErr, err)
 }
@@ -333,16 +346,20 @@ func (p *place) update(ctx context.Context, t target, fn func(*Session) error) e
 // after a power cut too.
 func (s *Store) Destroy(ctx context.Context, id string) error {
 	return s.do(ctx, "destroy", id, func(p *place, t target) error {
-		l, err := p.lock(ctx, t)
-		if err != nil {
-			return err
-		}
-		defer l.Unlock()
-		if err := p.remove(l, t); err != nil && !errors.Is(err, ErrNotFound) {
+		if err := p.destroy(ctx, t); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		return p.dir.Sync() // even if it was gone: whoever removed it may not have flushed
 	})
+}
+
+func (p *place) destroy(ctx context.Context, t target) error {
+	l, err := p.lock(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	return p.remove(l, t)
 }
 
 // lock waits for the session's lock.
@@ -388,16 +405,13 @@ func (p *place) mtime(sess *Session, old *document) time.Time {
 }
 
 // replace makes data the contents of the file name, in one step for every reader: a temporary file
-// takes the name over. Its caller holds the lock.
+// takes the name over. Its caller holds the lock, and flushes the directory if it is to wait for the disk.
 func (p *place) replace(l *lock.Stripe, name string, data []byte, mtime time.Time) error {
 	temp, err := p.dir.CreateTemp(l.Temp, data, p.opts.Mode, mtime)
 	if err != nil {
 		return err
 	}
-	if err := l.Rename(temp, name); err != nil {
-		return err
-	}
-	return p.dir.Sync()
+	return l.Rename(temp, name)
 }
 
 // remove unlinks the session's file, whatever it is, unless it is a directory. Its caller holds the lock.

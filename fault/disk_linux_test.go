@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -72,9 +73,21 @@ func loop(t *testing.T, file string) (dev string) {
 func mount(t *testing.T, dev, point, options string) (unmount func()) {
 	t.Helper()
 	run(t, "mount", "-o", options, dev, point)
-	unmount = sync.OnceFunc(func() { run(t, "umount", point) })
+	unmount = sync.OnceFunc(func() { umount(t, point) })
 	t.Cleanup(unmount)
 	return unmount
+}
+
+// umount waits for a worker that was killed with its strace, and is just ending.
+func umount(t *testing.T, point string) {
+	t.Helper()
+	for range 100 {
+		if exec.Command("umount", point).Run() == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	run(t, "umount", point)
 }
 
 func run(t *testing.T, name string, args ...string) string {

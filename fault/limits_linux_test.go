@@ -121,11 +121,13 @@ func TestAppendOnly(t *testing.T) {
 }
 
 // image mounts an ext4 of 8 MiB.
-func image(t *testing.T, mkfs ...string) (point string) {
+func image(t *testing.T, mkfs ...string) (point string) { return imageOf(t, 8<<20, mkfs...) }
+
+func imageOf(t *testing.T, size int, mkfs ...string) (point string) {
 	t.Helper()
 	need(t, "root", "losetup", "mkfs.ext4")
 	file := filepath.Join(t.TempDir(), "image")
-	if err := os.WriteFile(file, make([]byte, 8<<20), 0o600); err != nil {
+	if err := os.WriteFile(file, make([]byte, size), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	run(t, "mkfs.ext4", append(append([]string{"-q"}, mkfs...), file)...)

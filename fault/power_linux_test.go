@@ -13,20 +13,26 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	fsdisk "github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // fileSystems are the file systems on which the power is cut.
 var fileSystems = []struct {
-	name string
-	size int
-	mkfs []string
-	twin string // the option to mount a copy beside the original
-	long bool   // in the long form only
+	name  string
+	size  int
+	mkfs  []string
+	mount string // options
+	twin  string // the option to mount a copy beside the original
+	over  bool   // with an overlayfs on top
+	long  bool   // in the long form only
 }{
-	{"ext4", 32 << 20, []string{"mkfs.ext4", "-q"}, "", false},
-	{"btrfs", 128 << 20, []string{"mkfs.btrfs", "-q"}, "", true},
-	{"xfs", 320 << 20, []string{"mkfs.xfs", "-q"}, ",nouuid", true},
+	{"ext4", 32 << 20, []string{"mkfs.ext4", "-q", "-O", "has_journal"}, "noatime", "", false, false},
+	{"ext4, noauto_da_alloc", 32 << 20, []string{"mkfs.ext4", "-q", "-O", "has_journal"}, "noatime,noauto_da_alloc", "", false, true},
+	{"ext4, data=writeback", 32 << 20, []string{"mkfs.ext4", "-q", "-O", "has_journal"}, "noatime,data=writeback", "", false, true},
+	{"btrfs", 128 << 20, []string{"mkfs.btrfs", "-q"}, "noatime", "", false, true},
+	{"xfs", 320 << 20, []string{"mkfs.xfs", "-q"}, "noatime", ",nouuid", false, true},
+	{"overlay on ext4", 32 << 20, []string{"mkfs.ext4", "-q", "-O", "has_journal"}, "noatime", "", true, false},
 }
 
 // onEach runs test on each file system.
@@ -38,9 +44,14 @@ func onEach(t *testing.T, test func(t *testing.T, p *plant)) {
 		t.Run(f.name, func(t *testing.T) {
 			need(t, "root", "losetup", "/dev/fuse", "strace", f.mkfs[0])
 			p := &plant{t: t, rnd: dice(t), known: make(map[string]int), options: "loop,noatime" + f.twin}
-			p.disk = newDisk(t, f.size, "noatime", f.mkfs...)
-			neighbour(t, p.disk.point)
-			p.worker = newServer(t, p.disk.point)
+			p.opts.TouchAfter = -1
+			p.disk = newDisk(t, f.size, f.mount, f.mkfs...)
+			p.point = p.disk.point
+			if f.over {
+				p.point, p.under = overlay(t, p.disk.point), "upper"
+			}
+			neighbour(t, p.point)
+			p.worker = newServer(t, p.point)
 			test(t, p)
 		})
 	}
@@ -82,6 +93,18 @@ func TestPowerCutHasTeeth(t *testing.T) {
 		}
 		t.Error("40 power cuts have lost nothing of what was never flushed: the test sees nothing")
 	})
+}
+
+// overlay mounts an overlayfs whose upper directory is the directory upper in dir.
+func overlay(t *testing.T, dir string) (point string) {
+	t.Helper()
+	for _, name := range []string{"lower", "upper", "work"} {
+		must(os.Mkdir(filepath.Join(dir, name), 0o700))
+	}
+	point = t.TempDir()
+	run(t, "mount", "-t", "overlay", "-o", fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", dir), "overlay", point)
+	t.Cleanup(func() { umount(t, point) })
+	return point
 }
 
 // neighbour writes and flushes files of its own beside the stores, until the end of the test. A flush can
@@ -135,6 +158,8 @@ type plant struct {
 	disk *disk
 
 	options string // to mount the disk after a cut
+	point   string // where the worker is
+	under   string // the same directory, below the disk's
 	worker  *server
 	opts    filestore.Options
 	known   map[string]int // the n acknowledged last, by directory and id
@@ -149,7 +174,7 @@ type plant struct {
 func (p *plant) slow() {
 	p.worker.must(p.t, ask{Op: "close"})
 	p.dir = ""
-	p.worker = newServer(p.t, p.disk.point, "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=renameat,renameat2",
+	p.worker = newServer(p.t, p.point, "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=renameat,renameat2",
 		"-e", "inject=renameat,renameat2:delay_exit=3000")
 }
 
@@ -210,8 +235,10 @@ func (p *plant) next() ask {
 	switch dice := p.rnd.IntN(10); {
 	case there && dice < 4:
 		a.Op = "update"
-	case there && dice < 8:
+	case there && dice < 6:
 		a.Op, a.N = "destroy", 0
+	case there && dice < 8: // it may be undone, but the session stays
+		a.Op, a.N = "touch", p.known[p.dir+"/"+a.ID]
 	case dice == 9:
 		a.ID = fmt.Sprint("new", p.n)
 	}
@@ -220,9 +247,10 @@ func (p *plant) next() ask {
 
 // check mounts the image, as after a restart of the machine, and checks the sessions.
 func (p *plant) check(image string, amid ask) error {
-	point := p.t.TempDir()
-	unmount := mount(p.t, image, point, p.options)
+	mounted := p.t.TempDir()
+	unmount := mount(p.t, image, mounted, p.options)
 	defer unmount()
+	point := filepath.Join(mounted, p.under)
 	if _, err := os.Stat(filepath.Join(point, p.dir)); err != nil {
 		return fmt.Errorf("the store is gone: %w", err)
 	}
@@ -259,4 +287,38 @@ func (p *plant) check(image string, amid ask) error {
 		}
 	}
 	return nil
+}
+
+// One flush commits a write only if the file system is known to commit in order. In doubt there are two.
+func TestOrdered(t *testing.T) {
+	need(t, "root", "losetup", "mkfs.ext4")
+	ext4 := func(options string, mkfs ...string) string {
+		point := image(t, mkfs...)
+		if options != "" {
+			run(t, "mount", "-o", "remount,"+options, point)
+		}
+		return point
+	}
+	for _, tt := range []struct {
+		what, point           string
+		ordered, unjournalled bool
+	}{
+		{"ext4", ext4("", "-O", "has_journal"), true, false},
+		{"ext4 without barriers", ext4("barrier=0", "-O", "has_journal"), false, false},
+		{"ext4 without a journal", ext4("", "-O", "^has_journal"), false, true},
+		{"tmpfs", "/dev/shm", false, false},
+		{"overlayfs on ext4", overlay(t, image(t, "-O", "has_journal")), false, false},
+	} {
+		d, err := fsdisk.Open(tt.point, fsdisk.Options{ReadOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Ordered(); got != tt.ordered {
+			t.Errorf("%s commits in order: %v", tt.what, got)
+		}
+		if got := d.Unjournalled(); got != tt.unjournalled {
+			t.Errorf("%s has no journal: %v", tt.what, got)
+		}
+		d.Close()
+	}
 }

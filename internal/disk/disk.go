@@ -51,6 +51,7 @@ type Dir struct {
 	info Info     // of the directory, when it was opened
 
 	exchanges bool // see Rename
+	ordered   bool // see Create
 }
 
 // A Version tells the states of one file name from each other. Every change of a file changes its
@@ -139,6 +140,7 @@ func newDir(root *os.Root, path string, o Options, want fs.FileInfo) (_ *Dir, er
 		return nil, err
 	}
 	d.exchanges = o.NoSync && d.flushesRename()
+	d.ordered = !o.NoSync && !o.ReadOnly && d.Ordered()
 	return d, nil
 }
 
@@ -376,8 +378,9 @@ func (d *Dir) gives() bool {
 	return !d.opts.ReadOnly && os.Geteuid() == 0 && (d.info.UID != 0 || d.info.GID != os.Getegid())
 }
 
-// Create makes the file name with these contents, mode and mtime, and flushes it. It fails with
-// fs.ErrExist if the name is taken; after another error nothing is left.
+// Create makes the file name with these contents, mode and mtime. It fails with fs.ErrExist if the name is
+// taken; after another error nothing is left. The bytes are flushed, or, if the file system is Ordered,
+// written out: no rename that comes later can be committed before them.
 func (d *Dir) Create(name string, data []byte, mode fs.FileMode, mtime time.Time) error {
 	made, err := d.create(name, data, mode, mtime)
 	if made && err != nil { // also after a failed flush: the kernel may have dropped the pages

@@ -7,3 +7,11 @@ import "errors"
 func (*Dir) flushesRename() bool { return false }
 
 func (*Dir) exchange(a, b string) error { return errors.ErrUnsupported }
+
+// Ordered is false: it is not known of these systems.
+func (*Dir) Ordered() bool { return false }
+
+// Unjournalled is false: it is not known of these systems.
+func (*Dir) Unjournalled() bool { return false }
+
+func writeOut(int) error { return errors.ErrUnsupported }

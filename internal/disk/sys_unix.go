@@ -197,8 +197,11 @@ func (d *Dir) fill(fd int, data []byte, mode fs.FileMode, mtime time.Time) error
 	if err := futimes(fd, mtime); err != nil {
 		return err
 	}
-	if d.opts.NoSync {
+	switch {
+	case d.opts.NoSync:
 		return nil
+	case d.ordered:
+		return writeOut(fd)
 	}
 	return retry(func() error { return fsync(fd) })
 }
