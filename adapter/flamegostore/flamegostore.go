@@ -151,7 +151,7 @@ func (s *store) Exist(ctx context.Context, sid string) bool {
 	return ok || err != nil
 }
 
-// Read returns the session sid. If there is none, or none that can be read, an empty one begins.
+// Read returns the session sid. If it cannot be read, or there is not one, an empty one begins.
 func (s *store) Read(ctx context.Context, sid string) (session.Session, error) {
 	values, held, err := s.sessions.Read(record.Background(ctx), sid)
 	if record.Unreadable(err) {
