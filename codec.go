@@ -135,9 +135,8 @@ func (s *Session) UnmarshalJSON(doc []byte) error {
 
 // An origin is the file that a document was read from. It is zero if there is none.
 type origin struct {
-	name    string
-	version disk.Version
-	settled bool // see disk.Info
+	name string
+	disk.Seen
 }
 
 // A document is a decoded session that is shared and never changed: callers get copies.

@@ -1,10 +1,13 @@
 package filestore_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -16,6 +19,9 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/disk"
+	"github.com/sessionfilestore/filestore/internal/format"
+	"github.com/sessionfilestore/filestore/internal/lock"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -148,25 +154,6 @@ func init() {
 	}
 }
 
-// hold starts an Update of id that waits until release is called.
-func hold(t *testing.T, s *filestore.Store, id string) (release func() error) {
-	t.Helper()
-	held, free, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	go func() {
-		result <- s.Update(ctx, id, func(sess *filestore.Session) error {
-			close(held)
-			<-free
-			return sess.Put("held", true)
-		})
-	}()
-	select {
-	case <-held:
-	case err := <-result:
-		t.Fatalf("Update = %v", err)
-	}
-	return sync.OnceValue(func() error { close(free); return <-result })
-}
-
 // P9, E10, E11: others wait for a stopped holder no longer than LockTimeout, and only for sessions of the
 // same lock. When the holder dies the lock is free.
 func TestStoppedHolder(t *testing.T) {
@@ -205,59 +192,224 @@ func TestStoppedHolder(t *testing.T) {
 
 func init() {
 	workers["hold"] = func(args []string) {
-		s, err := filestore.Open(args[0], quick())
+		d, err := disk.Open(args[0], disk.Options{})
 		must(err)
-		s.Update(ctx, args[1], func(*filestore.Session) error {
-			fmt.Println("held")
-			io.Copy(io.Discard, os.Stdin)
-			return nil
-		})
+		locks, err := lock.Open(d, ".json", slog.Default())
+		must(err)
+		_, err = locks.Lock(ctx, args[1], time.Minute)
+		must(err)
+		fmt.Println("held")
+		io.Copy(io.Discard, os.Stdin)
 	}
 	workers["sleep"] = func([]string) { io.Copy(io.Discard, os.Stdin) }
 }
 
-// Waits within one Store end in the same way, and leave the queue in order.
-func TestWaitWithinAStore(t *testing.T) {
+// P9: nobody waits for the function of somebody's Update: neither other sessions nor Set, Create, Touch and
+// Destroy of the same one. Only an Update of the same session does, until LockTimeout.
+func TestSlowUpdate(t *testing.T) {
+	dir := t.TempDir()
 	o := quick()
-	o.LockTimeout = 100 * time.Millisecond
-	s := open(t, t.TempDir(), o)
-	set(t, s, "id")
-	release := hold(t, s, "id")
-	wantErr(t, "Set", s.Set(ctx, "id", session(t)), filestore.ErrLockTimeout)
-	c, cancel := context.WithCancel(ctx)
-	time.AfterFunc(20*time.Millisecond, cancel)
-	wantErr(t, "Touch", s.Update(c, "id", func(*filestore.Session) error { return nil }), context.Canceled)
-	if err := release(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Set(ctx, "id", session(t)); err != nil {
-		t.Error(err)
+	o.LockTimeout, o.TouchAfter = 300*time.Millisecond, -1
+	for name, s := range map[string]*filestore.Store{"the same process": nil, "another process": open(t, dir, o)} {
+		slow := open(t, dir, o)
+		if s == nil {
+			s = slow
+		}
+		set(t, slow, "id", "n", 1)
+		inside, leave, result := make(chan bool, 10), make(chan bool), make(chan error, 1)
+		go func() {
+			result <- slow.Update(ctx, "id", func(sess *filestore.Session) error {
+				inside <- true
+				<-leave
+				return sess.Put("slow", true)
+			})
+		}()
+		<-inside
+		for i := range 200 { // three of each stripe
+			id := fmt.Sprint("other", i)
+			for op, err := range map[string]error{"Set": s.Set(ctx, id, session(t)), "Update": increment(s, id), "Touch": s.Touch(ctx, id, nil)} {
+				if err != nil {
+					t.Fatalf("%s: %s of another session = %v", name, op, err)
+				}
+			}
+		}
+		err := increment(s, "id")
+		if s == slow {
+			wantErr(t, name+": Update", err, filestore.ErrLockTimeout)
+		} else if err != nil {
+			t.Errorf("%s: Update = %v", name, err)
+		}
+		for op, err := range map[string]error{
+			"Touch": s.Touch(ctx, "id", nil), "Destroy": s.Destroy(ctx, "id"), "Create": s.Create(ctx, "id", session(t)), "Set": s.Set(ctx, "id", session(t, "n", 2)),
+		} {
+			if err != nil && !errors.Is(err, filestore.ErrNotFound) && !errors.Is(err, fs.ErrExist) {
+				t.Errorf("%s: %s = %v", name, op, err)
+			}
+		}
+		set(t, s, "id", "n", 3)
+		close(leave)
+		// It runs again with what the others have made of the session.
+		if err := <-result; err != nil {
+			t.Errorf("%s: the slow Update = %v", name, err)
+		}
+		if sess := get(t, s, "id"); value(t, sess, "n") != "3" || value(t, sess, "slow") != "true" || len(inside) != 1 {
+			t.Errorf("%s: %v, and %d more runs, want n, slow and 1", name, sess.Values, len(inside))
+		}
 	}
 }
 
-// E12: an operator deletes the lock files while one is held. A holder that finds its lock lost fails.
-// Afterwards the holders exclude each other again.
-func TestLockFilesDeleted(t *testing.T) {
+// The function of an Update may use the Store. If it changes the session itself, there is no end but
+// LockTimeout.
+func TestUpdateUsesTheStore(t *testing.T) {
 	dir := t.TempDir()
-	a, b := open(t, dir, patient()), open(t, dir, patient())
-	set(t, a, "id", "n", 0)
-	for name, remove := range map[string]func() error{
-		"files":     func() error { return removeAll(filepath.Join(dir, ".locks", "*")) },
-		"directory": func() error { return os.RemoveAll(filepath.Join(dir, ".locks")) },
+	o := quick()
+	o.LockTimeout = 300 * time.Millisecond
+	s := open(t, dir, o)
+	set(t, s, "id", "n", 1)
+	for name, tt := range map[string]struct {
+		fn   func() error
+		want error
+	}{
+		"Get":                    {func() error { _, err := s.Get(ctx, "id"); return err }, nil},
+		"Reap":                   {func() error { _, err := s.Reap(ctx); return err }, nil},
+		"Set of another":         {func() error { return s.Set(ctx, "other", session(t)) }, nil},
+		"Update of another":      {func() error { return increment(s, "other") }, nil},
+		"Create":                 {func() error { return s.Create(ctx, "new", session(t)) }, nil},
+		"Touch that is spared":   {func() error { return s.Touch(ctx, "id", nil) }, nil},
+		"Set of the session":     {func() error { return s.Set(ctx, "id", session(t, "n", 1)) }, filestore.ErrLockTimeout},
+		"Update of the session":  {func() error { return increment(s, "id") }, filestore.ErrLockTimeout},
+		"Destroy of the session": {func() error { return s.Destroy(ctx, "id") }, filestore.ErrNotFound},
 	} {
-		release := hold(t, a, "id")
-		if err := remove(); err != nil {
-			t.Fatal(err)
-		}
-		if err := increment(b, "id"); err != nil {
-			t.Errorf("%s: Update after the lock files were deleted: %v", name, err)
-		}
-		before := value(t, get(t, b, "id"), "n")
-		wantErr(t, name+": Update of the holder", release(), filestore.ErrUnsafeFile)
-		if got := get(t, b, "id"); value(t, got, "n") != before || got.Values["held"] != nil {
-			t.Errorf("%s: a holder that had lost its lock wrote: %v", name, got.Values)
+		set(t, s, "id", "n", 1)
+		set(t, s, "other", "n", 1)
+		start := time.Now()
+		err := s.Update(ctx, "id", func(*filestore.Session) error { return tt.fn() })
+		if !errors.Is(err, tt.want) || err == nil && tt.want != nil || time.Since(start) > 3*time.Second {
+			t.Errorf("%s = %v after %v, want %v", name, err, time.Since(start), tt.want)
 		}
 	}
+	if _, err := s.Get(ctx, "id"); err == nil {
+		s.Destroy(ctx, "id")
+	}
+}
+
+// An Update that meets others ends with what it finds: a session that is destroyed meanwhile stays away, an error
+// of the function's second run is returned, and so is that of the context.
+func TestUpdateAgain(t *testing.T) {
+	dir := t.TempDir()
+	s, other := open(t, dir, quick()), open(t, dir, quick())
+	mine := errors.New("mine")
+	c, cancel := context.WithCancel(ctx)
+	for name, tt := range map[string]struct {
+		meanwhile func()
+		second    error
+		want      error
+		runs      int
+	}{
+		"nothing":   {func() {}, nil, nil, 1},
+		"changed":   {func() { set(t, other, "id", "n", 2) }, nil, nil, 2},
+		"the same":  {func() { set(t, other, "id", "n", 1) }, nil, nil, 2},
+		"touched":   {func() { other.Update(ctx, "id", func(*filestore.Session) error { return nil }) }, nil, nil, 2},
+		"destroyed": {func() { other.Destroy(ctx, "id") }, nil, filestore.ErrNotFound, 1},
+		"expired":   {func() { write(t, dir, "id.json", doc(1, "")) }, nil, filestore.ErrExpired, 1},
+		"damaged":   {func() { write(t, dir, "id.json", "{") }, nil, filestore.ErrCorrupt, 1},
+		"refused":   {func() { set(t, other, "id", "n", 2) }, mine, mine, 2},
+		"cancelled": {func() { set(t, other, "id", "n", 2); cancel() }, nil, context.Canceled, 1},
+	} {
+		set(t, s, "id", "n", 1)
+		if name == "the same" {
+			time.Sleep(2 * time.Millisecond) // for another last access
+		}
+		runs := 0
+		err := s.Update(c, "id", func(sess *filestore.Session) error {
+			if runs++; runs == 1 {
+				tt.meanwhile()
+				return sess.Put("n", 3)
+			}
+			return cmp.Or(tt.second, sess.Put("second", true))
+		})
+		if name == "cancelled" {
+			c, cancel = context.WithCancel(ctx)
+		}
+		if !errors.Is(err, tt.want) || runs != tt.runs {
+			t.Errorf("%s: %v after %d runs, want %v after %d", name, err, runs, tt.want, tt.runs)
+		}
+		sess, err := s.Get(ctx, "id")
+		switch {
+		case tt.want == nil && tt.runs == 2 && (err != nil || value(t, sess, "second") != "true" || value(t, sess, "n") == "3"):
+			t.Errorf("%s: %v, %v", name, sess, err)
+		case name == "destroyed" && !errors.Is(err, filestore.ErrNotFound), tt.want == mine && value(t, sess, "n") != "2":
+			t.Errorf("%s: %v, %v", name, sess, err)
+		}
+	}
+	cancel()
+}
+
+// Update's turn is free again after a panic, and so is its wait after a time-out: nothing is left of either.
+func TestUpdatePanics(t *testing.T) {
+	s := open(t, t.TempDir(), quick())
+	set(t, s, "id", "n", 1)
+	for range 3 {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic of the function is lost")
+				}
+			}()
+			s.Update(ctx, "id", func(*filestore.Session) error { panic("mine") })
+		}()
+		if err := increment(s, "id"); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := value(t, get(t, s, "id"), "n"); got != "4" {
+		t.Errorf("n = %s", got)
+	}
+}
+
+// Many writers of one session do not keep those of another waiting that shares its lock: in front of the
+// lock each session has one place.
+func TestManyWritersOfOneSession(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, patient())
+	stranger := "stranger"
+	for i := 0; format.Stripe(stranger) != format.Stripe("id"); i++ {
+		stranger = fmt.Sprint("stranger", i)
+	}
+	set(t, s, stranger, "n", 0)
+	release := storetest.Hold(t, dir, "id")
+	const all = 1000
+	var done atomic.Int64
+	var wg sync.WaitGroup
+	for range all {
+		wg.Go(func() {
+			if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
+				t.Error(err)
+			}
+			done.Add(1)
+		})
+	}
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) { // until they wait for the lock
+		if temps, _ := filepath.Glob(filepath.Join(dir, ".*~")); len(temps) == all || time.Since(start) > 20*time.Second {
+			break
+		}
+	}
+	time.Sleep(50 * time.Millisecond)
+	time.AfterFunc(50*time.Millisecond, release)
+	if err := increment(s, stranger); err != nil {
+		t.Error(err)
+	}
+	if n := done.Load(); n > all/2 {
+		t.Errorf("the writer of another session had to wait for %d of %d", n, all)
+	}
+	wg.Wait()
+}
+
+// E12: an operator deletes the lock files. A holder that finds its lock lost fails. Afterwards the holders
+// exclude each other again.
+func TestLockFilesDeleted(t *testing.T) {
+	dir := t.TempDir()
+	a := open(t, dir, patient())
 	// Under load an Update may be lost at that moment. No Update fails for another reason.
 	old := time.Now().Add(-time.Hour)
 	set(t, a, "id", "n", 0)
@@ -331,12 +483,10 @@ func TestLockAndChildren(t *testing.T) {
 	o.LockTimeout = 100 * time.Millisecond
 	b := open(t, dir, o)
 	set(t, a, "id")
-	release := hold(t, a, "id")
+	release := storetest.Hold(t, dir, "id")
 	storetest.Start(t, "sleep")
 	wantErr(t, "Set while held", b.Set(ctx, "id", session(t)), filestore.ErrLockTimeout)
-	if err := release(); err != nil {
-		t.Fatal(err)
-	}
+	release()
 	if err := b.Set(ctx, "id", session(t)); err != nil {
 		t.Errorf("Set while the child lives: %v", err)
 	}
@@ -378,38 +528,58 @@ func hooked(t *testing.T, dir string, n int32, fn func()) *filestore.Store {
 func TestFairBetweenProcesses(t *testing.T) {
 	dir := t.TempDir()
 	hog, other := open(t, dir, patient()), open(t, dir, patient())
-	set(t, hog, "id")
+	var ids []string // of one lock
+	for i := 0; len(ids) < 9; i++ {
+		if id := fmt.Sprint("id", i); format.Stripe(id) == 0 {
+			ids = append(ids, id)
+		}
+	}
 	c, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	for range 8 {
+	for _, id := range ids[1:] {
 		wg.Go(func() {
 			for c.Err() == nil {
-				hog.Update(ctx, "id", func(*filestore.Session) error { time.Sleep(5 * time.Millisecond); return nil })
+				hog.Set(ctx, id, new(filestore.Session))
 			}
 		})
 	}
+	set(t, other, ids[0])
 	for range 20 {
 		c, cancel := context.WithTimeout(ctx, 3*time.Second)
-		err := other.Update(c, "id", func(*filestore.Session) error { return nil })
+		err := increment(other, ids[0])
+		late := c.Err()
 		cancel()
-		if err != nil {
-			t.Fatalf("Update beside a busy process = %v", err)
+		if err != nil || late != nil {
+			t.Fatalf("Update beside a busy process = %v, %v", err, late)
 		}
 	}
 }
 
 // If a caller ends a wait, the error is that of the context, whatever the cause.
 func TestWaitEndsWithContext(t *testing.T) {
-	s := open(t, t.TempDir(), patient())
+	dir := t.TempDir()
+	s := open(t, dir, patient())
 	set(t, s, "id")
-	release := hold(t, s, "id")
-	c, cancel := context.WithCancelCause(ctx)
-	time.AfterFunc(20*time.Millisecond, func() { cancel(errors.New("client left")) })
-	wantErr(t, "Set", s.Set(c, "id", session(t)), context.Canceled)
-	if err := release(); err != nil {
-		t.Fatal(err)
+	release := storetest.Hold(t, dir, "id")
+	for name, op := range map[string]func(context.Context) error{
+		"Set":     func(c context.Context) error { return s.Set(c, "id", session(t)) },
+		"Create":  func(c context.Context) error { return s.Create(c, "new", session(t)) },
+		"Update":  func(c context.Context) error { return s.Update(c, "id", func(*filestore.Session) error { return nil }) },
+		"Destroy": func(c context.Context) error { return s.Destroy(c, "id") },
+	} {
+		if name == "Create" {
+			defer storetest.Hold(t, dir, "new")()
+		}
+		c, cancel := context.WithCancelCause(ctx)
+		time.AfterFunc(20*time.Millisecond, func() { cancel(errors.New("client left")) })
+		wantErr(t, name, op(c), context.Canceled)
+	}
+	storetest.Tidy(t, dir)
+	release()
+	if err := s.Set(ctx, "id", session(t)); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -420,7 +590,7 @@ func TestReapBesideAStoppedHolder(t *testing.T) {
 	o.LockTimeout = 300 * time.Millisecond
 	s := open(t, dir, o)
 	set(t, s, "id")
-	release := hold(t, open(t, dir, patient()), "id")
+	release := storetest.Hold(t, dir, "id")
 	const all = 4000 // some 60 share the lock
 	for i := range all {
 		write(t, dir, fmt.Sprintf("old%d.json", i), doc(1, ""))
@@ -431,9 +601,7 @@ func TestReapBesideAStoppedHolder(t *testing.T) {
 	if d := time.Since(start); n < all*9/10 || d > 5*time.Second {
 		t.Errorf("Reap removed %d of %d in %v", n, all, d)
 	}
-	if err := release(); err != nil {
-		t.Fatal(err)
-	}
+	release()
 	if k, err := s.Reap(ctx); n+k != all || err != nil {
 		t.Errorf("the second Reap = %d, %v, want %d", k, err, all-n)
 	}
@@ -446,7 +614,7 @@ func TestLongWorkBesideAStoppedHolder(t *testing.T) {
 	o.LockTimeout = 300 * time.Millisecond
 	s := open(t, dir, o)
 	set(t, s, "id")
-	release := hold(t, open(t, dir, patient()), "id")
+	storetest.Hold(t, dir, "id")
 	for i := range 1000 {
 		write(t, dir, fmt.Sprintf("s%d.json", i), doc(nowMs(), ""))
 	}
@@ -475,8 +643,5 @@ func TestLongWorkBesideAStoppedHolder(t *testing.T) {
 		if err := <-result; !errors.Is(err, filestore.ErrClosed) && !errors.Is(err, context.Canceled) {
 			t.Errorf("ended by Close: %v", err)
 		}
-	}
-	if err := release(); err != nil && !errors.Is(err, filestore.ErrNotFound) {
-		t.Fatal(err)
 	}
 }

@@ -247,7 +247,7 @@ func TestFormatModificationTime(t *testing.T) {
 func TestFormatTemporaryName(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())
-	form := regexp.MustCompile(`^\.[0-3][0-9a-f]-[A-Z2-7]{26}~$`)
+	form := regexp.MustCompile(`^\.[A-Z2-7]{26}~$`)
 	c, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {

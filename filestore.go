@@ -4,9 +4,9 @@
 //
 // A Store is safe for concurrent use, by goroutines and, on one machine, by any number of processes
 // on the same directory of a local file system. Readers take no lock: a file is only ever replaced
-// whole. Writers of one session wait for each other, between processes with the operating system's
-// file locks. Node takes no lock: beside a Node writer each file is still whole, but the last of two
-// writers wins.
+// whole. Writers take the operating system's file locks, for the moment of the change only: no slow writer
+// keeps others waiting. Node takes no lock: beside a Node writer each file is still whole, but the last of
+// two writers wins.
 //
 // Files must be regular files with one link, owned by the process's user or by root (a root process
 // takes anybody's). Symbolic links are never followed, and nothing outside the directory is read,
@@ -52,7 +52,8 @@ type Options struct {
 	// tenth of it. 0 = 1 h, negative = no background reaper.
 	ReapInterval time.Duration
 
-	// LockTimeout is the longest wait for a session's lock, then ErrLockTimeout. 0 = 5 s.
+	// LockTimeout is the longest wait for a session's lock, and the longest that Update tries again because
+	// others change its session, then ErrLockTimeout. 0 = 5 s.
 	LockTimeout time.Duration
 
 	// MaxSize is the most bytes that one session file may have, written or read, then ErrTooLarge.
@@ -212,7 +213,7 @@ func (s *Store) Create(ctx context.Context, id string, sess *Session) error {
 }
 
 func (s *Store) put(ctx context.Context, op, id string, sess *Session, create bool) error {
-	return s.do(ctx, op, id, func(p *place, t target) error {
+	return s.write(ctx, op, id, func(p *place, t target) error {
 		var old *document
 		if sess != nil && sess.from != nil && sess.from.origin.name == t.name { // as Get returned it
 			old = sess.from
@@ -221,37 +222,34 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session, create bo
 		if err != nil {
 			return err
 		}
-		if err := p.set(ctx, t, data, mtime, create); err != nil {
-			return err
+		if !create {
+			return p.save(ctx, t, anything, data, mtime)
 		}
-		return p.dir.Sync() // nobody need wait for the disk: whoever comes next finds the rename
+		return p.again(ctx, func() error {
+			was, err := p.free(ctx, t)
+			if err != nil {
+				return err
+			}
+			return p.save(ctx, t, was, data, mtime)
+		})
 	})
 }
 
-func (p *place) set(ctx context.Context, t target, data []byte, mtime time.Time, create bool) error {
-	l, err := p.lock(ctx, t)
-	if err != nil {
-		return err
+// free returns what has the id and has expired, or nil; it fails with fs.ErrExist if the id is taken.
+func (p *place) free(ctx context.Context, t target) (*document, error) {
+	d, err := p.document(ctx, t, true)
+	if err == nil {
+		err = p.check(d, new(Session))
 	}
-	defer l.Unlock()
-	if create {
-		if err := p.free(ctx, t); err != nil {
-			return err
-		}
-	}
-	return p.replace(l, t.name, data, mtime)
-}
-
-// free fails with fs.ErrExist if the id is taken.
-func (p *place) free(ctx context.Context, t target) error {
-	switch _, err := p.load(ctx, t, true); {
+	switch {
+	case errors.Is(err, ErrExpired):
+		return d, nil
 	case errors.Is(err, ErrNotFound):
-		return nil
+		return nil, nil
 	case err == nil, noSession(err):
-		return fs.ErrExist
-	default:
-		return err
+		return nil, fs.ErrExist
 	}
+	return nil, err
 }
 
 // Touch marks the session id as accessed now and gives it the cookie c. If c is nil it keeps its own,
@@ -262,112 +260,104 @@ func (p *place) free(ctx context.Context, t target) error {
 // session.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 	return s.do(ctx, "touch", id, func(p *place, t target) error {
-		d, err := p.document(ctx, t, true)
-		if err != nil {
+		if wants, err := p.wantsTouch(ctx, t, c); !wants {
 			return err
 		}
-		var sess Session
-		if err := p.check(d, &sess); err != nil || !p.wantsTouch(&sess, c) {
-			return err
+		if p.locks == nil {
+			return errReadOnly
 		}
-		return p.update(ctx, t, func(sess *Session) error {
-			if c != nil {
-				sess.Cookie = *c
-			} else if age := sess.Cookie.OriginalMaxAge; age != 0 {
-				sess.Cookie.Expires = time.Now().Add(age).Truncate(time.Millisecond)
+		// Of many that come at once one writes. None of them waits for an Update: no id has a space in it.
+		return p.locks.InTurn(ctx, "touch "+t.id, p.opts.LockTimeout, func() error {
+			if wants, err := p.wantsTouch(ctx, t, c); !wants {
+				return err
 			}
-			return nil
+			return p.update(ctx, t, func(sess *Session) error {
+				if c != nil {
+					sess.Cookie = *c
+				} else if age := sess.Cookie.OriginalMaxAge; age != 0 {
+					sess.Cookie.Expires = time.Now().Add(age).Truncate(time.Millisecond)
+				}
+				return nil
+			})
 		})
 	})
 }
 
-func (p *place) wantsTouch(sess *Session, c *Cookie) bool {
+func (p *place) wantsTouch(ctx context.Context, t target, c *Cookie) (bool, error) {
+	d, err := p.document(ctx, t, true)
+	if err != nil {
+		return false, err
+	}
+	var sess Session
+	if err := p.check(d, &sess); err != nil {
+		return false, err
+	}
 	life := sess.life(p.opts.TTL)
 	after := min(cmp.Or(p.opts.TouchAfter, life/100), life/2) // longer would log out who is active
 	if after < 0 || sess.assumed || time.Since(sess.LastAccess) >= after {
-		return true
+		return true, nil
 	}
 	if c == nil {
-		return false
+		return false, nil
 	}
 	was, is := sess.Cookie, *c
 	if was.OriginalMaxAge != 0 || was.Expires.Equal(is.Expires) { // a running Expires is not a change
 		is.Expires = was.Expires
 	}
-	return was != is
+	return was != is, nil
 }
 
-// Update reads the session id, lets fn change it, and stores it, accessed now, all under the
-// session's lock: no change by another Update is lost. An error of fn is returned as it is, and
-// nothing is written. ErrNotFound if the session is gone or has expired; fn is then not called. fn must
-// not use the same Store.
+// Update reads the session id, lets fn change it, and stores it, accessed now. No change by another Update
+// is lost: if somebody changes the session meanwhile, Update runs fn again, with the session as it is by then.
+//
+// So fn may run more than once. It must not count on what an earlier run has done. No lock is held while it
+// runs: a slow fn keeps nobody waiting but the other Updates of its session in this process. It may use the
+// Store. An Update of its own session in it ends with ErrLockTimeout, and so does an Update whose fn changes
+// its own session by Set or Touch each time.
+//
+// An error of fn is returned as it is, and nothing is written. ErrNotFound if the session is gone or has
+// expired. ErrLockTimeout if the session's lock or other Updates, or changes by others each time that fn has
+// run, took longer than Options.LockTimeout.
 func (s *Store) Update(ctx context.Context, id string, fn func(*Session) error) error {
 	var fnErr error
-	called := false
-	err := s.do(ctx, "update", id, func(p *place, t target) error {
-		if called { // the session is gone with its directory
-			return ErrNotFound
-		}
-		err := p.update(ctx, t, func(sess *Session) error {
-			called = true
-			fnErr = fn(sess)
-			return fnErr
+	err := s.write(ctx, "update", id, func(p *place, t target) error {
+		return p.locks.InTurn(ctx, t.id, p.opts.LockTimeout, func() error {
+			return p.update(ctx, t, func(sess *Session) error {
+				fnErr = fn(sess)
+				return fnErr
+			})
 		})
-		if err != nil {
-			return err
-		}
-		return p.dir.Sync()
 	})
 	return cmp.Or(fnErr, err)
 }
 
 func (p *place) update(ctx context.Context, t target, fn func(*Session) error) error {
-	l, err := p.lock(ctx, t)
-	if err != nil {
-		return err
-	}
-	defer l.Unlock()
-	sess, err := p.load(ctx, t, true)
-	if err != nil {
-		return err
-	}
-	old := sess.from
-	if err := fn(sess); err != nil {
-		return err
-	}
-	data, mtime, err := p.encode(ctx, t, sess, old)
-	if err != nil {
-		return err
-	}
-	return p.replace(l, t.name, data, mtime)
+	return p.again(ctx, func() error {
+		sess, err := p.load(ctx, t, true)
+		if err != nil {
+			return err
+		}
+		old := sess.from
+		if err := fn(sess); err != nil {
+			return err
+		}
+		data, mtime, err := p.encode(ctx, t, sess, old)
+		if err != nil {
+			return err
+		}
+		return p.save(ctx, t, old, data, mtime)
+	})
 }
 
 // Destroy removes the session id. It succeeds if there is none. Without NoSync the session stays away
 // after a power cut too.
 func (s *Store) Destroy(ctx context.Context, id string) error {
-	return s.do(ctx, "destroy", id, func(p *place, t target) error {
-		if err := p.destroy(ctx, t); err != nil && !errors.Is(err, ErrNotFound) {
+	return s.write(ctx, "destroy", id, func(p *place, t target) error {
+		if err := p.remove(ctx, t, anything); !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		return p.dir.Sync() // even if it was gone: whoever removed it may not have flushed
+		return nil // whoever removed it may not have flushed: that is done in any case
 	})
-}
-
-func (p *place) destroy(ctx context.Context, t target) error {
-	l, err := p.lock(ctx, t)
-	if err != nil {
-		return err
-	}
-	defer l.Unlock()
-	return p.remove(l, t)
-}
-
-// lock waits for the session's lock.
-func (p *place) lock(ctx context.Context, t target) (*lock.Stripe, error) {
-	if p.locks == nil {
-		return nil, errReadOnly
-	}
-	return p.locks.Lock(ctx, t.id, p.opts.LockTimeout)
 }
 
 // encode returns the bytes of the file for sess, accessed now, and its mtime; old may be nil.
@@ -397,57 +387,35 @@ func (p *place) mtime(sess *Session, old *document) time.Time {
 	if old == nil || sess.Cookie.OriginalMaxAge != 0 || old.cookie.OriginalMaxAge != 0 {
 		return at
 	}
-	now, v := time.Now(), old.origin.version
+	now, v := time.Now(), old.origin.Version
 	if was := v.ModTime(); was.After(at) && format.Dated(old.lastAccess, now) && format.NotDue(was, v.ChangeTime(), now) {
 		return format.Mtime(was)
 	}
 	return at
 }
 
-// replace makes data the contents of the file name, in one step for every reader: a temporary file
-// takes the name over. Its caller holds the lock, and flushes the directory if it is to wait for the disk.
-func (p *place) replace(l *lock.Stripe, name string, data []byte, mtime time.Time) error {
-	temp, err := p.dir.CreateTemp(l.Temp, data, p.opts.Mode, mtime)
+// save makes data the contents of the session's file, in one step for every reader: a temporary file takes
+// the name over. Only that happens under the lock. was is as for locked.
+func (p *place) save(ctx context.Context, t target, was *document, data []byte, mtime time.Time) error {
+	temp, err := p.dir.CreateTemp(format.Temp, data, p.opts.Mode, mtime)
 	if err != nil {
 		return err
 	}
-	return l.Rename(temp, name)
-}
-
-// remove unlinks the session's file, whatever it is, unless it is a directory. Its caller holds the lock.
-func (p *place) remove(l *lock.Stripe, t target) error {
-	err := l.Remove(t.name)
-	p.uncache(t.id) // do not keep a destroyed session in memory
-	if errors.Is(err, fs.ErrNotExist) {
-		return ErrNotFound
+	err = p.locked(ctx, t, was, func(l *lock.Stripe) error { return l.Rename(temp, t.name) })
+	if err != nil {
+		p.dir.Remove(temp)
 	}
 	return err
 }
 
-// removeIf removes a session, under its lock, if it has expired and its file does not tell of a later
-// end; if all is set, also one that lives. If the file still is the one of d, it is not read again; d may
-// be nil.
-func (p *place) removeIf(ctx context.Context, t target, d *document, all bool) (removed bool, err error) {
-	l, err := p.lock(ctx, t)
-	if err != nil {
-		return false, err
-	}
-	defer l.Unlock()
-	i, err := p.dir.Stat(t.name)
-	if d == nil || !d.origin.settled || err != nil || i.Version != d.origin.version {
-		if d, err = p.document(ctx, t, false); noSession(err) {
-			return false, nil
+// remove unlinks the session's file, whatever it is, unless it is a directory. was is as for locked.
+func (p *place) remove(ctx context.Context, t target, was *document) error {
+	return p.locked(ctx, t, was, func(l *lock.Stripe) error {
+		err := l.Remove(t.name)
+		p.uncache(t.id) // do not keep a destroyed session in memory
+		if errors.Is(err, fs.ErrNotExist) {
+			return ErrNotFound
 		}
-	}
-	if err != nil {
-		return false, err
-	}
-	v := d.origin.version
-	if !all && (!errors.Is(p.check(d, new(Session)), ErrExpired) || format.NotDue(v.ModTime(), v.ChangeTime(), time.Now())) {
-		return false, nil
-	}
-	if err := p.remove(l, t); !errors.Is(err, ErrNotFound) {
-		return err == nil, err
-	}
-	return false, nil
+		return err
+	})
 }

@@ -115,11 +115,25 @@ func (p *place) clear(ctx context.Context) error {
 	for t, oneErr := range p.targets(ctx, "clear") {
 		l := p.locks.Index(t.id)
 		if oneErr == nil && !stuck[l] {
-			_, oneErr = p.removeIf(own, t, nil, true)
+			oneErr = p.clearOne(own, t)
 			stuck[l] = errors.Is(oneErr, ErrLockTimeout)
 			oneErr = wrap("clear", t.id, p.closedOr(oneErr))
 		}
 		err = cmp.Or(err, oneErr)
 	}
 	return cmp.Or(err, wrap("clear", "", p.dir.Sync()))
+}
+
+func (p *place) clearOne(ctx context.Context, t target) error {
+	err := p.again(ctx, func() error {
+		d, err := p.document(ctx, t, false)
+		if err != nil {
+			return err
+		}
+		return p.remove(ctx, t, d)
+	})
+	if noSession(err) {
+		return nil
+	}
+	return err
 }

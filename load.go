@@ -42,11 +42,11 @@ func (p *place) load(ctx context.Context, t target, keep bool) (*Session, error)
 // read.
 func (p *place) document(ctx context.Context, t target, keep bool) (*document, error) {
 	if t.cached != nil {
-		if i, err := p.dir.Stat(t.name); err == nil && i.Version == t.cached.origin.version {
+		if i, err := p.dir.Stat(t.name); err == nil && i.Version == t.cached.origin.Version {
 			return t.cached, nil
 		}
 	}
-	data, i, err := p.dir.Read(t.name, max(p.opts.MaxSize, maxRead))
+	raw, i, err := p.dir.Read(t.name, max(p.opts.MaxSize, maxRead))
 	if errors.Is(err, fs.ErrNotExist) {
 		p.uncache(t.id)
 		return nil, ErrNotFound
@@ -54,15 +54,16 @@ func (p *place) document(ctx context.Context, t target, keep bool) (*document, e
 	if err != nil {
 		return nil, err
 	}
-	if data, err = p.code(ctx, t.id, data, Codec.Decode, ContextCodec.DecodeContext); err != nil {
+	data, err := p.code(ctx, t.id, raw, Codec.Decode, ContextCodec.DecodeContext)
+	if err != nil {
 		return nil, err
 	}
 	d, err := decode(data)
 	if err != nil {
 		return nil, err
 	}
-	d.origin = origin{t.name, i.Version, i.Settled}
-	if keep && p.cache != nil && d.origin.settled && i.Inode != 0 && max(i.Size, int64(d.members.Size()+len(d.cookie.raw))) <= maxCached {
+	d.origin = origin{t.name, i.Seen(raw)}
+	if keep && p.cache != nil && i.Settled && max(i.Size, int64(d.members.Size()+len(d.cookie.raw))) <= maxCached {
 		p.cache.Add(strings.Clone(t.id), d) // the id may be part of something large
 	}
 	return d, nil
@@ -72,7 +73,7 @@ func (p *place) document(ctx context.Context, t target, keep bool) (*document, e
 // else ErrTooLarge if it is.
 func (p *place) check(d *document, sess *Session) error {
 	now := time.Now()
-	v := d.origin.version
+	v := d.origin.Version
 	*sess = Session{Cookie: d.cookie, from: d}
 	sess.LastAccess, sess.assumed = format.LastAccess(d.lastAccess, v.ModTime(), v.ChangeTime(), now)
 	if format.Expired(sess.LastAccess, sess.life(p.opts.TTL), now) {
@@ -108,7 +109,7 @@ func (p *place) forget(ctx context.Context) {
 			return
 		}
 		if d, ok := p.cache.Peek(id); ok {
-			if i, err := p.dir.Stat(d.origin.name); err != nil || i.Version != d.origin.version {
+			if i, err := p.dir.Stat(d.origin.name); err != nil || i.Version != d.origin.Version {
 				p.cache.Remove(id)
 			}
 		}

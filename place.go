@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -192,6 +193,50 @@ func (s *Store) do(ctx context.Context, op, id string, fn func(p *place, t targe
 		}
 		return fn(p, p.target(id))
 	}))
+}
+
+// write is do for what waits for the disk at its end. Nobody need wait for that but its caller: whoever comes
+// next finds the change.
+func (s *Store) write(ctx context.Context, op, id string, fn func(p *place, t target) error) error {
+	return s.do(ctx, op, id, func(p *place, t target) error {
+		if p.locks == nil {
+			return errReadOnly
+		}
+		if err := fn(p, t); err != nil {
+			return err
+		}
+		return p.dir.Sync()
+	})
+}
+
+// again runs fn again as long as it meets lock.ErrConflict.
+func (p *place) again(ctx context.Context, fn func() error) error {
+	return lock.Again(ctx, p.opts.LockTimeout, fn)
+}
+
+// anything stands for whatever a session's file holds.
+var anything = new(document)
+
+// locked makes a change under the session's lock. The lock is held for a look and the change, never while a
+// Codec works or somebody's function runs. So what depends on the contents of a file reads it before: was is
+// what it has read, or nil if there was none. If the file is another one by then the error is
+// lock.ErrConflict.
+func (p *place) locked(ctx context.Context, t target, was *document, change func(*lock.Stripe) error) error {
+	l, err := p.locks.Lock(ctx, t.id, p.opts.LockTimeout)
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	var seen disk.Seen
+	if was != nil {
+		seen = was.origin.Seen
+	}
+	if was != anything {
+		if same, err := p.dir.Still(t.name, seen); err != nil || !same {
+			return cmp.Or(err, lock.ErrConflict)
+		}
+	}
+	return change(l)
 }
 
 // interrupted returns why a long scan must stop, or nil.

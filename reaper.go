@@ -90,13 +90,9 @@ func (p *place) reap(ctx context.Context) (n int, err error) {
 			}
 		})
 	}
-	later, listErr := p.reapNames(ctx, ps, due)
+	listErr := p.reapNames(ctx, ps, due)
 	close(due)
 	workers.Wait()
-	for _, name := range later {
-		_, err := p.sweep(name)
-		ps.fail(wrap("reap", "", err))
-	}
 	p.forget(ctx)
 	if ps.unreadable > 0 {
 		p.opts.Logger.Warn("filestore: reap passed over files that hold no session", "dir", p.dir.Path(), "files", ps.unreadable)
@@ -104,27 +100,23 @@ func (p *place) reap(ctx context.Context) (n int, err error) {
 	return ps.removed, cmp.Or(ps.err, listErr, wrap("reap", "", p.interrupted(ctx)))
 }
 
-// reapNames goes through the directory. It hands on the sessions that may have ended, and returns the
-// temporary files whose lock is held, maybe by one of the workers.
-func (p *place) reapNames(ctx context.Context, ps *pass, due chan<- target) (later []string, err error) {
+// reapNames goes through the directory. It sweeps temporary files, and hands on the sessions that may have
+// ended.
+func (p *place) reapNames(ctx context.Context, ps *pass, due chan<- target) error {
 	for name, err := range p.dir.Names() {
 		if err := cmp.Or(p.interrupted(ctx), err); err != nil {
-			return later, wrap("reap", "", err)
+			return wrap("reap", "", err)
 		}
 		t, ok := p.sessionOf(name)
 		if !ok {
-			busy, err := p.sweep(name)
-			ps.fail(wrap("reap", "", err))
-			if busy {
-				later = append(later, name)
-			}
+			ps.fail(wrap("reap", "", p.sweep(name)))
 			continue
 		}
 		if i, err := p.dir.Stat(name); err != nil || !format.NotDue(i.ModTime(), i.ChangeTime(), time.Now()) {
 			due <- t
 		}
 	}
-	return later, wrap("reap", "", p.interrupted(ctx))
+	return wrap("reap", "", p.interrupted(ctx))
 }
 
 func (ps *pass) fail(err error) {
@@ -160,62 +152,50 @@ func (p *place) visit(ctx context.Context, ps *pass, t target) {
 	}
 }
 
-// reapOne removes a session if it has expired. It looks twice, the second time under the lock:
-// a session that is renewed in between must stay.
+// reapOne removes a session if it has expired and its file does not tell of a later end. A session that is
+// renewed before its removal stays.
 func (p *place) reapOne(ctx context.Context, t target) (removed bool, err error) {
-	d, err := p.document(ctx, t, false)
-	if err != nil {
-		return false, err
-	}
-	var sess Session
-	switch err := p.check(d, &sess); {
-	case errors.Is(err, ErrExpired):
-		return p.removeIf(ctx, t, d, false)
-	case err != nil:
-		return false, err
-	case sess.assumed: // write down a last access that is not in the future
-		return false, p.update(ctx, t, func(*Session) error { return nil })
-	}
-	v := d.origin.version
-	if mtime := p.mtime(&sess, nil); !d.lastAccess.IsZero() && mtime.After(v.ModTime()) {
-		// So that the next pass need not read it. Only the owner may: else it is read each time. It takes
-		// no lock, as it sets the time of the file that was read or of none.
-		p.dir.SetTime(t.name, v, mtime)
-	}
-	return false, nil
+	err = p.again(ctx, func() error {
+		d, err := p.document(ctx, t, false)
+		if err != nil {
+			return err
+		}
+		var sess Session
+		v := d.origin.Version
+		switch err := p.check(d, &sess); {
+		case errors.Is(err, ErrExpired) && format.NotDue(v.ModTime(), v.ChangeTime(), time.Now()):
+			return nil
+		case errors.Is(err, ErrExpired):
+			err = p.remove(ctx, t, d)
+			removed = err == nil
+			return err
+		case err != nil:
+			return err
+		case sess.assumed: // write down a last access that is not in the future
+			return p.update(ctx, t, func(*Session) error { return nil })
+		}
+		if mtime := p.mtime(&sess, nil); !d.lastAccess.IsZero() && mtime.After(v.ModTime()) {
+			// So that the next pass need not read it. Only the owner may: else it is read each time. It takes
+			// no lock, as it sets the time of the file that was read or of none.
+			p.dir.SetTime(t.name, v, mtime)
+		}
+		return nil
+	})
+	return removed, err
 }
 
-// sweep removes a temporary file whose writer is dead. It is busy if its writer may live.
-func (p *place) sweep(name string) (busy bool, err error) {
-	i, ours := format.TempStripe(name)
-	if !ours && !p.nodeLeftover(name) {
-		return false, nil
-	}
-	if ours { // its writer holds the lock until it has renamed or removed it
-		l, err := p.locks.Try(i)
-		if l == nil {
-			return err == nil, err
-		}
-		defer l.Unlock()
-		if err := l.Check(); err != nil {
-			return false, err
-		}
-	}
-	if info, err := p.dir.Stat(name); err != nil || !info.Mode.IsRegular() {
-		return false, nil
-	}
-	if err := p.dir.Remove(name); !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	return false, nil
-}
-
-// nodeLeftover reports whether name is a temporary file of Node's that nobody will miss.
-func (p *place) nodeLeftover(name string) bool {
-	id, ok := p.ext.NodeTemp(name)
-	if !ok || p.claimed(id) != nil {
-		return false
+// sweep removes a temporary file that nobody will miss.
+func (p *place) sweep(name string) error {
+	id, node := p.ext.NodeTemp(name)
+	if !format.IsTemp(name) && (!node || p.claimed(id) != nil) {
+		return nil
 	}
 	i, err := p.dir.Stat(name)
-	return err == nil && p.ext.NodeLeftover(name, i.ModTime(), i.ChangeTime(), time.Now())
+	if err != nil || !i.Mode.IsRegular() || !p.ext.Leftover(name, i.ModTime(), i.ChangeTime(), time.Now()) {
+		return nil
+	}
+	if err := p.dir.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -381,9 +381,7 @@ func (c *caller) again(dir string, fail func(string, ...any)) {
 	if _, err := s.Reap(ctx); err != nil {
 		fail("Reap later: %v", err)
 	}
-	if n := temps(dir); n > 0 {
-		fail("%d temporary files survive a Reap", n)
-	}
+	storetest.Sweep(c.t, dir)
 	if err := s.Set(ctx, "next", new(filestore.Session)); err != nil {
 		fail("Set later: %v", err)
 	}

@@ -290,9 +290,7 @@ func (p *plant) check(image string, amid ask) error {
 		if _, err := s.Reap(ctx); err != nil {
 			return err
 		}
-		if left, _ := filepath.Glob(filepath.Join(point, dir, ".*~")); len(left) > 0 {
-			return fmt.Errorf("after cut %d: Reap left %d temporary files", p.cuts, len(left))
-		}
+		storetest.Sweep(p.t, filepath.Join(point, dir))
 		if err := s.Set(ctx, "next", new(filestore.Session)); err != nil {
 			return err
 		}

@@ -99,7 +99,7 @@ func newStore(t testing.TB) *recorder {
 	dir := t.TempDir()
 	o := storetest.Quick()
 	o.TouchAfter = -1
-	return &recorder{Store: storetest.Open(t, dir, o), dir: dir}
+	return &recorder{Store: storetest.Open(t, dir, storetest.Contested(dir, o)), dir: dir}
 }
 
 // live returns the ids of the live sessions.
@@ -118,7 +118,8 @@ func (s *recorder) live(t testing.TB) []string {
 func openStore(t *testing.T, o filestore.Options) *filestore.Store {
 	t.Helper()
 	o.NoSync, o.ReapInterval = true, -1
-	return storetest.Open(t, t.TempDir(), &o)
+	dir := t.TempDir()
+	return storetest.Open(t, dir, storetest.Contested(dir, &o))
 }
 
 // three hides all but the methods that a Store must have.

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -255,18 +254,10 @@ func calls(s *fiberstore.Storage, ctx context.Context) map[string]error {
 func TestBoundedWait(t *testing.T) {
 	opts := storetest.Quick()
 	opts.LockTimeout = 50 * time.Millisecond
-	s, store := open(t, t.TempDir(), opts)
+	dir := t.TempDir()
+	s, _ := open(t, dir, opts)
 	must(t, s.Set("id", []byte("old"), time.Hour))
-	held, release := make(chan struct{}), make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		store.Update(ctx, "id", func(*filestore.Session) error {
-			close(held)
-			<-release
-			return errors.New("nothing")
-		})
-	})
-	<-held
+	storetest.Hold(t, dir, "id")
 	var none context.Context
 	if err := s.SetWithContext(none, "id", []byte("new"), time.Hour); !errors.Is(err, filestore.ErrLockTimeout) {
 		t.Errorf("Set beside a holder = %v", err)
@@ -279,8 +270,6 @@ func TestBoundedWait(t *testing.T) {
 	if got := get(t, s, "id"); got != "old" {
 		t.Errorf("Get beside a holder = %q", got)
 	}
-	close(release)
-	wg.Wait()
 }
 
 var keys = []string{

@@ -60,11 +60,8 @@ func wrong(format string, args ...any) error {
 	return &exitError{exitWrong, fmt.Errorf(format, args...)}
 }
 
-// open opens the store. Unless write is set nothing in the directory changes.
-func (a *app) open(write bool) (*filestore.Store, error) { return a.openMode(write, 0) }
-
-// openMode is open with a mode for the files that are written.
-func (a *app) openMode(write bool, mode fs.FileMode) (*filestore.Store, error) {
+// open opens the store with o and what the flags say. If it is ReadOnly nothing in the directory changes.
+func (a *app) open(o filestore.Options) (*filestore.Store, error) {
 	codec, err := a.codec()
 	if err != nil {
 		return nil, err
@@ -72,10 +69,9 @@ func (a *app) openMode(write bool, mode fs.FileMode) (*filestore.Store, error) {
 	if err := a.checkDir(); err != nil {
 		return nil, err
 	}
-	s, err := filestore.Open(a.dir, &filestore.Options{
-		TTL: a.ttl, Extension: string(a.ext), ReadOnly: !write, ReapInterval: -1, CacheSize: -1,
-		MaxSize: maxSize, Codec: codec, Mode: mode, Logger: slog.New(slog.DiscardHandler),
-	})
+	o.TTL, o.Extension, o.ReapInterval, o.CacheSize = a.ttl, string(a.ext), -1, -1
+	o.MaxSize, o.Codec, o.Logger = maxSize, codec, slog.New(slog.DiscardHandler)
+	s, err := filestore.Open(a.dir, &o)
 	return s, readOnlyHere(err)
 }
 

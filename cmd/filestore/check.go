@@ -14,7 +14,6 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/format"
-	"github.com/sessionfilestore/filestore/internal/lock"
 	"github.com/spf13/cobra"
 	"github.com/tidwall/gjson"
 )
@@ -71,8 +70,7 @@ type checker struct {
 	*reader
 	fix   bool
 	now   time.Time
-	owner int         // of the directory
-	locks *lock.Table // nil unless .locks is a directory
+	owner int // of the directory
 
 	sieve  sieve
 	counts map[string]int // of findings: by severity, and by severity and kind
@@ -148,8 +146,7 @@ func (c *checker) name(name string) string {
 	if id, ok := c.idOf(name); ok {
 		return c.a.ext.File(c.a.id(id))
 	}
-	_, temp := format.TempStripe(name)
-	if c.a.full || temp || name == c.a.dir || strings.HasPrefix(name, format.LockDir) || strings.HasPrefix(name, "/") {
+	if c.a.full || format.IsTemp(name) || name == c.a.dir || strings.HasPrefix(name, format.LockDir) || strings.HasPrefix(name, "/") {
 		return name
 	}
 	stem, rest := name, ""
@@ -180,10 +177,9 @@ func (c *checker) files(ctx context.Context) error {
 func (c *checker) other(name string) {
 	nodeID, nodeTemp := c.a.ext.NodeTemp(name)
 	id, ours := strings.CutSuffix(name, string(c.a.ext))
-	stripe, temp := format.TempStripe(name)
 	switch {
-	case temp:
-		c.temporary(name, stripe)
+	case format.IsTemp(name):
+		c.temporary(name)
 	case nodeTemp && !c.claimed(nodeID):
 		c.nodeTemporary(name)
 	case ours && c.claimed(id): // check --ext looks at it
@@ -393,20 +389,15 @@ func (c *checker) countDue(e entry, life time.Duration) {
 	}
 }
 
-// staleAfter is the age at which a temporary file should have been removed by some reaper.
-const staleAfter = time.Hour
-
 // temporary looks at a temporary file of a Go program. Its modification time is the end of its session,
 // so its age is that of its last change.
-func (c *checker) temporary(name string, stripe int) {
+func (c *checker) temporary(name string) {
 	i, ok := c.temporaryFile(name)
-	age := c.now.Sub(i.ChangeTime())
-	if !ok || age < staleAfter {
+	if !ok || !c.a.ext.Leftover(name, i.ModTime(), i.ChangeTime(), c.now) {
 		return
 	}
-	remove := func() error { return c.remove(name, i) }
-	if !c.repair(deadWriter.kind, name, "removed, "+byDeadWriter, func() error { return c.underLock(stripe, remove) }) {
-		c.find(deadWriter, name, inWords(age))
+	if !c.repair(deadWriter.kind, name, "removed, "+byDeadWriter, func() error { return c.remove(name, i) }) {
+		c.find(deadWriter, name, inWords(c.now.Sub(i.ChangeTime())))
 	}
 }
 
@@ -416,7 +407,7 @@ func (c *checker) nodeTemporary(name string) {
 	if !ok {
 		return
 	}
-	leftover := func(mtime time.Time) bool { return c.a.ext.NodeLeftover(name, mtime, i.ChangeTime(), c.now) }
+	leftover := func(mtime time.Time) bool { return c.a.ext.Leftover(name, mtime, i.ChangeTime(), c.now) }
 	switch {
 	case !leftover(time.Time{}): // however old it gets
 		c.find(datedCopy, name)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/format"
-	"github.com/sessionfilestore/filestore/internal/lock"
 )
 
 // What check says of the directory itself and of .locks, and what --fix does.
@@ -117,7 +116,6 @@ func (c *checker) lockFiles() {
 		return
 	}
 	defer locks.Close()
-	c.locks = lock.Existing(c.dir)
 	missing := make(map[string]bool)
 	for i := range format.Stripes {
 		missing[format.LockFile(i)] = true
@@ -235,26 +233,4 @@ func (c *checker) remove(name string, i disk.Info) error {
 		return errOthers
 	}
 	return c.dir.Remove(name)
-}
-
-// underLock calls do while no writer of the stripe can be at work.
-func (c *checker) underLock(stripe int, do func() error) error {
-	missing := errors.New("its lock file is missing or not a file; the next writer makes it again")
-	if c.locks == nil {
-		return missing
-	}
-	l, err := c.locks.Try(stripe)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, disk.ErrUnsafe):
-		return missing
-	case err != nil:
-		return err
-	case l == nil:
-		return errors.New("its lock is held, its writer may live")
-	}
-	defer l.Unlock()
-	if err := l.Check(); err != nil {
-		return err
-	}
-	return do()
 }

@@ -236,8 +236,8 @@ func TestCheckNames(t *testing.T) {
 	add(fmt.Sprintf("x.json.%d", now.Unix()), "note foreign")
 	add("x.json.99999999999", "note foreign")
 	add("x.json.3998329561") // of a writer that may live
-	add(".1f-ABCDEFGHIJKLMNOPQRSTUVWXYZ~")
-	add(".4f-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", "note foreign")
+	add(".ABCDEFGHIJKLMNOPQRSTUVWXYZ~")
+	add(".00-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", "note foreign")
 	before := manifest(t, dir)
 	findings, _ := checked(t, dir, "--fix")
 	wantSame(t, "check", before, manifest(t, dir))

@@ -20,7 +20,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
 	"github.com/sessionfilestore/filestore"
@@ -72,7 +71,7 @@ func TestCheckPlanted(t *testing.T) {
 			t.Fatalf("%s: %v", id, err)
 		}
 	}
-	for i, name := range []string{".00-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".01-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", "x.json.3998329561", "y.json.3998329561"} {
+	for i, name := range []string{".ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".BBCDEFGHIJKLMNOPQRSTUVWXYZ~", "x.json.3998329561", "y.json.3998329561"} {
 		path := filepath.Join(dir, name)
 		err := os.Symlink("../outside.json", path)
 		if i%2 == 1 {
@@ -205,9 +204,9 @@ func TestCheckDirectory(t *testing.T) {
 
 func TestCheckTemporaries(t *testing.T) {
 	dir, _ := sessions(t, nil)
-	const ours, held, node = ".1f-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".20-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", "x.json.3998329561"
+	const ours, node = ".ABCDEFGHIJKLMNOPQRSTUVWXYZ~", "x.json.3998329561"
 	keep := []string{"x.json.1234", "x.json.0998329561", "x.json.99999999999", "x.json.bak", "README"}
-	for _, name := range append(keep, ours, held, node) {
+	for _, name := range append(keep, ours, node) {
 		put(t, dir, name, "{")
 	}
 	dated := fmt.Sprintf("x.json.%d", time.Now().Unix())
@@ -242,7 +241,7 @@ func TestCheckTemporaries(t *testing.T) {
 	wantFindings(t, findings, ours)
 	wantFindings(t, findings, node, "warning temporary")
 	findings = check(2 * time.Hour)
-	for _, name := range []string{ours, held, node} {
+	for _, name := range []string{ours, node} {
 		wantFindings(t, findings, name, "warning temporary")
 	}
 	for _, name := range append(keep, dated) {
@@ -250,37 +249,15 @@ func TestCheckTemporaries(t *testing.T) {
 	}
 	wantSame(t, "check", before, manifest(t, dir))
 
-	lock := flock.New(filepath.Join(dir, format.LockDir, "20"), flock.SetFlag(os.O_RDONLY))
-	if ok, err := lock.TryLock(); !ok {
-		t.Fatal(err)
-	}
 	findings = check(2*time.Hour, "--fix")
 	wantFindings(t, findings, ours, "note temporary")
 	wantFindings(t, findings, node, "note temporary")
-	wantFindings(t, findings, held, "note temporary", "warning temporary")
 	after := manifest(t, dir)
 	for _, name := range []string{ours, node} {
 		delete(before, filepath.Join(dir, name))
 	}
 	before[dir] = after[dir]
 	wantSame(t, "check --fix", before, after)
-	lock.Unlock()
-
-	// Without its lock file nobody knows.
-	os.Rename(filepath.Join(dir, format.LockDir), filepath.Join(dir, "locks"))
-	findings = check(2*time.Hour, "--fix")
-	wantFindings(t, findings, held, "note temporary", "warning temporary")
-	os.Symlink("locks", filepath.Join(dir, format.LockDir))
-	findings = check(2*time.Hour, "--fix")
-	wantFindings(t, findings, held, "note temporary", "warning temporary")
-	wantFindings(t, findings, format.LockDir, "error locks")
-	os.Remove(filepath.Join(dir, format.LockDir))
-	os.Rename(filepath.Join(dir, "locks"), filepath.Join(dir, format.LockDir))
-	findings = check(2*time.Hour, "--fix")
-	wantFindings(t, findings, held, "note temporary")
-	if _, err := os.Lstat(filepath.Join(dir, held)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s is left: %v", held, err)
-	}
 }
 
 func TestCheckLocks(t *testing.T) {

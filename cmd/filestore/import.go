@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,6 +65,8 @@ type importer struct {
 	*reader
 	locks     *lock.Table
 	overwrite bool
+	at        int // the number of the present line
+	staged    []staged
 
 	Imported int `json:"imported"`
 	Expired  int `json:"expired"`
@@ -72,7 +75,7 @@ type importer struct {
 }
 
 func (a *app) importFrom(ctx context.Context, in io.Reader, overwrite bool) error {
-	r, err := a.openReader(disk.Options{})
+	r, err := a.openReader(disk.Options{NoSync: disk.SyncsAll})
 	if err != nil {
 		return err
 	}
@@ -99,9 +102,12 @@ type textLine struct {
 
 var errTooLong = errors.New("longer than 16 MiB")
 
+// lines stores one session for each line. If it ends with an error, the lines before the one that the error
+// names are stored.
 func (m *importer) lines(ctx context.Context, in io.Reader) error {
 	r := bufio.NewReaderSize(in, 64<<10)
-	for n := 1; ; n++ {
+	for {
+		m.at++
 		line, err := await(ctx, func() (textLine, error) { // a terminal or a pipe may never end
 			text, err := readLine(r)
 			if err == errTooLong {
@@ -110,25 +116,49 @@ func (m *importer) lines(ctx context.Context, in io.Reader) error {
 			return textLine{text: text}, err
 		})
 		if err == io.EOF {
-			return nil
+			return m.commit(ctx)
 		}
 		if err != nil {
-			return fmt.Errorf("line %d: %w", n, cause(err))
+			err = fmt.Errorf("line %d: %w", m.at, cause(err))
+		} else if len(bytes.TrimSpace(line.text)) > 0 || line.err != nil {
+			err = line.err
+			if err == nil {
+				err = m.line(ctx, line.text)
+			}
+			switch {
+			case fatal(err):
+				err = &lineError{m.at, err}
+			case err != nil:
+				m.bad(m.at, err)
+				err = nil
+			}
 		}
-		if len(bytes.TrimSpace(line.text)) == 0 && line.err == nil {
-			continue
+		if err != nil || len(m.staged) >= atOnce {
+			if commitErr := m.commit(context.WithoutCancel(ctx)); commitErr != nil {
+				err = commitErr // it is about an earlier line
+			}
 		}
-		if line.err == nil {
-			line.err = m.line(ctx, line.text)
-		}
-		if fatal(line.err) {
-			return fmt.Errorf("line %d: %w; it and what follows was not imported", n, readOnlyHere(cause(line.err)))
-		}
-		if line.err != nil {
-			m.Bad++
-			m.a.complain(m.Bad, "line %d: %v", n, cause(line.err))
+		if err != nil {
+			return err
 		}
 	}
+}
+
+// A lineError ends an import.
+type lineError struct {
+	line int
+	err  error
+}
+
+func (e *lineError) Error() string {
+	return fmt.Sprintf("line %d: %v; it and what follows was not imported", e.line, readOnlyHere(cause(e.err)))
+}
+
+func (e *lineError) Unwrap() error { return readOnlyHere(cause(e.err)) }
+
+func (m *importer) bad(line int, err error) {
+	m.Bad++
+	m.a.complain(m.Bad, "line %d: %v", line, cause(err))
 }
 
 // readLine returns the next line. If it is too long, readLine reads to its end and returns errTooLong.
@@ -198,13 +228,10 @@ func (m *importer) line(ctx context.Context, text []byte) error {
 	if maxAge != 0 {
 		mtime = sess.LastAccess.Add(maxAge)
 	}
-	err := m.put(ctx, id, doc, format.Mtime(mtime))
+	err := m.stage(ctx, id, doc, format.Mtime(mtime))
 	if errors.Is(err, fs.ErrExist) {
 		m.Kept++
 		return nil
-	}
-	if err == nil {
-		m.Imported++
 	}
 	return err
 }
@@ -217,34 +244,93 @@ func notSession(err error) string {
 	return "not a session"
 }
 
-const lockTimeout = 5 * time.Second // the store's default
+const (
+	lockTimeout = 5 * time.Second // the store's default
 
-// put makes doc the session id, in one step for every reader. It fails with fs.ErrExist if the id is
-// taken, unless m.overwrite is set.
-func (m *importer) put(ctx context.Context, id string, doc []byte, mtime time.Time) error {
+	// So many files are written before they are flushed, all at once, and take their names.
+	atOnce = 4096
+)
+
+// A staged file has been written, and waits for its flush and its name.
+type staged struct {
+	line           int
+	id, name, temp string
+}
+
+// stage writes doc to a temporary file. If the id is taken it fails with fs.ErrExist.
+func (m *importer) stage(ctx context.Context, id string, doc []byte, mtime time.Time) error {
+	name := m.a.ext.File(id)
+	if _, err := m.free(name); err != nil {
+		return err
+	}
 	data, err := m.encode(ctx, id, doc)
 	if err != nil {
 		return err
 	}
-	l, err := m.locks.Lock(ctx, id, lockTimeout)
+	temp, err := m.dir.CreateTemp(format.Temp, data, m.mode(name), mtime)
+	if err == nil {
+		m.staged = append(m.staged, staged{m.at, id, name, temp})
+	}
+	return err
+}
+
+// commit gives the staged files their names. No rename may be committed before the bytes, so these are flushed
+// first. It goes on after an error that is about one session. What an error leaves has no file.
+func (m *importer) commit(ctx context.Context) error {
+	todo := m.staged
+	m.staged = nil
+	defer func() {
+		for _, s := range todo {
+			m.dir.Remove(s.temp)
+		}
+	}()
+	if len(todo) == 0 {
+		return nil
+	}
+	err := m.dir.SyncAll()
+	for err == nil && len(todo) > 0 {
+		s := todo[0]
+		switch oneErr := m.put(ctx, s); {
+		case oneErr == nil:
+			m.Imported++
+			todo = todo[1:]
+			continue
+		case errors.Is(oneErr, fs.ErrExist):
+			m.Kept++
+		case fatal(oneErr):
+			err = &lineError{s.line, oneErr}
+			continue
+		default:
+			m.bad(s.line, oneErr)
+		}
+		m.dir.Remove(s.temp)
+		todo = todo[1:]
+	}
 	if err != nil {
 		return err
 	}
-	defer l.Unlock()
-	name := m.a.ext.File(id)
-	if !m.overwrite {
-		if err := m.free(name); err != nil {
+	return m.dir.SyncAll()
+}
+
+// put gives a staged file its name, in one step for every reader.
+func (m *importer) put(ctx context.Context, s staged) error {
+	return lock.Again(ctx, lockTimeout, func() error {
+		seen, err := m.free(s.name)
+		if err != nil {
 			return err
 		}
-	}
-	temp, err := m.dir.CreateTemp(l.Temp, data, m.mode(name), mtime)
-	if err != nil {
-		return err
-	}
-	if err := l.Rename(temp, name); err != nil {
-		return err
-	}
-	return m.dir.Sync()
+		l, err := m.locks.Lock(ctx, s.id, lockTimeout)
+		if err != nil {
+			return err
+		}
+		defer l.Unlock()
+		if !m.overwrite {
+			if same, err := m.dir.Still(s.name, seen); err != nil || !same {
+				return cmp.Or(err, lock.ErrConflict)
+			}
+		}
+		return l.Rename(s.temp, s.name)
+	})
 }
 
 // encode returns the bytes of the file for doc.
@@ -263,19 +349,22 @@ func (m *importer) encode(ctx context.Context, id string, doc []byte) (data []by
 	return data, err
 }
 
-// free fails with fs.ErrExist if a file has the name, unless its session has expired: a session that is
-// alive keeps its place, and so does a file that cannot be read.
-func (m *importer) free(name string) error {
+// free returns what has the name and may be replaced. It fails with fs.ErrExist if that is a session that is
+// alive, or a file that cannot be read, unless all is to be replaced.
+func (m *importer) free(name string) (disk.Seen, error) {
+	if m.overwrite {
+		return disk.Seen{}, nil
+	}
 	e, err := m.read(name)
 	switch {
 	case errors.Is(err, filestore.ErrNotFound):
-		return nil
+		return disk.Seen{}, nil
 	case err == nil && format.Expired(e.lastAccess, format.Life(e.sess.Cookie.OriginalMaxAge, m.a.ttl), m.a.now()):
-		return nil
+		return e.info.Seen(e.file), nil
 	case err == nil, noSession(err), errors.Is(err, filestore.ErrTooLarge), errors.Is(err, fs.ErrPermission):
-		return fs.ErrExist
+		return disk.Seen{}, fs.ErrExist
 	}
-	return err
+	return disk.Seen{}, err
 }
 
 func (m *importer) report() error {

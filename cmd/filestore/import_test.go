@@ -12,9 +12,8 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/format"
-	"github.com/sessionfilestore/filestore/internal/lock"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // A line that is not a session is named by its number and not shown, and the next one is read.
@@ -162,15 +161,7 @@ func TestImportRefuses(t *testing.T) {
 // import waits for the lock that programs take, and leaves no temporary file, whether it succeeds or not.
 func TestImportLocks(t *testing.T) {
 	dir, _ := sessions(t, nil)
-	d, err := disk.Open(dir, disk.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	held, err := lock.Existing(d).Try(format.Stripe("busy"))
-	if held == nil {
-		t.Fatal(err)
-	}
+	release := storetest.Hold(t, dir, "busy")
 	in := `{"id":"busy","session":` + document(time.Now(), "null", "") + "}\n"
 	done := make(chan result, 1)
 	go func() {
@@ -186,7 +177,7 @@ func TestImportLocks(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "busy.json")); err == nil {
 		t.Error("import wrote without the lock")
 	}
-	held.Unlock()
+	release()
 	if r := <-done; r.code != 0 {
 		t.Errorf("import = %+v", r)
 	}
@@ -201,7 +192,7 @@ func TestImportLocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if _, temp := format.TempStripe(e.Name()); temp {
+		if format.IsTemp(e.Name()) {
 			t.Errorf("import left %s", e.Name())
 		}
 	}

@@ -3,9 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
-	"github.com/sessionfilestore/filestore/internal/format"
+	"github.com/sessionfilestore/filestore"
 	"github.com/spf13/cobra"
 )
 
@@ -37,7 +36,7 @@ it again.`,
 }
 
 func (a *app) reap(ctx context.Context) error {
-	s, err := a.open(true)
+	s, err := a.open(filestore.Options{})
 	if err != nil {
 		return err
 	}
@@ -109,18 +108,12 @@ func (a *app) reapDry(ctx context.Context) error {
 	return nil
 }
 
-// leftover reports whether name is a temporary file that a reaper would remove. A reaper tries the lock
-// to learn whether the writer of a store lives. Here nothing may be locked, so a minute decides: no writer
-// is that slow.
+// leftover reports whether name is a temporary file that a reaper would remove.
 func (r *reader) leftover(name string) bool {
 	i, err := r.dir.Stat(name)
 	if err != nil || !i.Mode.IsRegular() {
 		return false
 	}
-	now := r.a.now()
-	if _, ours := format.TempStripe(name); ours {
-		return now.Sub(i.ChangeTime()) > time.Minute
-	}
-	id, ok := r.a.ext.NodeTemp(name)
-	return ok && !r.claimed(id) && r.a.ext.NodeLeftover(name, i.ModTime(), i.ChangeTime(), now)
+	id, node := r.a.ext.NodeTemp(name)
+	return !(node && r.claimed(id)) && r.a.ext.Leftover(name, i.ModTime(), i.ChangeTime(), r.a.now())
 }

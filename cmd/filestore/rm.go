@@ -86,7 +86,7 @@ func (a *app) rm(ctx context.Context, args []string, f rmFlags) error {
 	if len(args) == 0 {
 		still = func(id string) bool { return a.still(r, id, conditions) }
 	}
-	ended, failed, err := a.end(ctx, ids, still)
+	ended, failed, err := a.end(ctx, r, ids, still)
 	if a.json {
 		a.printJSON(map[string]int{"ended": ended, "failed": failed + missed})
 	} else {
@@ -173,16 +173,22 @@ func (a *app) ask(ctx context.Context, question string) error {
 	return errors.New("nothing was ended")
 }
 
-// end destroys the sessions for which still holds. It goes on after an error and returns the first.
-func (a *app) end(ctx context.Context, ids []string, still func(id string) bool) (ended, failed int, first error) {
+// end destroys the sessions for which still holds. It goes on after an error and returns the first. One flush
+// at the end commits all removals.
+func (a *app) end(ctx context.Context, r *reader, ids []string, still func(id string) bool) (ended, failed int, first error) {
 	if len(ids) == 0 {
 		return 0, 0, nil
 	}
-	s, err := a.open(true)
+	s, err := a.open(filestore.Options{NoSync: true})
 	if err != nil {
 		return 0, len(ids), err
 	}
 	defer s.Close()
+	defer func() {
+		if err := r.dir.Sync(); err != nil && first == nil {
+			first = fmt.Errorf("a power cut may undo this: %w", cause(err))
+		}
+	}()
 	bar := a.progressOf("ending", func() int { return len(ids) })
 	defer bar.done()
 	for i, id := range ids {

@@ -25,7 +25,7 @@ func TestRmLooksAgain(t *testing.T) {
 		t.Fatalf("matching = %v, %d, %v", ids, unread, err)
 	}
 	mustWrite(t, nodeSession{dir: dir, id: "anna0002anna0002", members: `"user":"bert"`})
-	n, failed, err := a.end(t.Context(), ids, func(id string) bool { return a.still(r, id, conditions) })
+	n, failed, err := a.end(t.Context(), r, ids, func(id string) bool { return a.still(r, id, conditions) })
 	if n != 1 || failed != 0 || err != nil {
 		t.Errorf("end = %d, %d, %v, want 1", n, failed, err)
 	}

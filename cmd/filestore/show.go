@@ -154,7 +154,7 @@ func (a *app) change(ctx context.Context, arg, key string, fn func(*filestore.Se
 	if err != nil {
 		return err
 	}
-	s, err := a.openMode(true, r.mode(a.ext.File(id)))
+	s, err := a.open(filestore.Options{Mode: r.mode(a.ext.File(id))})
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ stderr.`,
 }
 
 func (a *app) watch(ctx context.Context) error {
-	s, err := a.open(false)
+	s, err := a.open(filestore.Options{ReadOnly: true})
 	if err != nil {
 		return err
 	}

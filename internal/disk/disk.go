@@ -54,42 +54,6 @@ type Dir struct {
 	ordered   bool // see Create
 }
 
-// A Version tells the states of one file name from each other. Every change of a file changes its
-// ctime or, if another file takes the name, the inode; but see Info.Settled.
-type Version struct {
-	Inode        uint64 // 0 if the system does not tell
-	Size         int64
-	Mtime, Ctime int64 // nanoseconds since 1970
-}
-
-// ModTime returns v.Mtime as a time.
-func (v Version) ModTime() time.Time { return time.Unix(0, v.Mtime) }
-
-// ChangeTime returns v.Ctime as a time: that of the file's last change, which nobody can set. (On Windows
-// it is the time when the file was made.)
-func (v Version) ChangeTime() time.Time { return time.Unix(0, v.Ctime) }
-
-// Info is what the system tells of a file.
-type Info struct {
-	Version
-	Mode     fs.FileMode // the type and the permissions
-	Links    uint64
-	UID, GID int // -1 if the system does not tell
-
-	// Settled says, of a file that was read, that no later change can show the same Version.
-	Settled bool
-}
-
-const (
-	// File systems stamp with a clock that ticks every few milliseconds, and use inodes again at
-	// once: a change soon after the last may show the same version. A file is settled only if it was
-	// read later than that (git's rule for its index).
-	settled = 20 * time.Millisecond
-
-	// Some stamp in whole seconds, or in two.
-	settledCoarse = 3 * time.Second
-)
-
 // Open opens the directory at path. Unless o.ReadOnly is set it makes the directory, with mode 0700,
 // if it is missing. If path is a symbolic link it is resolved now, once.
 func Open(path string, o Options) (*Dir, error) {
@@ -321,19 +285,11 @@ func (d *Dir) Read(name string, limit int64) (data []byte, info Info, err error)
 			data, info, err = d.read(name, limit)
 		}
 		if err != ErrChanging {
-			info.Settled = info.settledAt(now)
+			info.Settled = info.Inode != 0 && info.settledAt(now)
 			return data, info, err
 		}
 	}
 	return nil, info, ErrChanging
-}
-
-func (v Version) settledAt(now time.Time) bool {
-	wait := settled
-	if v.Ctime%int64(time.Second) == 0 {
-		wait = settledCoarse
-	}
-	return now.Sub(v.ChangeTime()) > wait
 }
 
 // check says why a file is not to be read.
@@ -379,12 +335,15 @@ func (d *Dir) gives() bool {
 }
 
 // Create makes the file name with these contents, mode and mtime. It fails with fs.ErrExist if the name is
-// taken; after another error nothing is left. The bytes are flushed, or, if the file system is Ordered,
+// taken, and with ErrGone if d was deleted; after another error nothing is left. The bytes are flushed, or, if the file system is Ordered,
 // written out: no rename that comes later can be committed before them.
 func (d *Dir) Create(name string, data []byte, mode fs.FileMode, mtime time.Time) error {
 	made, err := d.create(name, data, mode, mtime)
-	if made && err != nil { // also after a failed flush: the kernel may have dropped the pages
+	switch {
+	case made && err != nil: // also after a failed flush: the kernel may have dropped the pages
 		d.unlink(name)
+	case errors.Is(err, fs.ErrNotExist): // some file systems show it by nothing else
+		return ErrGone
 	}
 	return err
 }

@@ -73,6 +73,15 @@ func writeOut(fd int) error {
 	return retry(func() error { return unix.SyncFileRange(fd, 0, 0, flags) })
 }
 
+// SyncsAll reports whether SyncAll does something.
+const SyncsAll = true
+
+// SyncAll flushes all that was written to the directory's file system, whatever the options: for many files
+// it takes far less time than a flush of each.
+func (d *Dir) SyncAll() error {
+	return retry(func() error { return unix.Syncfs(d.fd) })
+}
+
 // exchange lets two files take each other's name in one step.
 func (d *Dir) exchange(a, b string) error {
 	return retry(func() error { return unix.Renameat2(d.fd, a, d.fd, b, unix.RENAME_EXCHANGE) })

@@ -14,4 +14,10 @@ func (*Dir) Ordered() bool { return false }
 // Unjournalled is false: it is not known of these systems.
 func (*Dir) Unjournalled() bool { return false }
 
+// SyncsAll is false: Create must flush.
+const SyncsAll = false
+
+// SyncAll does nothing.
+func (*Dir) SyncAll() error { return nil }
+
 func writeOut(int) error { return errors.ErrUnsupported }

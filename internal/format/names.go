@@ -4,6 +4,7 @@
 package format
 
 import (
+	"crypto/rand"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -103,21 +104,14 @@ func (e Extension) Claim(id string) string {
 	return (Extension(id[i:]) + e).Mark()
 }
 
-// Temp returns the name of a temporary file. It tells whose lock its writer holds. No extension ends
-// like it: Node's reaper deletes what looks like a session and is not.
-func Temp(stripe int, random string) string { return "." + hex[stripe] + "-" + random + "~" }
+// Temp returns a random name for a temporary file. No extension ends like it: Node's reaper deletes what
+// looks like a session and is not.
+func Temp() string { return "." + rand.Text() + "~" }
 
-var temp = regexp.MustCompile(`^\.([0-3][0-9a-f])-[A-Z2-7]{26}~$`)
+var temp = regexp.MustCompile(`^\.[A-Z2-7]{26}~$`)
 
-// TempStripe returns the stripe in the name of a temporary file, and false for other names.
-func TempStripe(name string) (stripe int, ok bool) {
-	m := temp.FindStringSubmatch(name)
-	if m == nil {
-		return 0, false
-	}
-	i, err := strconv.ParseUint(m[1], 16, 8)
-	return int(i), err == nil
-}
+// IsTemp reports whether name is one that Temp makes.
+func IsTemp(name string) bool { return temp.MatchString(name) }
 
 // NodeTemp returns the id of the session that the temporary file name of Node belongs to, and false
 // for other names.
@@ -137,16 +131,20 @@ func (e Extension) nodeTemp(name string) (id, hash string, ok bool) {
 	return id, name[i+1:], ok
 }
 
-// NodeLeftover reports whether name, a file of these times, is a temporary file of Node's that nobody
-// will miss: Node keeps one for milliseconds, but its name does not show whether its writer lives.
-// Short numbers, and numbers close to the file's own time, are left alone: they are more likely
-// somebody's rotated or dated copy than a hash.
-func (e Extension) NodeLeftover(name string, mtime, ctime, now time.Time) bool {
+// Leftover reports whether name, a file of these times, is a temporary file that nobody will miss: its writer
+// must have died, as one keeps it for milliseconds, and waits for a lock for seconds. Ours have an mtime that
+// lies ahead, so that their ctime counts. Node's have the form of a dated or rotated copy too: short numbers,
+// and numbers close to the file's own time, are left alone.
+func (e Extension) Leftover(name string, mtime, ctime, now time.Time) bool {
+	const age = time.Hour
+	if IsTemp(name) {
+		return now.Sub(ctime) >= age
+	}
 	id, hash, ok := e.nodeTemp(name)
 	n, err := strconv.ParseUint(hash, 10, 32)
 	if !ok || !ValidID(id) || err != nil || n < 1e8 || hash[0] == '0' {
 		return false
 	}
 	dated := ctime.Sub(time.Unix(int64(n), 0)).Abs() < 24*time.Hour
-	return !dated && now.Sub(mtime) >= time.Hour
+	return !dated && now.Sub(mtime) >= age
 }

@@ -12,13 +12,13 @@ import (
 func TestNamesAreOneKind(t *testing.T) {
 	names := []string{
 		"a.json", "a.sess", "x.admin.json", "a.json.1234567890", "a.json.json", "a.json.1234567890.json", ".json", "json",
-		"." + "3f-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".40-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".00-ABCDEFGHIJKLMNOPQRSTUVWXY1~", "00-ABCDEFGHIJKLMNOPQRSTUVWXYZ~",
+		format.Temp(), ".ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ".ABCDEFGHIJKLMNOPQRSTUVWXY1~", ".ABCDEFGHIJKLMNOPQRSTUVWXY~", "ABCDEFGHIJKLMNOPQRSTUVWXYZ~",
 		".locks", "a.admin.json.1234567890", "1234567890", "1234567890.json", "-.json", "~a.json", "a~.json", "con.json", "CON.x.json", "a.", ".a", "", "a\x00.json", "ä.json",
 	}
 	for _, ext := range []format.Extension{".json", ".sess", ".admin.json", ".1", ".9.json"} {
 		for _, name := range names {
 			id, session := ext.ID(name)
-			_, ours := format.TempStripe(name)
+			ours := format.IsTemp(name)
 			_, node := ext.NodeTemp(name)
 			kinds := 0
 			for _, is := range []bool{session, ours, node, name == format.LockDir} {
@@ -70,23 +70,23 @@ func TestStripes(t *testing.T) {
 	if first, last := format.LockFile(0), format.LockFile(format.Stripes-1); first != ".locks/00" || last != ".locks/3f" {
 		t.Errorf("lock files %q to %q", first, last)
 	}
-	for i := range format.Stripes {
-		name := format.Temp(i, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-		if got, ok := format.TempStripe(name); !ok || got != i {
-			t.Errorf("TempStripe(%q) = %d, %v", name, got, ok)
-		}
-	}
 }
 
-// A temporary file of Node is swept only if nobody can miss it.
-func TestNodeLeftover(t *testing.T) {
+// A temporary file is swept only if nobody can miss it.
+func TestLeftover(t *testing.T) {
 	now := time.Unix(1_795_000_000, 0)
-	old, fresh := now.Add(-time.Hour), now.Add(-time.Hour+time.Second)
+	old, fresh, ahead := now.Add(-time.Hour), now.Add(-time.Hour+time.Second), now.Add(time.Hour)
 	for _, tt := range []struct {
 		name         string
 		mtime, ctime time.Time
 		want         bool
 	}{
+		{".ABCDEFGHIJKLMNOPQRSTUVWXYZ~", ahead, old, true},
+		{".ABCDEFGHIJKLMNOPQRSTUVWXYZ~", old, fresh, false},
+		{".ABCDEFGHIJKLMNOPQRSTUVWXYZ~", old, ahead, false},
+		{".ABCDEFGHIJKLMNOPQRSTUVWXYZ", old, old, false},
+		{".abcdefghijklmnopqrstuvwxyz~", old, old, false},
+		{"id.json", old, old, false},
 		{"id.json.3141592653", old, old, true},
 		{"id.json.100000000", old, old, true},
 		{"id.json.3141592653", fresh, old, false},   // its writer may live
@@ -103,8 +103,8 @@ func TestNodeLeftover(t *testing.T) {
 		{"id.json.", old, old, false},
 		{".json.3141592653", old, old, false},
 	} {
-		if got := format.Extension(".json").NodeLeftover(tt.name, tt.mtime, tt.ctime, now); got != tt.want {
-			t.Errorf("NodeLeftover(%q, %v ago) = %v", tt.name, now.Sub(tt.mtime), got)
+		if got := format.Extension(".json").Leftover(tt.name, tt.mtime, tt.ctime, now); got != tt.want {
+			t.Errorf("Leftover(%q, %v ago) = %v", tt.name, now.Sub(tt.mtime), got)
 		}
 	}
 }

@@ -7,12 +7,11 @@
 //
 // Between processes the system's flock excludes, and a crash frees it. Between goroutines it does not,
 // so a channel of one slot queues them, in order; only the head of the queue polls the file. Nothing
-// holds two locks.
+// holds two locks. A lock is held for microseconds: what takes longer is done before and after.
 package lock
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,9 +50,10 @@ var (
 type Table struct {
 	dir     *disk.Dir
 	mark    string // see format.Extension.Mark; "" = none
-	makes   bool   // the lock files that are missing
 	folds   bool   // the file system takes "A" and "a" for one name
 	stripes [format.Stripes]Stripe
+
+	waiting, turns queue // by id
 }
 
 // A Stripe is one lock file, and the lock of all ids with its hash.
@@ -62,7 +62,9 @@ type Stripe struct {
 	index int
 	name  string        // of its file
 	queue chan struct{} // whoever has put a token in may use the rest
-	file  *flock.Flock
+
+	holder string // the id that it is locked for
+	file   *flock.Flock
 
 	fi           fs.FileInfo // the file last locked, found to be the directory's
 	began, freed time.Time   // of the present turn of this process, and its last unlock
@@ -73,7 +75,7 @@ type Stripe struct {
 // for them it warns: a writer will get the error again, unless by then there is room.
 func Open(d *disk.Dir, ext format.Extension, log *slog.Logger) (*Table, error) {
 	t := newTable(d)
-	t.mark, t.makes = ext.Mark(), true
+	t.mark = ext.Mark()
 	err := t.makeAll()
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		log.Warn("filestore: sessions can only be read here", "dir", d.Path(), "err", err)
@@ -95,9 +97,6 @@ func Open(d *disk.Dir, ext format.Extension, log *slog.Logger) (*Table, error) {
 	t.folds = upperErr == nil && lowerErr == nil && os.SameFile(upper, lower)
 	return t, nil
 }
-
-// Existing returns a Table that makes nothing, to Try locks: one whose file is missing is fs.ErrNotExist.
-func Existing(d *disk.Dir) *Table { return newTable(d) }
 
 func newTable(d *disk.Dir) *Table {
 	t := &Table{dir: d}
@@ -151,7 +150,7 @@ func (s *Stripe) make() error {
 	if err == nil && !fi.Mode().IsRegular() {
 		return errNotRegular
 	}
-	if !errors.Is(err, fs.ErrNotExist) || !s.table.makes {
+	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := d.MakeDir(format.LockDir); err != nil {
@@ -161,31 +160,49 @@ func (s *Stripe) make() error {
 }
 
 // Index returns the index of the session id's stripe.
-func (t *Table) Index(id string) int {
-	if t.folds { // ids that share a file must share a lock
-		id = strings.ToLower(id)
+func (t *Table) Index(id string) int { return format.Stripe(t.fold(id)) }
+
+// fold makes ids equal that share a file, and so must share a lock.
+func (t *Table) fold(id string) string {
+	if t.folds {
+		return strings.ToLower(id)
 	}
-	return format.Stripe(id)
+	return id
 }
 
 // Lock waits for the lock of the session id, until ctx is done or timeout has passed, which is
-// ErrTimeout.
+// ErrTimeout. Of the goroutines that want one id only the first stands in the stripe's queue: who wants
+// another id of the stripe does not wait for all of them.
 func (t *Table) Lock(ctx context.Context, id string, timeout time.Duration) (*Stripe, error) {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	s := &t.stripes[t.Index(id)]
+	id = t.fold(id)
+	if err := t.waiting.enter(ctx, timer, id); err != nil {
+		return nil, err
+	}
+	s := &t.stripes[format.Stripe(id)]
+	if err := s.enter(ctx, timer); err != nil {
+		t.waiting.leave(id)
+		return nil, err
+	}
+	s.holder = id
+	return s, nil
+}
+
+// enter waits for the stripe's queue, and at its head for the file.
+func (s *Stripe) enter(ctx context.Context, timer *time.Timer) error {
 	select {
 	case s.queue <- struct{}{}:
 	case <-timer.C:
-		return nil, ErrTimeout
+		return ErrTimeout
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
-	if err := s.wait(ctx, timer); err != nil {
+	err := s.wait(ctx, timer)
+	if err != nil {
 		<-s.queue
-		return nil, err
 	}
-	return s, nil
+	return err
 }
 
 // wait waits for the file; its caller is the head of the queue.
@@ -290,20 +307,13 @@ func (s *Stripe) reopen() {
 	}
 }
 
-// Temp returns a random name for a temporary file of the lock's holder.
-func (s *Stripe) Temp() string { return format.Temp(s.index, rand.Text()) }
-
-// Rename gives the temporary file temp the name, if its caller still holds the lock. If it fails it
-// removes temp. It does not flush: see disk.Dir.Sync.
-func (s *Stripe) Rename(temp, name string) error {
-	err := s.Check()
-	if err == nil {
-		err = s.table.dir.Rename(temp, name)
+// Rename gives the file from the name to, if its caller still holds the lock. It does not flush: see
+// disk.Dir.Sync.
+func (s *Stripe) Rename(from, to string) error {
+	if err := s.Check(); err != nil {
+		return err
 	}
-	if err != nil {
-		s.table.dir.Remove(temp)
-	}
-	return err
+	return s.table.dir.Rename(from, to)
 }
 
 // Remove unlinks name, if its caller still holds the lock. It does not flush: see disk.Dir.Sync.
@@ -328,7 +338,12 @@ func (s *Stripe) Check() error {
 func (s *Stripe) Unlock() {
 	s.release()
 	s.freed = time.Now()
+	id := s.holder
+	s.holder = ""
 	<-s.queue
+	if id != "" { // "": by Try
+		s.table.waiting.leave(id)
+	}
 }
 
 // release frees the file. gofrs/flock keeps lock and descriptor when its unlock fails, by an

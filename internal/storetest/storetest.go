@@ -11,14 +11,18 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/disk"
+	"github.com/sessionfilestore/filestore/internal/lock"
 )
 
 // Long returns long in the long form of a test, with FILESTORE_LONG set, or else short.
@@ -101,6 +105,79 @@ func Tidy(t testing.TB, dir string) {
 	if err == nil && len(locks) != 64 {
 		t.Errorf("%d lock files, want 64", len(locks))
 	}
+}
+
+// Sweep makes a pass of the reaper over dir when an hour has passed, and checks that no temporary file is left:
+// that is how old those of dead writers get. The sessions stay.
+func Sweep(t *testing.T, dir string) {
+	t.Helper()
+	later := time.Now().Round(0).Add(time.Hour + time.Second)
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(later))
+		o := Quick()
+		o.TTL = 1000 * time.Hour
+		s, err := filestore.Open(dir, o)
+		if err != nil {
+			t.Fatalf("Open: %v", err)
+		}
+		defer s.Close()
+		if _, err := s.Reap(context.Background()); err != nil {
+			t.Errorf("Reap an hour later = %v", err)
+		}
+		Tidy(t, dir)
+	})
+}
+
+// Hold takes the lock of the session id, as another process would.
+func Hold(t testing.TB, dir, id string) (release func()) {
+	t.Helper()
+	d, err := disk.Open(dir, disk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	locks, err := lock.Open(d, ".json", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := locks.Lock(context.Background(), id, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release = sync.OnceFunc(func() { l.Unlock(); d.Close() })
+	t.Cleanup(release)
+	return release
+}
+
+// Contested returns o with a Codec that changes nothing but the ctime of the file, as somebody else's write would,
+// before every second write of a session in dir: a store then runs the function of an Update once more.
+func Contested(dir string, o *filestore.Options) *filestore.Options {
+	if o == nil {
+		o = Quick()
+	}
+	own := *o
+	if own.Codec == nil && runtime.GOOS != "windows" {
+		own.Codec = &contested{dir: dir, odd: make(map[string]bool)}
+	}
+	return &own
+}
+
+type contested struct {
+	dir string
+	mu  sync.Mutex
+	odd map[string]bool
+}
+
+func (c *contested) Decode(_ string, file []byte) ([]byte, error) { return file, nil }
+
+func (c *contested) Encode(id string, doc []byte) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.odd[id] = !c.odd[id]; c.odd[id] {
+		if fi, err := os.Stat(filepath.Join(c.dir, id+".json")); err == nil {
+			os.Chmod(filepath.Join(c.dir, id+".json"), fi.Mode())
+		}
+	}
+	return doc, nil
 }
 
 // Files returns the session files in dir.

@@ -213,7 +213,7 @@ type place struct {
 // open serves x until stop, or the end of the test.
 func (x *Site) open(t *testing.T, dir string, opts *filestore.Options) *place {
 	t.Helper()
-	p := &place{Site: x, t: t, dir: dir, store: storetest.Open(t, dir, opts)}
+	p := &place{Site: x, t: t, dir: dir, store: storetest.Open(t, dir, storetest.Contested(dir, opts))}
 	p.url, p.stop = x.Start(p.store, x.answer)
 	t.Cleanup(func() { p.stop() })
 	return p

@@ -519,9 +519,7 @@ func kill(t *testing.T, x *Site) {
 			p.alive(file) // which can be read
 		}
 	}
-	if _, err := p.store.Reap(ctx); err != nil { // removes the temporary files of the dead
-		t.Error(err)
-	}
+	storetest.Sweep(t, p.dir) // the temporary files of the dead
 }
 
 // Beside writers, in this process and in another, each reader finds the session, and finds it whole.

@@ -14,6 +14,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/adapter/internal/record"
 	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 var ctx = context.Background()
@@ -21,7 +22,7 @@ var ctx = context.Background()
 func open(t *testing.T) (*filestore.Store, string) {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := filestore.Open(dir, &filestore.Options{ReapInterval: -1, NoSync: true})
+	s, err := filestore.Open(dir, storetest.Contested(dir, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

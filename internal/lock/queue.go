@@ -1,0 +1,106 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// ErrConflict says that what was read before the lock was taken is not there any more.
+var ErrConflict = errors.New("the file has changed meanwhile")
+
+// Again runs fn until it meets no ErrConflict. When timeout has passed since the first it gives up with
+// ErrTimeout, so that also a slow fn has a second chance.
+func Again(ctx context.Context, timeout time.Duration, fn func() error) error {
+	var end time.Time
+	for {
+		err := fn()
+		if err != ErrConflict {
+			return err
+		}
+		if end.IsZero() {
+			end = time.Now().Add(timeout)
+		} else if !time.Now().Before(end) {
+			return ErrTimeout
+		}
+		select {
+		case <-time.After(rand.N(time.Millisecond)): // the processes must not keep step
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// InTurn runs fn while no other goroutine of this process is in the turn of key, for which it waits as Lock
+// does. It locks nothing, so that fn may take its time, and may lock.
+func (t *Table) InTurn(ctx context.Context, key string, timeout time.Duration, fn func() error) error {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	key = t.fold(key)
+	if err := t.turns.enter(ctx, timer, key); err != nil {
+		return err
+	}
+	defer t.turns.leave(key)
+	return fn()
+}
+
+// A queue lets the goroutines of this process through one at a time for each key, in the order in which they
+// came. The zero queue is empty. It holds nothing of a key for which nobody waits.
+type queue struct {
+	mu    sync.Mutex
+	lines map[string]*line
+}
+
+// A line is the one who was let through for a key, and those who wait for it.
+type line struct {
+	slot  chan struct{} // holds a token while somebody is through
+	count int
+}
+
+// enter waits until it is let through; leave must follow. It fails if timer fires or ctx is done before.
+func (q *queue) enter(ctx context.Context, timer *time.Timer, key string) error {
+	l := q.join(key)
+	select {
+	case l.slot <- struct{}{}:
+		return nil
+	case <-timer.C:
+		q.quit(key, l)
+		return ErrTimeout
+	case <-ctx.Done():
+		q.quit(key, l)
+		return ctx.Err()
+	}
+}
+
+func (q *queue) leave(key string) {
+	q.mu.Lock()
+	l := q.lines[key]
+	q.mu.Unlock()
+	<-l.slot
+	q.quit(key, l)
+}
+
+func (q *queue) join(key string) *line {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lines[key]
+	if l == nil {
+		if q.lines == nil {
+			q.lines = make(map[string]*line)
+		}
+		l = &line{slot: make(chan struct{}, 1)}
+		q.lines[key] = l
+	}
+	l.count++
+	return l
+}
+
+func (q *queue) quit(key string, l *line) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l.count--; l.count == 0 {
+		delete(q.lines, key)
+	}
+}
