@@ -105,6 +105,7 @@ func (a *app) check(ctx context.Context, fix bool) error {
 	}
 	c.totals()
 	c.inPlace()
+	c.flushes()
 	c.summary()
 	if c.counts[severityError]+c.counts[severityWarning] > 0 { // also if nobody reads on
 		return &exitError{exitWrong, errors.New("")} // the findings say it
@@ -118,8 +119,13 @@ func (c *checker) find(t trouble, name string, args ...any) {
 	key := t.severity + " " + t.kind
 	c.counts[key]++
 	if c.counts[key] <= printed {
-		c.print(finding{t.severity, t.kind, c.name(name), fmt.Sprintf(t.detail, args...), t.advice})
+		c.say(t, name, args...)
 	}
+}
+
+// say prints a finding that does not count.
+func (c *checker) say(t trouble, name string, args ...any) {
+	c.print(finding{t.severity, t.kind, c.name(name), fmt.Sprintf(t.detail, args...), t.advice})
 }
 
 func (c *checker) print(f finding) {

@@ -90,6 +90,19 @@ func (c *checker) room(low, none trouble, free, all uint64, text string) {
 	}
 }
 
+// flushes says how often a write waits for the disk.
+func (c *checker) flushes() {
+	switch {
+	case !disk.Modes: // Windows has no flush for directories
+	case c.dir.Unjournalled():
+		c.say(noJournal, c.a.dir)
+	case c.dir.Ordered():
+		c.say(oneFlush, c.a.dir)
+	default:
+		c.say(twoFlushes, c.a.dir)
+	}
+}
+
 // lockFiles looks at .locks.
 func (c *checker) lockFiles() {
 	i, err := c.dir.Stat(format.LockDir)

@@ -396,7 +396,7 @@ func TestCheckOwners(t *testing.T) {
 	findings = as(eve, "--fix")
 	wantFindings(t, findings, "unreadable.json", "error unreadable")
 	wantFindings(t, findings, "healthy.json", "note modes", "warning modes") // it is not theirs to change
-	wantFindings(t, findings, dir, "note owner", "warning directory")
+	wantFindings(t, findings, dir, "note flush", "note owner", "warning directory")
 	wantFindings(t, findings, format.LockDir, "error locks")
 	wantSame(t, "check --fix as another user", before, manifest(t, dir))
 	findings = as(www, "--fix")

@@ -161,6 +161,13 @@ var (
 	onFUSE = trouble{severityNote, "network",
 		"its file system is made by a program (FUSE); its locks may not hold",
 		"If other machines write to it, move the sessions to a local disk"}
+
+	oneFlush   = trouble{severityNote, "flush", "a write waits for one flush of the disk", ""}
+	twoFlushes = trouble{severityNote, "flush", "a write waits for two flushes of the disk, as this file system does not commit in order, or does not say so", ""}
+	noJournal  = trouble{severityNote, "flush",
+		"this ext4 has no journal: a power cut may take sessions, whatever was flushed",
+		"If they must survive one, give it a journal (tune2fs -O has_journal, unmounted)"}
+
 	lowSpace  = trouble{severityWarning, "space", onlySpace, makeRoom}
 	noSpace   = trouble{severityError, "space", onlySpace, makeRoom}
 	lowInodes = trouble{severityWarning, "inodes", onlyInodes, makeInodes}
