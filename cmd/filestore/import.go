@@ -105,43 +105,90 @@ var errTooLong = errors.New("longer than 16 MiB")
 // lines stores one session for each line. If it ends with an error, the lines before the one that the error
 // names are stored.
 func (m *importer) lines(ctx context.Context, in io.Reader) error {
-	r := bufio.NewReaderSize(in, 64<<10)
-	for {
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	for chunks := m.chunks(reading, in); ; {
+		var idle <-chan time.Time // what has been staged does not wait for a slow input
+		if len(m.staged) > 0 {
+			idle = time.After(time.Second)
+		}
+		var c chunk
+		var err error
+		select {
+		case c = <-chunks:
+			err = m.chunk(ctx, c.lines)
+		case <-idle:
+			err = m.commit(ctx)
+		case <-ctx.Done():
+			c.err = ctx.Err()
+		}
+		if err == nil && c.err == nil {
+			continue
+		}
+		err = cmp.Or(m.commit(context.WithoutCancel(ctx)), err, m.flush())
+		if err == nil && c.err != io.EOF {
+			err = fmt.Errorf("line %d: %w", m.at+1, cause(c.err))
+		}
+		return err
+	}
+}
+
+// A chunk is some lines, and the error that comes after them.
+type chunk struct {
+	lines []textLine
+	err   error
+}
+
+// chunks reads in until an error, or until ctx is done. A terminal or a pipe may never end: then its
+// goroutine is left behind, as the process is about to end.
+func (m *importer) chunks(ctx context.Context, in io.Reader) <-chan chunk {
+	chunks := make(chan chunk)
+	go func() {
+		r := bufio.NewReaderSize(in, 64<<10)
+		for {
+			c := readLines(r)
+			select {
+			case chunks <- c:
+			case <-ctx.Done():
+				return
+			}
+			if c.err != nil {
+				return
+			}
+		}
+	}()
+	return chunks
+}
+
+func (m *importer) chunk(ctx context.Context, lines []textLine) error {
+	for _, line := range lines {
 		m.at++
-		line, err := await(ctx, func() (textLine, error) { // a terminal or a pipe may never end
-			text, err := readLine(r)
-			if err == errTooLong {
-				return textLine{err: err}, nil
-			}
-			return textLine{text: text}, err
-		})
-		if err == io.EOF {
-			return m.commit(ctx)
-		}
-		if err != nil {
-			err = fmt.Errorf("line %d: %w", m.at, cause(err))
-		} else if len(bytes.TrimSpace(line.text)) > 0 || line.err != nil {
-			err = line.err
-			if err == nil {
-				err = m.line(ctx, line.text)
-			}
-			switch {
-			case fatal(err):
-				err = &lineError{m.at, err}
-			case err != nil:
-				m.bad(m.at, err)
-				err = nil
-			}
-		}
-		if err != nil || len(m.staged) >= atOnce {
-			if commitErr := m.commit(context.WithoutCancel(ctx)); commitErr != nil {
-				err = commitErr // it is about an earlier line
-			}
-		}
-		if err != nil {
+		if err := m.line(ctx, line); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// flush flushes what has been stored.
+func (m *importer) flush() error { return cmp.Or(m.dir.SyncAll(), m.dir.Sync()) }
+
+// line stages the session of a line. Its error is one that ends the import.
+func (m *importer) line(ctx context.Context, line textLine) error {
+	err := line.err
+	if err == nil && len(bytes.TrimSpace(line.text)) > 0 {
+		err = m.session(ctx, line.text)
+	}
+	switch {
+	case fatal(err):
+		return &lineError{m.at, err}
+	case err != nil:
+		m.bad(m.at, err)
+	}
+	if len(m.staged) < atOnce {
+		return nil
+	}
+	return m.commit(ctx)
 }
 
 // A lineError ends an import.
@@ -159,6 +206,25 @@ func (e *lineError) Unwrap() error { return readOnlyHere(cause(e.err)) }
 func (m *importer) bad(line int, err error) {
 	m.Bad++
 	m.a.complain(m.Bad, "line %d: %v", line, cause(err))
+}
+
+// readLines returns the next line, and those after it that need not be waited for.
+func readLines(r *bufio.Reader) (c chunk) {
+	for {
+		text, err := readLine(r)
+		switch {
+		case err == errTooLong:
+			c.lines = append(c.lines, textLine{err: err})
+		case err != nil:
+			c.err = err
+			return c
+		default:
+			c.lines = append(c.lines, textLine{text: text})
+		}
+		if rest, _ := r.Peek(r.Buffered()); bytes.IndexByte(rest, '\n') < 0 {
+			return c
+		}
+	}
 }
 
 // readLine returns the next line. If it is too long, readLine reads to its end and returns errTooLong.
@@ -195,8 +261,8 @@ func fatal(err error) bool {
 	return false
 }
 
-// line imports one session. Its errors do not show the line.
-func (m *importer) line(ctx context.Context, text []byte) error {
+// session stages one session. Its errors do not show the line.
+func (m *importer) session(ctx context.Context, text []byte) error {
 	var members map[string]json.RawMessage // not a struct: its names would match in any case
 	var id string
 	if json.Unmarshal(text, &members) != nil || json.Unmarshal(members["id"], &id) != nil || members["session"] == nil {
@@ -275,41 +341,35 @@ func (m *importer) stage(ctx context.Context, id string, doc []byte, mtime time.
 }
 
 // commit gives the staged files their names. No rename may be committed before the bytes, so these are flushed
-// first. It goes on after an error that is about one session. What an error leaves has no file.
+// first. It goes on after an error that is about one session; another one ends it, and what is left is removed.
 func (m *importer) commit(ctx context.Context) error {
 	todo := m.staged
 	m.staged = nil
-	defer func() {
-		for _, s := range todo {
-			m.dir.Remove(s.temp)
-		}
-	}()
 	if len(todo) == 0 {
 		return nil
 	}
 	err := m.dir.SyncAll()
-	for err == nil && len(todo) > 0 {
-		s := todo[0]
-		switch oneErr := m.put(ctx, s); {
-		case oneErr == nil:
-			m.Imported++
-			todo = todo[1:]
+	for _, s := range todo {
+		if err != nil {
+			m.dir.Remove(s.temp)
 			continue
-		case errors.Is(oneErr, fs.ErrExist):
-			m.Kept++
-		case fatal(oneErr):
-			err = &lineError{s.line, oneErr}
-			continue
-		default:
-			m.bad(s.line, oneErr)
 		}
-		m.dir.Remove(s.temp)
-		todo = todo[1:]
+		putErr := m.put(ctx, s)
+		if putErr != nil {
+			m.dir.Remove(s.temp)
+		}
+		switch {
+		case putErr == nil:
+			m.Imported++
+		case errors.Is(putErr, fs.ErrExist):
+			m.Kept++
+		case fatal(putErr):
+			err = &lineError{s.line, putErr}
+		default:
+			m.bad(s.line, putErr)
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return m.dir.SyncAll()
+	return err
 }
 
 // put gives a staged file its name, in one step for every reader.

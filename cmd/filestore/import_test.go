@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -223,4 +226,125 @@ func TestImportTimes(t *testing.T) {
 			t.Errorf("the time of %q is %v, want one that has just passed", id, got)
 		}
 	}
+}
+
+func importLine(id, members string) string {
+	return `{"id":"` + id + `","session":` + document(time.Now(), "null", members) + "}\n"
+}
+
+// Many sessions are flushed and named together. Of an id that comes twice the first stays, or, with --overwrite,
+// the last.
+func TestImportMany(t *testing.T) {
+	dir, _ := sessions(t, nil)
+	const all = atOnce + 905
+	var in strings.Builder
+	for round := range 2 {
+		for i := range all {
+			in.WriteString(importLine(fmt.Sprintf("s%d", i), fmt.Sprintf(`,"n":%d`, round)))
+			if i%1000 == 0 {
+				in.WriteString(importLine("twice", fmt.Sprintf(`,"n":%d`, round*1_000_000+i)))
+			}
+		}
+	}
+	in.WriteString("{\n")
+	twice := 2 * (all/1000 + 1)
+	n := func(id string) string {
+		t.Helper()
+		sess := new(filestore.Session)
+		data, err := os.ReadFile(filepath.Join(dir, id+".json"))
+		if err == nil {
+			err = sess.UnmarshalJSON(data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(sess.Values["n"])
+	}
+	r := command(t, in.String(), "import", "--dir", dir)
+	if want := fmt.Sprintf("%d sessions imported; 0 expired and skipped, %d there already and kept, 1 line bad\n", all+1, all+twice-1); r.code != 1 || r.out != want {
+		t.Errorf("import = %+v, want %q", r, want)
+	}
+	if n("s77") != "0" || n("twice") != "0" {
+		t.Errorf("n = %s, %s", n("s77"), n("twice"))
+	}
+	r = command(t, in.String(), "import", "--dir", dir, "--overwrite")
+	if want := fmt.Sprintf("%d sessions imported; 0 expired and skipped, 0 there already and kept, 1 line bad\n", 2*all+twice); r.code != 1 || r.out != want {
+		t.Errorf("import --overwrite = %+v, want %q", r, want)
+	}
+	if want := fmt.Sprint(1_000_000 + all/1000*1000); n("s77") != "1" || n("twice") != want {
+		t.Errorf("n = %s, %s, want 1, %s", n("s77"), n("twice"), want)
+	}
+	storetest.Tidy(t, dir)
+}
+
+// A slow input keeps no session waiting that it has brought. If it is interrupted, what it has brought is
+// stored.
+func TestImportSlowInput(t *testing.T) {
+	dir, _ := sessions(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cmd := process(t, ctx, "import", "--dir", dir)
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := func(id string) bool {
+		_, err := os.Stat(filepath.Join(dir, id+".json"))
+		return err == nil
+	}
+	io.WriteString(in, importLine("first", ""))
+	for start := time.Now(); !there("first"); time.Sleep(10 * time.Millisecond) {
+		if time.Since(start) > 20*time.Second {
+			t.Fatal("the first session is not there while the input waits")
+		}
+	}
+	io.WriteString(in, importLine("second", ""))
+	time.Sleep(200 * time.Millisecond)
+	cmd.Process.Signal(os.Interrupt)
+	if err := cmd.Wait(); err == nil {
+		t.Error("an import that was interrupted ends with success")
+	}
+	if !there("second") {
+		t.Error("a session that came before the interruption is not stored")
+	}
+	storetest.Tidy(t, dir)
+}
+
+// An import that is killed leaves whole sessions, and temporary files for the reaper.
+func TestImportKilled(t *testing.T) {
+	dir, _ := sessions(t, nil)
+	var in bytes.Buffer
+	for i := range 3 * atOnce {
+		in.WriteString(importLine(fmt.Sprintf("s%d", i), `,"pad":"`+strings.Repeat("x", i%2000)+`"`))
+	}
+	for range 5 {
+		cmd := process(t, t.Context(), "import", "--overwrite", "--dir", dir)
+		cmd.Stdin = bytes.NewReader(in.Bytes())
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for start := time.Now(); len(storetest.Files(t, dir)) < 2 && time.Since(start) < 20*time.Second; {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(rand.N(500 * time.Millisecond))
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	files := storetest.Files(t, dir)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err == nil {
+			err = new(filestore.Session).UnmarshalJSON(data)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", filepath.Base(file), err)
+		}
+	}
+	if len(files) < 2 {
+		t.Error("nothing was imported: the test tests nothing")
+	}
+	storetest.Sweep(t, dir)
 }
