@@ -92,18 +92,34 @@ func (s *Store) Create(_ context.Context, id string, sess *filestore.Session) er
 	return s.set(id, sess)
 }
 
-// Update stores what fn makes of the session id; see session.Updater. fn must not use the Store.
+// Update stores what fn makes of the session id; see session.Updater. As filestore's, it runs fn without a
+// lock, and again if the session has changed meanwhile.
 func (s *Store) Update(_ context.Context, id string, fn func(*filestore.Session) error) error {
+	for {
+		s.mu.Lock()
+		was := s.sessions[id]
+		sess, err := s.get(id)
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if err := fn(sess); err != nil {
+			return err
+		}
+		if done, err := s.setIf(id, was, sess); done {
+			return err
+		}
+	}
+}
+
+// setIf is set if the session id still is was.
+func (s *Store) setIf(id string, was, sess *filestore.Session) (done bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sess, err := s.get(id)
-	if err != nil {
-		return err
+	if s.sessions[id] != was {
+		return false, nil
 	}
-	if err := fn(sess); err != nil {
-		return err
-	}
-	return s.set(id, sess)
+	return true, s.set(id, sess)
 }
 
 // Touch marks the session id as accessed now; see session.Toucher.

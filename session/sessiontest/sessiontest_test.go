@@ -163,3 +163,31 @@ func TestRequest(t *testing.T) {
 		}
 	}
 }
+
+// The function of an Update may use the Store, and runs again if the session has changed meanwhile.
+func TestUpdateAgain(t *testing.T) {
+	t.Parallel()
+	s := sessiontest.NewStore()
+	if err := s.Set(t.Context(), "id", &filestore.Session{}); err != nil {
+		t.Fatal(err)
+	}
+	runs := 0
+	err := s.Update(t.Context(), "id", func(sess *filestore.Session) error {
+		if runs++; runs == 1 {
+			other, err := s.Get(t.Context(), "id")
+			if err == nil {
+				err = errors.Join(other.Put("theirs", 1), s.Set(t.Context(), "id", other))
+			}
+			return errors.Join(err, sess.Put("lost", 1))
+		}
+		return sess.Put("mine", 2)
+	})
+	sess, getErr := s.Get(t.Context(), "id")
+	if err != nil || getErr != nil || runs != 2 || string(sess.Values["theirs"]) != "1" || string(sess.Values["mine"]) != "2" || len(sess.Values) != 2 {
+		t.Errorf("%v, %v after %d runs, want 2: %v", err, getErr, runs, sess)
+	}
+	err = s.Update(t.Context(), "id", func(*filestore.Session) error { return s.Destroy(t.Context(), "id") })
+	if !errors.Is(err, filestore.ErrNotFound) {
+		t.Errorf("Update of a session that is destroyed meanwhile = %v", err)
+	}
+}
