@@ -1,5 +1,6 @@
 // Package fault tests filestore while system calls, disks, power, descriptors, clocks and processes
-// fail. The tests need Linux, root and strace. The package is in the workspace, so that
+// fail. The tests need Linux, root and strace; those of fault/model need Spin. The package is in the
+// workspace, so that
 //
 //	go test work
 //
