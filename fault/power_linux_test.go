@@ -61,7 +61,7 @@ func onEach(t *testing.T, test func(t *testing.T, p *plant)) {
 // the one that was being written. A logout stays. A store that was made just before is there.
 func TestPowerCut(t *testing.T) {
 	onEach(t, func(t *testing.T, p *plant) {
-		rounds := storetest.Long(40, 1000)
+		rounds := storetest.Long(40, 400)
 		for i := range rounds {
 			if i == rounds/2 {
 				p.slow()
@@ -164,6 +164,7 @@ type plant struct {
 	opts    filestore.Options
 	known   map[string]int // the n acknowledged last, by directory and id
 	dir     string         // the directory of the worker's store
+	old     string         // the one before
 	slowed  bool           // see slow
 	n       int
 
@@ -190,7 +191,10 @@ func (p *plant) round() error {
 		// Only the sessions of the last two directories are checked.
 		maps.DeleteFunc(p.known, func(key string, _ int) bool { return !strings.HasPrefix(key, p.dir+"/") })
 		p.n++
-		p.dir = fmt.Sprintf("new-%d/sessions", p.n)
+		if p.old != "" { // the disk is small
+			must(os.RemoveAll(filepath.Join(p.point, filepath.Dir(p.old))))
+		}
+		p.old, p.dir = p.dir, fmt.Sprintf("new-%d/sessions", p.n)
 		p.worker.must(p.t, ask{Op: "open", ID: p.dir, Options: p.opts})
 		if p.rnd.IntN(2) == 0 {
 			return p.cut(ask{})
