@@ -235,7 +235,7 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session, create bo
 	})
 }
 
-// free returns what has the id and has expired, or nil; it fails with fs.ErrExist if the id is taken.
+// free returns what has the id and has expired, or nothing; it fails with fs.ErrExist if the id is taken.
 func (p *place) free(ctx context.Context, t target) (*document, error) {
 	d, err := p.document(ctx, t, true)
 	if err == nil {
@@ -245,7 +245,7 @@ func (p *place) free(ctx context.Context, t target) (*document, error) {
 	case errors.Is(err, ErrExpired):
 		return d, nil
 	case errors.Is(err, ErrNotFound):
-		return nil, nil
+		return nothing, nil
 	case err == nil, noSession(err):
 		return nil, fs.ErrExist
 	}
@@ -344,6 +344,9 @@ func (p *place) update(ctx context.Context, t target, fn func(*Session) error) e
 		data, mtime, err := p.encode(ctx, t, sess, old)
 		if err != nil {
 			return err
+		}
+		if i, err := p.dir.Stat(t.name); err == nil && i.Version != old.origin.Version {
+			return lock.ErrConflict // before a file is written for nothing
 		}
 		return p.save(ctx, t, old, data, mtime)
 	})

@@ -115,25 +115,20 @@ func (p *place) clear(ctx context.Context) error {
 	for t, oneErr := range p.targets(ctx, "clear") {
 		l := p.locks.Index(t.id)
 		if oneErr == nil && !stuck[l] {
-			oneErr = p.clearOne(own, t)
+			oneErr = p.again(own, func() error {
+				d, err := p.document(own, t, false)
+				if err == nil {
+					err = p.remove(own, t, d)
+				}
+				if noSession(err) {
+					return nil
+				}
+				return err
+			})
 			stuck[l] = errors.Is(oneErr, ErrLockTimeout)
 			oneErr = wrap("clear", t.id, p.closedOr(oneErr))
 		}
 		err = cmp.Or(err, oneErr)
 	}
 	return cmp.Or(err, wrap("clear", "", p.dir.Sync()))
-}
-
-func (p *place) clearOne(ctx context.Context, t target) error {
-	err := p.again(ctx, func() error {
-		d, err := p.document(ctx, t, false)
-		if err != nil {
-			return err
-		}
-		return p.remove(ctx, t, d)
-	})
-	if noSession(err) {
-		return nil
-	}
-	return err
 }

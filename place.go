@@ -214,25 +214,20 @@ func (p *place) again(ctx context.Context, fn func() error) error {
 	return lock.Again(ctx, p.opts.LockTimeout, fn)
 }
 
-// anything stands for whatever a session's file holds.
-var anything = new(document)
+// What a session's file may hold if it does not matter, and if there is no file.
+var anything, nothing = new(document), new(document)
 
 // locked makes a change under the session's lock. The lock is held for a look and the change, never while a
 // Codec works or somebody's function runs. So what depends on the contents of a file reads it before: was is
-// what it has read, or nil if there was none. If the file is another one by then the error is
-// lock.ErrConflict.
+// what it has read. If the file is another one by then the error is lock.ErrConflict.
 func (p *place) locked(ctx context.Context, t target, was *document, change func(*lock.Stripe) error) error {
 	l, err := p.locks.Lock(ctx, t.id, p.opts.LockTimeout)
 	if err != nil {
 		return err
 	}
 	defer l.Unlock()
-	var seen disk.Seen
-	if was != nil {
-		seen = was.origin.Seen
-	}
 	if was != anything {
-		if same, err := p.dir.Still(t.name, seen); err != nil || !same {
+		if same, err := p.dir.Still(t.name, was.origin.Seen); err != nil || !same {
 			return cmp.Or(err, lock.ErrConflict)
 		}
 	}
