@@ -405,6 +405,103 @@ func TestManyWritersOfOneSession(t *testing.T) {
 	wg.Wait()
 }
 
+// Nor do they keep an Update or a Touch of the same session from getting through.
+func TestUpdateBesideManySets(t *testing.T) {
+	s := open(t, t.TempDir(), patient())
+	set(t, s, "id", "n", 0)
+	c, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for range 16 {
+		wg.Go(func() {
+			for c.Err() == nil {
+				if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 20 {
+		start := time.Now()
+		for op, err := range map[string]error{
+			"Update": s.Update(ctx, "id", func(*filestore.Session) error { return nil }),
+			"Touch":  s.Touch(ctx, "id", &filestore.Cookie{Path: fmt.Sprint("/", start.UnixNano())}),
+		} {
+			if err != nil || time.Since(start) > 2*time.Second {
+				t.Fatalf("%s beside many Sets of the session = %v after %v", op, err, time.Since(start))
+			}
+		}
+	}
+}
+
+// What is free is not waited for: neither a context that has ended nor the shortest LockTimeout is noticed.
+func TestNoWaitNoTimeout(t *testing.T) {
+	o := quick()
+	o.LockTimeout = time.Millisecond
+	s := open(t, t.TempDir(), o)
+	set(t, s, "id", "n", 0)
+	for range 50 {
+		c, cancel := context.WithCancel(ctx)
+		if err := s.Update(c, "id", func(*filestore.Session) error { time.Sleep(2 * time.Millisecond); cancel(); return nil }); err != nil {
+			t.Fatalf("Update whose context ends in its function = %v", err)
+		}
+		cancel()
+	}
+}
+
+// A wait for the lock longer than an hour, after which the reaper has swept the temporary file, ends well.
+func TestSweptWhileItWaits(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, patient())
+	release := storetest.Hold(t, dir, "id")
+	time.AfterFunc(100*time.Millisecond, func() {
+		if err := removeAll(filepath.Join(dir, ".*~")); err != nil {
+			t.Error(err)
+		}
+		release()
+	})
+	set(t, s, "id", "n", 1)
+	if got := value(t, get(t, s, "id"), "n"); got != "1" {
+		t.Errorf("n = %s", got)
+	}
+}
+
+// Clear and the reaper do not take a session that is written all the time for a stopped holder of its lock.
+func TestClearBesideWriters(t *testing.T) {
+	dir := t.TempDir()
+	o := quick()
+	o.LockTimeout = 20 * time.Millisecond
+	codec := new(restless)
+	o.Codec = codec
+	s := open(t, dir, o)
+	busy := ""
+	for i := range 1000 { // some 15 of each lock
+		id := fmt.Sprint("s", i)
+		write(t, dir, id+".json", doc(nowMs(), ""))
+		if format.Stripe(id) == 0 {
+			busy = id
+		}
+	}
+	codec.file = filepath.Join(dir, busy+".json")
+	wantErr(t, "Clear", s.Clear(ctx), filestore.ErrLockTimeout)
+	if left := storetest.Files(t, dir); len(left) != 1 || left[0] != codec.file {
+		t.Errorf("%d sessions are left, want the one that changes all the time", len(left))
+	}
+}
+
+// A restless changes a file whenever a session is decoded.
+type restless struct{ file string }
+
+func (*restless) Encode(_ string, doc []byte) ([]byte, error) { return doc, nil }
+func (r *restless) Decode(_ string, file []byte) ([]byte, error) {
+	if r.file != "" {
+		time.Sleep(5 * time.Millisecond) // a tick of the file system's clock
+		os.Chmod(r.file, 0o600)
+	}
+	return file, nil
+}
+
 // E12: an operator deletes the lock files. A holder that finds its lock lost fails. Afterwards the holders
 // exclude each other again.
 func TestLockFilesDeleted(t *testing.T) {

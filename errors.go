@@ -37,7 +37,7 @@ var (
 	// user's file; or about a directory in the place of a file, or a damaged lock file.
 	ErrUnsafeFile = disk.ErrUnsafe
 
-	// ErrLockTimeout says that others held the session's lock for all of Options.LockTimeout.
+	// ErrLockTimeout says that others held or changed the session for all of Options.LockTimeout.
 	ErrLockTimeout = lock.ErrTimeout
 
 	// ErrClosed says that the Store is closed. It is an fs.ErrClosed.

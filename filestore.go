@@ -222,10 +222,10 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session, create bo
 		if err != nil {
 			return err
 		}
-		if !create {
-			return p.save(ctx, t, anything, data, mtime)
+		if !create { // in turn, so that not all of many are ahead of an Update, each with a temporary file
+			return p.locks.InTurn(ctx, "set "+t.id, p.opts.LockTimeout, func() error { return p.save(ctx, t, anything, data, mtime) })
 		}
-		return p.again(ctx, func() error {
+		return lock.Again(ctx, p.opts.LockTimeout, func() error {
 			was, err := p.free(ctx, t)
 			if err != nil {
 				return err
@@ -255,9 +255,9 @@ func (p *place) free(ctx context.Context, t target) (*document, error) {
 // Touch marks the session id as accessed now and gives it the cookie c. If c is nil it keeps its own,
 // whose Expires starts again. Its values stay those of the file. It writes only if the last access is as
 // old as Options.TouchAfter says, or the cookie has changed in more than its running Expires.
-// ErrNotFound if the session is gone or has expired: Touch never brings one back. What it writes survives
-// kill -9, but is not awaited: a power cut may take back the touches of the last half minute, never a
-// session.
+// ErrNotFound if the session is gone or has expired: Touch never brings one back. ErrLockTimeout as for
+// Update, but it does not wait for a fn. What it writes survives kill -9, but is not awaited: a power cut
+// may take back the touches of the last half minute, never a session.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 	return s.do(ctx, "touch", id, func(p *place, t target) error {
 		if wants, err := p.wantsTouch(ctx, t, c); !wants {
@@ -268,6 +268,7 @@ func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 		}
 		// Of many that come at once one writes. None of them waits for an Update: no id has a space in it.
 		return p.locks.InTurn(ctx, "touch "+t.id, p.opts.LockTimeout, func() error {
+			t := p.target(t.id) // what it holds after the wait
 			if wants, err := p.wantsTouch(ctx, t, c); !wants {
 				return err
 			}
@@ -312,44 +313,50 @@ func (p *place) wantsTouch(ctx context.Context, t target, c *Cookie) (bool, erro
 //
 // So fn may run more than once. It must not count on what an earlier run has done. No lock is held while it
 // runs: a slow fn keeps nobody waiting but the other Updates of its session in this process. It may use the
-// Store. An Update of its own session in it ends with ErrLockTimeout, and so does an Update whose fn changes
-// its own session by Set or Touch each time.
+// Store. But an Update of its own session in it ends with ErrLockTimeout, and so does an Update whose fn
+// changes its own session by Set or Touch each time. Two Updates that update each other's session in fn wait
+// for each other until LockTimeout.
 //
 // An error of fn is returned as it is, and nothing is written. ErrNotFound if the session is gone or has
-// expired. ErrLockTimeout if the session's lock or other Updates, or changes by others each time that fn has
-// run, took longer than Options.LockTimeout.
+// expired. ErrLockTimeout if its lock, or its other Updates in this process, are not free within
+// Options.LockTimeout, or if others change it again and again: when LockTimeout has passed since they first
+// did, Update gives up. A process that updates it without a pause can do that to a slow fn or Codec.
 func (s *Store) Update(ctx context.Context, id string, fn func(*Session) error) error {
 	var fnErr error
 	err := s.write(ctx, "update", id, func(p *place, t target) error {
 		return p.locks.InTurn(ctx, t.id, p.opts.LockTimeout, func() error {
-			return p.update(ctx, t, func(sess *Session) error {
-				fnErr = fn(sess)
-				return fnErr
+			return p.update(ctx, p.target(t.id), func(sess *Session) error {
+				if fnErr == nil {
+					fnErr = fn(sess)
+				}
+				if fnErr != nil {
+					return errors.New("fn has failed") // its own could be taken for one of the Store's
+				}
+				return nil
 			})
 		})
 	})
 	return cmp.Or(fnErr, err)
 }
 
+// update is lock.ErrConflict if somebody else has changed the session meanwhile.
 func (p *place) update(ctx context.Context, t target, fn func(*Session) error) error {
-	return p.again(ctx, func() error {
-		sess, err := p.load(ctx, t, true)
-		if err != nil {
-			return err
-		}
-		old := sess.from
-		if err := fn(sess); err != nil {
-			return err
-		}
-		data, mtime, err := p.encode(ctx, t, sess, old)
-		if err != nil {
-			return err
-		}
-		if i, err := p.dir.Stat(t.name); err == nil && i.Version != old.origin.Version {
-			return lock.ErrConflict // before a file is written for nothing
-		}
-		return p.save(ctx, t, old, data, mtime)
-	})
+	sess, err := p.load(ctx, t, true)
+	if err != nil {
+		return err
+	}
+	old := sess.from
+	if err := fn(sess); err != nil {
+		return err
+	}
+	data, mtime, err := p.encode(ctx, t, sess, old)
+	if err != nil {
+		return err
+	}
+	if i, err := p.dir.Stat(t.name); err == nil && i.Version != old.origin.Version {
+		return lock.ErrConflict // before a file is written for nothing
+	}
+	return p.save(ctx, t, old, data, mtime)
 }
 
 // Destroy removes the session id. It succeeds if there is none. Without NoSync the session stays away
@@ -405,6 +412,9 @@ func (p *place) save(ctx context.Context, t target, was *document, data []byte, 
 		return err
 	}
 	err = p.locked(ctx, t, was, func(l *lock.Stripe) error { return l.Rename(temp, t.name) })
+	if errors.Is(err, fs.ErrNotExist) { // swept after an hour's wait, or the directory is gone
+		return lock.ErrConflict
+	}
 	if err != nil {
 		p.dir.Remove(temp)
 	}

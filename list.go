@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"iter"
+
+	"github.com/sessionfilestore/filestore/internal/lock"
 )
 
 // An Entry is one session of All.
@@ -115,7 +117,7 @@ func (p *place) clear(ctx context.Context) error {
 	for t, oneErr := range p.targets(ctx, "clear") {
 		l := p.locks.Index(t.id)
 		if oneErr == nil && !stuck[l] {
-			oneErr = p.again(own, func() error {
+			oneErr = lock.Again(own, p.opts.LockTimeout, func() error {
 				d, err := p.document(own, t, false)
 				if err == nil {
 					err = p.remove(own, t, d)
@@ -125,7 +127,7 @@ func (p *place) clear(ctx context.Context) error {
 				}
 				return err
 			})
-			stuck[l] = errors.Is(oneErr, ErrLockTimeout)
+			stuck[l] = errors.Is(oneErr, ErrLockTimeout) && !errors.Is(oneErr, lock.ErrConflict)
 			oneErr = wrap("clear", t.id, p.closedOr(oneErr))
 		}
 		err = cmp.Or(err, oneErr)

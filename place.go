@@ -29,7 +29,10 @@ type place struct {
 
 // newPlace takes over dir, and closes it if it fails.
 func (s *Store) newPlace(dir *disk.Dir) (*place, error) {
-	p := &place{Store: s, ext: format.Extension(s.opts.Extension), dir: dir, cache: newCache(s.opts.CacheSize)}
+	p := &place{Store: s, ext: format.Extension(s.opts.Extension), dir: dir}
+	if s.opts.CacheSize > 0 {
+		p.cache, _ = lru.New[string, *document](s.opts.CacheSize) // its only error is a size below 1
+	}
 	if mode := dir.Info().Mode; mode&0o022 != 0 && disk.Modes {
 		s.opts.Logger.Warn("filestore: others may write to the session directory", "dir", dir.Path(), "mode", mode)
 	}
@@ -42,14 +45,6 @@ func (s *Store) newPlace(dir *disk.Dir) (*place, error) {
 		return nil, wrap("open", "", err)
 	}
 	return p, nil
-}
-
-func newCache(size int) *lru.Cache[string, *document] {
-	if size < 0 {
-		return nil
-	}
-	c, _ := lru.New[string, *document](size) // its only error is a size below 1
-	return c
 }
 
 // reopen puts another place in that of old, whose directory was deleted: the one at its path.
@@ -207,11 +202,6 @@ func (s *Store) write(ctx context.Context, op, id string, fn func(p *place, t ta
 		}
 		return p.dir.Sync()
 	})
-}
-
-// again runs fn again as long as it meets lock.ErrConflict.
-func (p *place) again(ctx context.Context, fn func() error) error {
-	return lock.Again(ctx, p.opts.LockTimeout, fn)
 }
 
 // What a session's file may hold if it does not matter, and if there is no file.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/interop"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
@@ -402,6 +403,32 @@ func TestDirectoryDeletedUnderLoad(t *testing.T) {
 	wg.Wait()
 	if got := value(t, get(t, stores[1], "id"), "n"); got != "800" {
 		t.Errorf("n = %s, want 800", got)
+	}
+}
+
+// An error of Update's function is its error, even if the directory is deleted meanwhile, or if it looks as if that
+// were so. The function does not run again.
+func TestUpdateFailsInADeletedDirectory(t *testing.T) {
+	for name, mine := range map[string]error{"own": errors.New("mine"), "looks like it": fmt.Errorf("mine: %w", disk.ErrGone)} {
+		for _, deletes := range []bool{true, false} {
+			dir := filepath.Join(t.TempDir(), "sessions")
+			s := open(t, dir, patient())
+			set(t, s, "id", "n", 1)
+			runs := 0
+			err := s.Update(ctx, "id", func(*filestore.Session) error {
+				runs++
+				if deletes {
+					if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
+						t.Error(err)
+					}
+					write(t, dir, "id.json", doc(nowMs(), ""))
+				}
+				return mine
+			})
+			if err != mine || runs != 1 {
+				t.Errorf("%s, %v: Update = %v after %d runs", name, deletes, err, runs)
+			}
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore/internal/format"
+	"github.com/sessionfilestore/filestore/internal/lock"
 )
 
 // Two workers: checking a session is mostly waiting for system calls.
@@ -144,7 +145,7 @@ func (p *place) visit(ctx context.Context, ps *pass, t target) {
 	case noSession(err):
 		ps.unreadable++
 	default:
-		ps.stuck[l] = errors.Is(err, ErrLockTimeout)
+		ps.stuck[l] = errors.Is(err, ErrLockTimeout) && !errors.Is(err, lock.ErrConflict)
 		if p.done.Err() != nil {
 			err = ErrClosed
 		}
@@ -155,7 +156,7 @@ func (p *place) visit(ctx context.Context, ps *pass, t target) {
 // reapOne removes a session if it has expired and its file does not tell of a later end. A session that is
 // renewed before its removal stays.
 func (p *place) reapOne(ctx context.Context, t target) (removed bool, err error) {
-	err = p.again(ctx, func() error {
+	err = lock.Again(ctx, p.opts.LockTimeout, func() error {
 		d, err := p.document(ctx, t, false)
 		if err != nil {
 			return err

@@ -67,6 +67,9 @@ type importer struct {
 	overwrite bool
 	at        int // the number of the present line
 	staged    []staged
+	bytes     int          // of the staged files
+	since     time.Time    // when the first of them was staged
+	stuck     map[int]bool // the locks of a stopped holder: to wait once is enough
 
 	Imported int `json:"imported"`
 	Expired  int `json:"expired"`
@@ -80,7 +83,7 @@ func (a *app) importFrom(ctx context.Context, in io.Reader, overwrite bool) erro
 		return err
 	}
 	defer r.close()
-	m := &importer{reader: r, overwrite: overwrite}
+	m := &importer{reader: r, overwrite: overwrite, stuck: make(map[int]bool)}
 	if m.locks, err = lock.Open(r.dir, a.ext, slog.New(slog.DiscardHandler)); err != nil {
 		return readOnlyHere(err)
 	}
@@ -110,7 +113,7 @@ func (m *importer) lines(ctx context.Context, in io.Reader) error {
 	for chunks := m.chunks(reading, in); ; {
 		var idle <-chan time.Time // what has been staged does not wait for a slow input
 		if len(m.staged) > 0 {
-			idle = time.After(time.Second)
+			idle = time.After(time.Until(m.since.Add(time.Second)))
 		}
 		var c chunk
 		var err error
@@ -125,7 +128,9 @@ func (m *importer) lines(ctx context.Context, in io.Reader) error {
 		if err == nil && c.err == nil {
 			continue
 		}
-		err = cmp.Or(m.commit(context.WithoutCancel(ctx)), err, m.flush())
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
+		defer cancel()
+		err = cmp.Or(m.commit(last), err, m.flush())
 		if err == nil && c.err != io.EOF {
 			err = fmt.Errorf("line %d: %w", m.at+1, cause(c.err))
 		}
@@ -185,7 +190,7 @@ func (m *importer) line(ctx context.Context, line textLine) error {
 	case err != nil:
 		m.bad(m.at, err)
 	}
-	if len(m.staged) < atOnce {
+	if len(m.staged) < atOnce && m.bytes < bytesAtOnce {
 		return nil
 	}
 	return m.commit(ctx)
@@ -253,7 +258,7 @@ func readLine(r *bufio.Reader) (line []byte, err error) {
 
 // fatal reports whether err would meet the next line too.
 func fatal(err error) bool {
-	for _, is := range []error{fs.ErrPermission, disk.ErrGone, context.Canceled, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, syscall.EMFILE, syscall.ENFILE} {
+	for _, is := range []error{fs.ErrPermission, disk.ErrGone, context.Canceled, context.DeadlineExceeded, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, syscall.EMFILE, syscall.ENFILE} {
 		if errors.Is(err, is) {
 			return true
 		}
@@ -314,7 +319,8 @@ const (
 	lockTimeout = 5 * time.Second // the store's default
 
 	// So many files are written before they are flushed, all at once, and take their names.
-	atOnce = 4096
+	atOnce      = 4096
+	bytesAtOnce = 16 << 20
 )
 
 // A staged file has been written, and waits for its flush and its name.
@@ -334,17 +340,27 @@ func (m *importer) stage(ctx context.Context, id string, doc []byte, mtime time.
 		return err
 	}
 	temp, err := m.dir.CreateTemp(format.Temp, data, m.mode(name), mtime)
-	if err == nil {
-		m.staged = append(m.staged, staged{m.at, id, name, temp})
+	if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && len(m.staged) > 0 {
+		if err := m.commit(ctx); err != nil { // it may replace files, and make room
+			return err
+		}
+		temp, err = m.dir.CreateTemp(format.Temp, data, m.mode(name), mtime)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if len(m.staged) == 0 {
+		m.since = time.Now()
+	}
+	m.staged, m.bytes = append(m.staged, staged{m.at, id, name, temp}), m.bytes+len(data)
+	return nil
 }
 
 // commit gives the staged files their names. No rename may be committed before the bytes, so these are flushed
 // first. It goes on after an error that is about one session; another one ends it, and what is left is removed.
 func (m *importer) commit(ctx context.Context) error {
 	todo := m.staged
-	m.staged = nil
+	m.staged, m.bytes = nil, 0
 	if len(todo) == 0 {
 		return nil
 	}
@@ -379,8 +395,12 @@ func (m *importer) put(ctx context.Context, s staged) error {
 		if err != nil {
 			return err
 		}
+		i := m.locks.Index(s.id)
+		if m.stuck[i] {
+			return lock.ErrTimeout
+		}
 		l, err := m.locks.Lock(ctx, s.id, lockTimeout)
-		if err != nil {
+		if m.stuck[i] = errors.Is(err, lock.ErrTimeout); err != nil {
 			return err
 		}
 		defer l.Unlock()

@@ -313,6 +313,51 @@ func TestImportSlowInput(t *testing.T) {
 	storetest.Tidy(t, dir)
 }
 
+// Nor does one that brings a line again and again.
+func TestImportSteadyInput(t *testing.T) {
+	dir, _ := sessions(t, nil)
+	in, out := io.Pipe()
+	go func() {
+		for i := range 12 {
+			io.WriteString(out, importLine(fmt.Sprint("s", i), ""))
+			time.Sleep(300 * time.Millisecond)
+		}
+		if files := storetest.Files(t, dir); len(files) < 5 {
+			t.Errorf("after 3.6 seconds there are %d sessions", len(files))
+		}
+		out.Close()
+	}()
+	var stdout, stderr bytes.Buffer
+	if code := run([]string{"import", "--dir", dir}, in, &stdout, &stderr); code != 0 || !strings.HasPrefix(stdout.String(), "12 sessions imported") {
+		t.Errorf("import = %d, %s%s", code, stdout.String(), stderr.String())
+	}
+}
+
+// A stopped holder costs an import one timeout, and one that is interrupted not more.
+func TestImportBesideAStoppedHolder(t *testing.T) {
+	dir, _ := sessions(t, nil)
+	release := storetest.Hold(t, dir, "held")
+	var in strings.Builder
+	held := 0
+	for i := range 1000 {
+		id := fmt.Sprint("s", i)
+		if format.Stripe(id) == format.Stripe("held") {
+			held++
+		}
+		in.WriteString(importLine(id, ""))
+	}
+	start := time.Now()
+	r := command(t, in.String(), "import", "--dir", dir)
+	if want := fmt.Sprintf("%d sessions imported; 0 expired and skipped, 0 there already and kept, %d lines bad\n", 1000-held, held); r.code != 1 || r.out != want {
+		t.Errorf("import beside a stopped holder = %+v, want %q", r, want)
+	}
+	if d := time.Since(start); held < 3 || d > 2*lockTimeout {
+		t.Errorf("with %d sessions of its lock it took %v", held, d)
+	}
+	release()
+	storetest.Tidy(t, dir)
+}
+
 // An import that is killed leaves whole sessions, and temporary files for the reaper.
 func TestImportKilled(t *testing.T) {
 	dir, _ := sessions(t, nil)

@@ -75,9 +75,9 @@ func (d *Dir) Still(name string, seen Seen) (bool, error) {
 	if err != nil || i.Version != seen.Version || seen.data == nil {
 		return err == nil && i.Version == seen.Version, err
 	}
-	data, _, err := d.Read(name, i.Size)
-	if errors.Is(err, fs.ErrNotExist) {
+	data, _, err := d.read(name, i.Size) // once: its caller holds a lock
+	if err == ErrChanging || errors.Is(err, ErrTooLarge) {
 		return false, nil
 	}
-	return bytes.Equal(data, seen.data), err
+	return err == nil && bytes.Equal(data, seen.data), err
 }

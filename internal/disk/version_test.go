@@ -54,6 +54,13 @@ func TestStill(t *testing.T) {
 	i.Settled = true
 	still("a settled version", i.Seen([]byte("two")), true)
 
+	i.Settled = false
+	for _, size := range []int{0, 1, 4, 1000} { // a writer without the lock puts it in between
+		seen := i.Seen(data)
+		seen.Size = int64(size)
+		still("another size", seen, false)
+	}
+
 	write("next", "two")
 	if err := d.Rename("next", "name"); err != nil {
 		t.Fatal(err)

@@ -39,8 +39,8 @@ const (
 )
 
 var (
-	// ErrTimeout says that the lock was held by others all the time.
-	ErrTimeout = errors.New("timeout waiting for the session's lock")
+	// ErrTimeout says that others had the lock, or were in the turn, all the time; see also Again.
+	ErrTimeout = errors.New("timeout waiting for others that write the session")
 
 	errNotRegular = fmt.Errorf("lock: %w: not a regular file", disk.ErrUnsafe)
 	errReplaced   = fmt.Errorf("lock: %w: the file was replaced", disk.ErrUnsafe)
@@ -192,11 +192,15 @@ func (t *Table) Lock(ctx context.Context, id string, timeout time.Duration) (*St
 // enter waits for the stripe's queue, and at its head for the file.
 func (s *Stripe) enter(ctx context.Context, timer *time.Timer) error {
 	select {
-	case s.queue <- struct{}{}:
-	case <-timer.C:
-		return ErrTimeout
-	case <-ctx.Done():
-		return ctx.Err()
+	case s.queue <- struct{}{}: // if it is free there is no wait to end
+	default:
+		select {
+		case s.queue <- struct{}{}:
+		case <-timer.C:
+			return ErrTimeout
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	err := s.wait(ctx, timer)
 	if err != nil {

@@ -3,16 +3,17 @@ package lock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
 )
 
 // ErrConflict says that what was read before the lock was taken is not there any more.
-var ErrConflict = errors.New("the file has changed meanwhile")
+var ErrConflict = errors.New("others change the session all the time")
 
-// Again runs fn until it meets no ErrConflict. When timeout has passed since the first it gives up with
-// ErrTimeout, so that also a slow fn has a second chance.
+// Again runs fn until it meets no ErrConflict. When timeout has passed since the first it gives up, so that also
+// a slow fn has a second chance; the error is an ErrTimeout and an ErrConflict.
 func Again(ctx context.Context, timeout time.Duration, fn func() error) error {
 	var end time.Time
 	for {
@@ -23,7 +24,7 @@ func Again(ctx context.Context, timeout time.Duration, fn func() error) error {
 		if end.IsZero() {
 			end = time.Now().Add(timeout)
 		} else if !time.Now().Before(end) {
-			return ErrTimeout
+			return fmt.Errorf("%w: %w", ErrTimeout, ErrConflict)
 		}
 		select {
 		case <-time.After(rand.N(time.Millisecond)): // the processes must not keep step
@@ -33,7 +34,7 @@ func Again(ctx context.Context, timeout time.Duration, fn func() error) error {
 	}
 }
 
-// InTurn runs fn while no other goroutine of this process is in the turn of key, for which it waits as Lock
+// InTurn is Again while no other goroutine of this process is in the turn of key, for which it waits as Lock
 // does. It locks nothing, so that fn may take its time, and may lock.
 func (t *Table) InTurn(ctx context.Context, key string, timeout time.Duration, fn func() error) error {
 	timer := time.NewTimer(timeout)
@@ -43,7 +44,7 @@ func (t *Table) InTurn(ctx context.Context, key string, timeout time.Duration, f
 		return err
 	}
 	defer t.turns.leave(key)
-	return fn()
+	return Again(ctx, timeout, fn)
 }
 
 // A queue lets the goroutines of this process through one at a time for each key, in the order in which they
@@ -62,6 +63,11 @@ type line struct {
 // enter waits until it is let through; leave must follow. It fails if timer fires or ctx is done before.
 func (q *queue) enter(ctx context.Context, timer *time.Timer, key string) error {
 	l := q.join(key)
+	select {
+	case l.slot <- struct{}{}: // if it is free there is no wait to end
+		return nil
+	default:
+	}
 	select {
 	case l.slot <- struct{}{}:
 		return nil
