@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/disk"
 )
 
 // A bare is the limit: the system calls that no store can do without, and nothing else. It works on the
@@ -22,6 +23,8 @@ type bare struct {
 	buf  []byte
 	temp int
 
+	ordered bool // see disk.Dir.Ordered
+
 	// statCopy uses these: a session, its values one after another, and where each ends.
 	sess, out *filestore.Session
 	names     []string
@@ -31,13 +34,30 @@ type bare struct {
 
 func openBare(dir string) (*bare, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
 	b := &bare{path: dir, fd: fd, data: document(values(*payload)), buf: make([]byte, 64<<10)}
+	if b.ordered, err = ordered(dir); err != nil {
+		b.close()
+		return nil, err
+	}
 	b.sess = session(values(*payload))
 	for name, raw := range b.sess.Values {
 		b.names, b.values = append(b.names, name), b.values+string(raw)
 		b.ends = append(b.ends, len(b.values))
 	}
-	return b, err
+	return b, nil
+}
+
+// ordered asks the store's own code, so that the limit makes the calls that the store makes.
+func ordered(dir string) (bool, error) {
+	d, err := disk.Open(dir, disk.Options{ReadOnly: true})
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	return d.Ordered(), nil
 }
 
 // openLimit makes a contender of the calls that write. set puts the file of a session in place.
@@ -48,7 +68,8 @@ func openLimit(set func(*bare, string) error, flush bool) func(*env) (*store, er
 			return nil, err
 		}
 		return &store{
-			set: func(id string) error { return set(b, id) },
+			set:   func(id string) error { return set(b, id) },
+			touch: b.rewrite,
 			update: func(id string) error {
 				if err := b.read(id); err != nil {
 					return err
@@ -114,7 +135,8 @@ func (b *bare) parse(name string) (doc map[string]json.RawMessage, err error) {
 	return doc, err
 }
 
-// write makes the temporary file, which the other methods put in place.
+// write makes the temporary file, which the other methods put in place. With flush no rename that comes later
+// can be committed before its bytes.
 func (b *bare) write(flush bool) (name string, err error) {
 	b.temp++
 	name = fmt.Sprintf(".bench-%d~", b.temp)
@@ -123,14 +145,23 @@ func (b *bare) write(flush bool) (name string, err error) {
 		return "", err
 	}
 	_, err = unix.Write(fd, b.data)
-	if err == nil && flush {
+	switch {
+	case err == nil && flush && b.ordered:
+		const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+		err = unix.SyncFileRange(fd, 0, 0, all)
+	case err == nil && flush:
 		err = unix.Fsync(fd)
 	}
 	return name, errors.Join(err, unix.Close(fd))
 }
 
-func (b *bare) rename(id string) error {
-	name, err := b.write(false)
+func (b *bare) rename(id string) error { return b.replace(id, false) }
+
+// rewrite is what a Touch cannot do without: no power cut may find the name with half of the bytes.
+func (b *bare) rewrite(id string) error { return b.replace(id, true) }
+
+func (b *bare) replace(id string, flush bool) error {
+	name, err := b.write(flush)
 	if err != nil {
 		return err
 	}
@@ -150,11 +181,7 @@ func (b *bare) exchange(id string) error {
 }
 
 func (b *bare) flush(id string) error {
-	name, err := b.write(true)
-	if err != nil {
-		return err
-	}
-	if err := unix.Renameat(b.fd, name, b.fd, id+".json"); err != nil {
+	if err := b.rewrite(id); err != nil {
 		return err
 	}
 	return unix.Fsync(b.fd)

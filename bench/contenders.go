@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/gob"
@@ -83,11 +84,11 @@ var limits = []contender{
 
 var contenders = []contender{
 	{"filestore NoSync", "whole files, no flush; flock between processes; no Update is lost",
-		false, true, openFilestore(true, 0)},
-	{"filestore", "whole files, file and directory flushed; flock between processes; no Update is lost",
-		true, true, openFilestore(false, 0)},
+		false, true, openFilestore(filestore.Options{NoSync: true})},
+	{"filestore", "whole files, on the disk with the directory; flock between processes; no Update is lost",
+		true, true, openFilestore(filestore.Options{TouchAfter: -1})}, // each Touch writes
 	{"filestore, no cache", "as filestore NoSync, with CacheSize -1",
-		false, true, openFilestore(true, -1)},
+		false, true, openFilestore(filestore.Options{NoSync: true, CacheSize: -1})},
 	{"session-file-store", "whole files, only the file flushed, no destroy; no lock; updates can be lost",
 		true, true, openNode},
 	{"gorilla", "writes in place: a crash leaves half a file; no flush; lock in the process; updates can be lost",
@@ -155,19 +156,17 @@ func document(v map[string]any) []byte {
 	return doc
 }
 
-func openFilestore(noSync bool, cache int) func(*env) (*store, error) {
-	return func(e *env) (*store, error) { return filestoreIn(e.shared, noSync, cache) }
+func openFilestore(o filestore.Options) func(*env) (*store, error) {
+	return func(e *env) (*store, error) { return filestoreWith(e.shared, o) }
 }
 
 func filestoreIn(dir string, noSync bool, cache int) (*store, error) {
-	if cache == 0 {
-		cache = max(10_000, 2**sessionCount)
-	}
 	return filestoreWith(dir, filestore.Options{NoSync: noSync, CacheSize: cache})
 }
 
 func filestoreWith(dir string, o filestore.Options) (*store, error) {
 	o.TTL, o.ReapInterval = ttl, -1
+	o.CacheSize = cmp.Or(o.CacheSize, max(10_000, 2**sessionCount))
 	s, err := filestore.Open(dir, &o)
 	if err != nil {
 		return nil, err

@@ -31,6 +31,7 @@ var (
 	dirFlag      = flag.String("dir", os.TempDir(), "where the temporary directory is made for -fs ext4")
 	withHTTP     = flag.Bool("http", true, "also measure the middlewares over HTTP")
 	reapCount    = flag.Int("reap", 10_000, "sessions in the directory of the Reap rows; 0 = leave them out")
+	importCount  = flag.Int("import", 10_000, "sessions of the import row; 0 = leave it out")
 	memoryCount  = flag.Int("memory", 100_000, "sessions held for the memory rows; 0 = leave them out")
 
 	profile = flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
@@ -43,6 +44,12 @@ func main() {
 	flag.Parse()
 	if name := os.Getenv(memoryChild); name != "" {
 		if err := holdSessions(name); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	if n := os.Getenv(updateChild); n != "" {
+		if err := updateSessions(n); err != nil {
 			log.Fatal(err)
 		}
 		return

@@ -169,6 +169,31 @@ func (s *store) do(op string, ids []string) (time.Duration, error) {
 	return loop(ids, fn)
 }
 
+// together is do by some goroutines at once, each with its share of ids.
+func (s *store) together(op string, ids []string, workers int) (time.Duration, error) {
+	if workers == 1 {
+		return s.do(op, ids)
+	}
+	share := len(ids) / workers
+	from := time.Now()
+	err := atOnce(workers, func(i int) error {
+		_, err := s.do(op, ids[i*share:(i+1)*share])
+		return err
+	})
+	return time.Since(from), err
+}
+
+// atOnce runs fn in n goroutines.
+func atOnce(n int, fn func(i int) error) error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { errs[i] = fn(i) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
 var errNone = errors.New("has no such operation")
 
 // A peer is an open contender in an env.
@@ -231,6 +256,12 @@ func (t *table) measure(e *env, memory bool) error {
 	t.mixed(e, filler, peers, all)
 	if err := t.encrypted(e); err != nil {
 		return err
+	}
+	t.contention(e)
+	if *importCount > 0 {
+		if err := t.imports(e); err != nil {
+			return err
+		}
 	}
 	if *reapCount > 0 {
 		if err := t.reaps(e); err != nil {
@@ -411,15 +442,24 @@ func (t *table) lot(e *env, filler *store, p peer, all []string, n int) (peer, *
 	return p, quick, all, err
 }
 
-// destroyOld removes files whose bytes are on the disk. Destroy removes files that were just written.
-const destroyOld = "Destroy, on disk"
+const (
+	// destroyOld removes files whose bytes are on the disk. Destroy removes files that were just written, but
+	// for the durable one: those of a store that flushes are always on the disk.
+	destroyOld = "Destroy, on disk"
+
+	touchWrites = "Touch that writes"
+)
 
 // writes measures each operation in two rows, with a flush and without. A flush is not measured on tmpfs,
 // which does not have a disk.
 func (t *table) writes(e *env, limit *bare, filler *store, peers []peer, all []string) {
 	next := 10_000_000 // each batch of new sessions has other ids
-	batch := func(row string, p peer, n int) (d time.Duration, err error) {
-		p, quick, all, err := t.lot(e, filler, p, all, 100)
+	batch := func(row string, p peer, n, workers int) (d time.Duration, err error) {
+		lot := 100
+		if workers > 1 {
+			lot = 1000 // so that few want the same one
+		}
+		p, quick, all, err := t.lot(e, filler, p, all, lot)
 		if err != nil {
 			return 0, err
 		}
@@ -427,37 +467,49 @@ func (t *table) writes(e *env, limit *bare, filler *store, peers []peer, all []s
 		defer quick.close()
 		next += n
 		fresh := ids(next, n)
+		if strings.HasPrefix(row, "Destroy") {
+			if _, err := quick.do("set", fresh); err != nil {
+				return 0, err
+			}
+		}
+		if p.durable || row == destroyOld { // no flush must write what was not measured
+			if err := limit.settle(); err != nil {
+				return 0, err
+			}
+		}
 		switch row {
 		case "Set over":
-			return p.do("set", pick(all, n))
+			return p.together("set", pick(all, n), workers)
 		case "Update":
-			return p.do("update", pick(all, n))
+			return p.together("update", pick(all, n), workers)
+		case touchWrites:
+			if p.get != nil { // a request has read its session before
+				if _, err := p.do("get", all); err != nil {
+					return 0, err
+				}
+			}
+			return p.do("touch", pick(all, n))
 		case "Set new":
 			d, err = p.do("set", fresh)
 			if err == nil {
 				_, err = quick.do("destroy", fresh)
 			}
 		case "Destroy", destroyOld:
-			if _, err := quick.do("set", fresh); err != nil {
-				return 0, err
-			}
-			if row == destroyOld {
-				if err := limit.settle(); err != nil {
-					return 0, err
-				}
-			}
-			d, err = p.do("destroy", fresh)
+			d, err = p.together("destroy", fresh, workers)
 		}
 		return d, err
 	}
 	for _, durable := range []bool{false, true} {
-		for _, op := range []string{"Set over", "Set new", "Update", "Destroy", destroyOld} {
-			if op == destroyOld && (durable || t.fs == "tmpfs") {
+		for _, op := range []string{"Set over", "Set new", "Update", touchWrites, "Destroy", destroyOld} {
+			if op == destroyOld && (durable || t.fs == "tmpfs") || op == touchWrites && !durable {
 				continue
 			}
 			belongs := func(p peer) bool {
 				if strings.HasPrefix(op, "Destroy") && (p.child != nil || p.name == "limit, exchange") {
 					return p.child != nil && !durable // it does not flush a destroy
+				}
+				if op == touchWrites && p.touch == nil && p.child == nil {
+					return false
 				}
 				if op == "Set new" && p.name == "limit, exchange" {
 					return false
@@ -472,13 +524,30 @@ func (t *table) writes(e *env, limit *bare, filler *store, peers []peer, all []s
 				continue
 			}
 			entries := row(nil, peers, belongs,
-				func(p peer, n int) (time.Duration, error) { return batch(op, p, n) })
+				func(p peer, n int) (time.Duration, error) { return batch(op, p, n, 1) })
 			for _, e := range entries {
 				if e.max = 0; t.fs != "tmpfs" {
 					e.max = 128
 				}
 			}
 			t.batches(name, "limit", entries)
+		}
+	}
+	if t.fs == "tmpfs" {
+		return
+	}
+	for _, op := range []string{"Set over", "Update", "Destroy"} {
+		for _, workers := range []int{8, 64} {
+			entries := row(nil, peers,
+				func(p peer) bool { return p.durable && !p.limit() && p.child == nil },
+				func(p peer, n int) (time.Duration, error) { // n each, and the time for n of all
+					d, err := batch(op, p, n*workers, workers)
+					return d / time.Duration(workers), err
+				})
+			for _, e := range entries {
+				e.max = max(128/workers, 4)
+			}
+			t.batches(fmt.Sprintf("%s, %d at once, durable", op, workers), "scs sqlite FULL", entries)
 		}
 	}
 }
