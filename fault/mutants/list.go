@@ -107,7 +107,7 @@ var mutants = []mutant{
 	{"locks goroutines only", []edit{{"internal/lock/lock.go", "	ok, err := s.file.TryLock()\n	switch {", "	ok, err := true, error(nil)\n	s.file.RLock()\n	switch {"}}, core, "TestNoLostUpdateBetweenProcesses"},
 	{"keeps a deleted lock", []edit{{"internal/lock/lock.go", "	if err == nil && !same || errors.Is(err, fs.ErrNotExist) {\n		return errReplaced\n	}\n	return err\n}\n\n// Unlock", "	if same || err != nil {\n		return nil\n	}\n	return nil\n}\n\n// Unlock"}}, core, "TestLockFilesDeleted"},
 	{"locks what .locks has become", []edit{{"internal/lock/lock.go", "	if err != nil {\n		return err\n	}\n	if err := s.table.makeMark()", "	if err := s.table.makeMark()"}}, core, "TestLocksReplacedByLink"},
-	{"waits for a lock for ever", []edit{{"internal/lock/lock.go", "		case <-timer.C:\n			return ErrTimeout\n		case <-ctx.Done():\n			return ctx.Err()\n		}\n	}\n}", "		case <-ctx.Done():\n			return ctx.Err()\n		}\n	}\n}"}}, core, "TestStoppedHolder"},
+	{"waits for a lock for ever", []edit{{"internal/lock/lock.go", "		case <-wait.over():\n			return ErrTimeout\n		case <-ctx.Done():\n			return ctx.Err()\n		}\n	}\n}", "		case <-ctx.Done():\n			return ctx.Err()\n		}\n	}\n}"}}, core, "TestStoppedHolder"},
 	{"keeps its place in the queue", []edit{{"internal/lock/lock.go", "	if err != nil {\n		<-s.queue\n", "	if err != nil {\n"}}, core, "TestWaitEndsWithContext|TestStoppedHolder"},
 	{"reports an interruption", []edit{{"internal/disk/sys_unix.go", "if err := call(); err != unix.EINTR {", "if err := call(); true {"}}, faults, "TestCalls"},
 	{"reports an interrupted lock", []edit{{"internal/lock/lock.go", "	case errors.Is(err, syscall.EINTR):", "	case errors.Is(err, syscall.EPROTO):"}}, faults, "TestCalls"},

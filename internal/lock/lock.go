@@ -174,14 +174,14 @@ func (t *Table) fold(id string) string {
 // ErrTimeout. Of the goroutines that want one id only the first stands in the stripe's queue: who wants
 // another id of the stripe does not wait for all of them.
 func (t *Table) Lock(ctx context.Context, id string, timeout time.Duration) (*Stripe, error) {
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
+	wait := &patience{timeout: timeout}
+	defer wait.stop()
 	id = t.fold(id)
-	if err := t.waiting.enter(ctx, timer, id); err != nil {
+	if err := t.waiting.enter(ctx, wait, id); err != nil {
 		return nil, err
 	}
 	s := &t.stripes[format.Stripe(id)]
-	if err := s.enter(ctx, timer); err != nil {
+	if err := s.enter(ctx, wait); err != nil {
 		t.waiting.leave(id)
 		return nil, err
 	}
@@ -190,19 +190,19 @@ func (t *Table) Lock(ctx context.Context, id string, timeout time.Duration) (*St
 }
 
 // enter waits for the stripe's queue, and at its head for the file.
-func (s *Stripe) enter(ctx context.Context, timer *time.Timer) error {
+func (s *Stripe) enter(ctx context.Context, wait *patience) error {
 	select {
 	case s.queue <- struct{}{}: // if it is free there is no wait to end
 	default:
 		select {
 		case s.queue <- struct{}{}:
-		case <-timer.C:
+		case <-wait.over():
 			return ErrTimeout
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	err := s.wait(ctx, timer)
+	err := s.wait(ctx, wait)
 	if err != nil {
 		<-s.queue
 	}
@@ -210,7 +210,7 @@ func (s *Stripe) enter(ctx context.Context, timer *time.Timer) error {
 }
 
 // wait waits for the file; its caller is the head of the queue.
-func (s *Stripe) wait(ctx context.Context, timer *time.Timer) error {
+func (s *Stripe) wait(ctx context.Context, wait *patience) error {
 	if now := time.Now(); now.Sub(s.freed) > time.Millisecond {
 		s.began = now
 	} else if now.Sub(s.began) > maxTurn {
@@ -223,7 +223,7 @@ func (s *Stripe) wait(ctx context.Context, timer *time.Timer) error {
 		}
 		select {
 		case <-time.After(pause/2 + mrand.N(pause)): // the processes must not keep step
-		case <-timer.C:
+		case <-wait.over():
 			return ErrTimeout
 		case <-ctx.Done():
 			return ctx.Err()

@@ -37,14 +37,34 @@ func Again(ctx context.Context, timeout time.Duration, fn func() error) error {
 // InTurn is Again while no other goroutine of this process is in the turn of key, for which it waits as Lock
 // does. It locks nothing, so that fn may take its time, and may lock.
 func (t *Table) InTurn(ctx context.Context, key string, timeout time.Duration, fn func() error) error {
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
+	wait := &patience{timeout: timeout}
+	defer wait.stop()
 	key = t.fold(key)
-	if err := t.turns.enter(ctx, timer, key); err != nil {
+	if err := t.turns.enter(ctx, wait, key); err != nil {
 		return err
 	}
 	defer t.turns.leave(key)
 	return Again(ctx, timeout, fn)
+}
+
+// A patience ends waits, all together after timeout. It makes a timer only if there is something to wait for, as
+// that wakes up the scheduler.
+type patience struct {
+	timeout time.Duration
+	timer   *time.Timer
+}
+
+func (p *patience) over() <-chan time.Time {
+	if p.timer == nil {
+		p.timer = time.NewTimer(p.timeout)
+	}
+	return p.timer.C
+}
+
+func (p *patience) stop() {
+	if p.timer != nil {
+		p.timer.Stop()
+	}
 }
 
 // A queue lets the goroutines of this process through one at a time for each key, in the order in which they
@@ -60,8 +80,8 @@ type line struct {
 	count int
 }
 
-// enter waits until it is let through; leave must follow. It fails if timer fires or ctx is done before.
-func (q *queue) enter(ctx context.Context, timer *time.Timer, key string) error {
+// enter waits until it is let through; leave must follow. It fails if wait ends or ctx is done before.
+func (q *queue) enter(ctx context.Context, wait *patience, key string) error {
 	l := q.join(key)
 	select {
 	case l.slot <- struct{}{}: // if it is free there is no wait to end
@@ -71,7 +91,7 @@ func (q *queue) enter(ctx context.Context, timer *time.Timer, key string) error 
 	select {
 	case l.slot <- struct{}{}:
 		return nil
-	case <-timer.C:
+	case <-wait.over():
 		q.quit(key, l)
 		return ErrTimeout
 	case <-ctx.Done():

@@ -15,9 +15,9 @@ func TestQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := new(queue)
 		enter := func(key string, timeout time.Duration) error {
-			timer := time.NewTimer(timeout)
-			defer timer.Stop()
-			return q.enter(t.Context(), timer, key)
+			wait := &patience{timeout: timeout}
+			defer wait.stop()
+			return q.enter(t.Context(), wait, key)
 		}
 		var wg sync.WaitGroup
 		var order []int
@@ -42,7 +42,7 @@ func TestQueue(t *testing.T) {
 		}
 		c, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := q.enter(c, time.NewTimer(time.Hour), "a"); !errors.Is(err, context.DeadlineExceeded) {
+		if err := q.enter(c, &patience{timeout: time.Hour}, "a"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v, want the context's error", err)
 		}
 		wg.Wait()
