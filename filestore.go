@@ -353,8 +353,8 @@ func (p *place) update(ctx context.Context, t target, fn func(*Session) error) e
 	if err != nil {
 		return err
 	}
-	if i, err := p.dir.Stat(t.name); err == nil && i.Version != old.origin.Version {
-		return lock.ErrConflict // before a file is written for nothing
+	if same, err := p.dir.Still(t.name, disk.Seen{Version: old.origin.Version}); err != nil || !same {
+		return cmp.Or(err, lock.ErrConflict) // before a file is written for nothing
 	}
 	return p.save(ctx, t, old, data, mtime)
 }
