@@ -128,9 +128,12 @@ func (m *importer) lines(ctx context.Context, in io.Reader) error {
 		if err == nil && c.err == nil {
 			continue
 		}
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
-		defer cancel()
-		err = cmp.Or(m.commit(last), err, m.flush())
+		if ctx.Err() != nil { // interrupted: what came before is stored, but not at any cost
+			var cancel func()
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lockTimeout)
+			defer cancel()
+		}
+		err = cmp.Or(m.commit(ctx), err, m.flush())
 		if err == nil && c.err != io.EOF {
 			err = fmt.Errorf("line %d: %w", m.at+1, cause(c.err))
 		}
