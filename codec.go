@@ -22,13 +22,18 @@ type Session struct {
 	// LastAccess is in the file to the millisecond. Set, Touch and Update write the present instead.
 	LastAccess time.Time
 
+	// Created is when the session began, in the file to the millisecond. It is zero for a session that only
+	// Node has written, and for one that is not stored yet: the next write then sets it to the present.
+	Created time.Time
+
 	// Values holds the application's members as JSON, byte for byte as they stand in the file.
-	// Replace a value, do not change its bytes in place. The names "cookie" and "__lastAccess" are
-	// reserved.
+	// Replace a value, do not change its bytes in place. The names "cookie", "__lastAccess" and "__created"
+	// are reserved.
 	Values map[string]json.RawMessage
 
-	assumed bool      // LastAccess is not the file's, which lies in the future
-	from    *document // a rewrite keeps its order of the members; nil = none
+	assumed  bool          // LastAccess is not the file's, which lies in the future
+	from     *document     // a rewrite keeps its order of the members; nil = none
+	lifetime time.Duration // Options.Lifetime of the Store that it comes from
 }
 
 // A Codec stands between the JSON of a session and the bytes of its file. Packages kruptein and
@@ -52,7 +57,7 @@ type ContextCodec interface {
 }
 
 // Put stores v, encoded as JSON, under key. It fails if v has no JSON form, also if a string in it
-// is not UTF-8 (store bytes as []byte), and for the two names that are reserved; the session is
+// is not UTF-8 (store bytes as []byte), and for the names that are reserved; the session is
 // then unchanged.
 func (s *Session) Put(key string, v any) error {
 	raw, err := format.Encode(v)
@@ -79,12 +84,13 @@ func Value[T any](s *Session, key string) (T, error) {
 }
 
 // ExpiresAt returns the instant after which the session has expired, for a store whose TTL is ttl:
-// the cookie's OriginalMaxAge after the last access, or ttl if the cookie has none. As in
+// the cookie's OriginalMaxAge after the last access, or ttl if the cookie has none. If the session comes
+// from a Store with a Lifetime, it ends at the latest when that has passed since Created. As in
 // session-file-store, Cookie.Expires has no say.
 func (s *Session) ExpiresAt(ttl time.Duration) time.Time { return s.LastAccess.Add(s.life(ttl)) }
 
 func (s *Session) life(ttl time.Duration) time.Duration {
-	return format.Life(s.Cookie.OriginalMaxAge, ttl)
+	return format.Capped(format.Life(s.Cookie.OriginalMaxAge, ttl), s.LastAccess, s.Created, s.lifetime)
 }
 
 // MarshalJSON returns the document that the session's file holds under a nil Codec: without space
@@ -107,11 +113,11 @@ func (s *Session) MarshalJSON() ([]byte, error) {
 	if s.from != nil {
 		order = &s.from.members
 	}
-	return order.Join(cookie, s.LastAccess, s.Values)
+	return order.Join(format.Parts{Cookie: string(cookie), LastAccess: s.LastAccess, Created: s.Created}, s.Values)
 }
 
 func checkKey(key string) error {
-	if key == format.CookieMember || key == format.LastAccessMember {
+	if key == format.CookieMember || key == format.LastAccessMember || key == format.CreatedMember {
 		return fmt.Errorf("filestore: the member %q is reserved", key)
 	}
 	if !utf8.ValidString(key) {
@@ -129,7 +135,7 @@ func (s *Session) UnmarshalJSON(doc []byte) error {
 	if err != nil {
 		return err
 	}
-	*s = Session{Cookie: d.cookie, LastAccess: d.lastAccess, from: d, Values: d.members.Values()}
+	*s = Session{Cookie: d.cookie, LastAccess: d.lastAccess, Created: d.created, from: d, Values: d.members.Values()}
 	return nil
 }
 
@@ -143,14 +149,15 @@ type origin struct {
 type document struct {
 	cookie     Cookie
 	lastAccess time.Time
+	created    time.Time
 	members    format.Document
 	origin     origin
 }
 
 func decode(doc []byte) (*document, error) {
-	members, cookie, lastAccess, err := format.Parse(doc)
+	members, p, err := format.Parse(doc)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	return &document{cookie: unmarshalCookie(cookie), lastAccess: lastAccess, members: members}, nil
+	return &document{cookie: unmarshalCookie(p.Cookie), lastAccess: p.LastAccess, created: p.Created, members: members}, nil
 }

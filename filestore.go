@@ -44,6 +44,11 @@ type Options struct {
 	// directory should have the same: each Get goes by its own, and the reapers by the longest, see Reap.
 	TTL time.Duration
 
+	// Lifetime is the longest life of a session since Session.Created, however much it is used. 0 = none.
+	// A session that only Node has written has no such limit until Go writes it. All programs on a directory
+	// should have the same, as with TTL.
+	Lifetime time.Duration
+
 	// TouchAfter is how old the last access must be for Touch to rewrite the file. 0 = 1 % of the
 	// session's life, negative = always. It is never more than half of the session's life.
 	TouchAfter time.Duration
@@ -146,6 +151,8 @@ func (o *Options) complete() error {
 		return fmt.Errorf("Options.TTL is %v, and must be at least a second: for seconds write 3600*time.Second", o.TTL)
 	case tooShort(o.TouchAfter) || tooShort(o.ReapInterval) || tooShort(o.LockTimeout):
 		return errors.New("Options.TouchAfter, ReapInterval or LockTimeout is shorter than a millisecond: for seconds write 60*time.Second")
+	case o.Lifetime < 0 || 0 < o.Lifetime && o.Lifetime < time.Second:
+		return fmt.Errorf("Options.Lifetime is %v, and must be at least a second, or 0", o.Lifetime)
 	case o.LockTimeout < 0:
 		return errors.New("Options.LockTimeout is negative")
 	case o.MaxSize < 0 || o.MaxSize > 1<<30:
@@ -179,6 +186,9 @@ func (s *Store) Close() error {
 
 // TTL returns how long a session lives after its last access if its cookie has no maxAge.
 func (s *Store) TTL() time.Duration { return s.opts.TTL }
+
+// Lifetime returns how long a session lives at most since it was created, 0 if there is no limit.
+func (s *Store) Lifetime() time.Duration { return s.opts.Lifetime }
 
 // ValidID reports whether id can name a session: 1 to 200 of A-Z a-z 0-9 - _ and, but for the first
 // and the last, also . , and ~. The names that Windows reserves are refused everywhere, so that a
@@ -275,8 +285,9 @@ func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 			return p.update(ctx, t, func(sess *Session) error {
 				if c != nil {
 					sess.Cookie = *c
-				} else if age := sess.Cookie.OriginalMaxAge; age != 0 {
-					sess.Cookie.Expires = time.Now().Add(age).Truncate(time.Millisecond)
+				} else if sess.Cookie.OriginalMaxAge != 0 {
+					sess.LastAccess = time.Now()
+					sess.Cookie.Expires = sess.ExpiresAt(0).Truncate(time.Millisecond)
 				}
 				return nil
 			})
@@ -293,8 +304,8 @@ func (p *place) wantsTouch(ctx context.Context, t target, c *Cookie) (bool, erro
 	if err := p.check(d, &sess); err != nil {
 		return false, err
 	}
-	life := sess.life(p.opts.TTL)
-	after := min(cmp.Or(p.opts.TouchAfter, life/100), life/2) // longer would log out who is active
+	life := format.Life(sess.Cookie.OriginalMaxAge, p.opts.TTL) // near the end of its Lifetime too: what is left then would be written often
+	after := min(cmp.Or(p.opts.TouchAfter, life/100), life/2)   // longer would log out who is active
 	if after < 0 || sess.assumed || time.Since(sess.LastAccess) >= after {
 		return true, nil
 	}
@@ -376,7 +387,10 @@ func (p *place) encode(ctx context.Context, t target, sess *Session, old *docume
 		return nil, mtime, errors.New("nil session")
 	}
 	now := *sess
-	now.LastAccess = time.Now().Truncate(time.Millisecond)
+	now.LastAccess, now.lifetime = time.Now().Truncate(time.Millisecond), p.opts.Lifetime
+	if now.Created = format.Created(now.Created, now.LastAccess); now.Created.IsZero() {
+		now.Created = now.LastAccess
+	}
 	if data, err = now.MarshalJSON(); err != nil {
 		return nil, mtime, err
 	}

@@ -74,7 +74,7 @@ func (p *place) document(ctx context.Context, t target, keep bool) (*document, e
 func (p *place) check(d *document, sess *Session) error {
 	now := time.Now()
 	v := d.origin.Version
-	*sess = Session{Cookie: d.cookie, from: d}
+	*sess = Session{Cookie: d.cookie, Created: format.Created(d.created, now), from: d, lifetime: p.opts.Lifetime}
 	sess.LastAccess, sess.assumed = format.LastAccess(d.lastAccess, v.ModTime(), v.ChangeTime(), now)
 	if format.Expired(sess.LastAccess, sess.life(p.opts.TTL), now) {
 		return ErrExpired

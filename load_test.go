@@ -103,7 +103,7 @@ func init() {
 		s, err := filestore.Open(dir, quick())
 		must(err)
 		path := filepath.Join(dir, "id.json")
-		sess := new(filestore.Session)
+		sess := &filestore.Session{Created: time.Now()}
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); fmt.Println() {
 			n, err := strconv.ParseInt(lines.Text(), 10, 64)
 			must(err)
@@ -357,7 +357,7 @@ func TestTooLarge(t *testing.T) {
 	opts.MaxSize = 1000
 	y := newYard(t, opts)
 	fits := &filestore.Session{}
-	fits.Put("k", strings.Repeat("x", 1000-len(doc(nowMs(), `,"k":""`))))
+	fits.Put("k", strings.Repeat("x", 1000-len(doc(nowMs(), fmt.Sprintf(`,"k":"","__created":%d`, nowMs())))))
 	if err := y.s.Set(ctx, "id", fits); err != nil {
 		t.Fatalf("Set of exactly MaxSize: %v", err)
 	}

@@ -88,7 +88,7 @@ func transcript(t *testing.T, dir, bin, block string, edit func(string) string) 
 	}
 }
 
-var stamps = regexp.MustCompile(`"__lastAccess":[0-9]{13}`)
+var stamps = regexp.MustCompile(`"(__created|__lastAccess)":[0-9]{13}`)
 
 // freeAddr returns an address where nobody listens.
 func freeAddr(t *testing.T) string {
@@ -179,7 +179,7 @@ func TestReadmeTwoMinutes(t *testing.T) {
 	transcript(t, site, "", block(t, "", "$ curl"), func(s string) string {
 		s = strings.Replace(s, "curl", "curl -s", 1)
 		s = strings.Replace(s, "localhost:8080", addr, 1)
-		return stamps.ReplaceAllString(s, "__lastAccess")
+		return stamps.ReplaceAllString(s, "$1")
 	})
 }
 
@@ -291,8 +291,8 @@ func TestReadmeCommand(t *testing.T) {
 	parent, dir := sessions()
 	put(dir, "JkqtbLbdHMk1bUT5S9Xb7R2v3eQnOzaW", "null", 0, `"views":1`)
 	write(t, dir, "2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx.json", fmt.Sprintf(
-		`{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/","sameSite":"lax"},"user":"anna","__lastAccess":%d}`, nowMs()))
-	transcript(t, parent, bin, block(t, "", "$ ls sessions"), func(s string) string { return stamps.ReplaceAllString(s, "__lastAccess") })
+		`{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/","sameSite":"lax"},"user":"anna","__created":%d,"__lastAccess":%[1]d}`, nowMs()))
+	transcript(t, parent, bin, block(t, "", "$ ls sessions"), func(s string) string { return stamps.ReplaceAllString(s, "$1") })
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(left) != 1 {
 		t.Errorf("after rm there are %q", left)
 	}

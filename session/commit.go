@@ -57,11 +57,16 @@ func differ(a, b filestore.Cookie) bool {
 
 func (s *Session) cookieChanged() bool { return differ(s.Cookie, s.baseCookie) }
 
-// renew lets the cookie's time start again, as express-session's touch does.
-func renew(c *filestore.Cookie) {
+// renew lets the cookie's time start again, as express-session's touch does. It ends with
+// the Store's Lifetime, which has begun at created.
+func (m *Manager) renew(c *filestore.Cookie, created time.Time) {
 	c.Expires = time.Time{}
-	if c.OriginalMaxAge != 0 {
-		c.Expires = time.Now().Add(c.OriginalMaxAge).Truncate(time.Millisecond)
+	if c.OriginalMaxAge == 0 {
+		return
+	}
+	c.Expires = time.Now().Add(c.OriginalMaxAge).Truncate(time.Millisecond)
+	if last := created.Add(m.shared.lifetime); m.shared.lifetime > 0 && !created.IsZero() && c.Expires.After(last) {
+		c.Expires = last
 	}
 }
 
@@ -77,7 +82,7 @@ func (s *Session) syncExpires() error {
 			return err
 		}
 	}
-	renew(c)
+	s.m.renew(c, s.Created)
 	s.lastCookie = *c
 	return nil
 }
@@ -222,6 +227,7 @@ func (s *Session) reportLater(err error) {
 // A change is what a request has done to its session and the Store does not have yet.
 // Its fields are those of Session.
 type change struct {
+	m             *Manager
 	id            string
 	stored        bool
 	values, base  values
@@ -232,7 +238,7 @@ type change struct {
 
 // pending returns the change to store. Its caller holds mu.
 func (s *Session) pending() change {
-	return change{s.id, s.stored, maps.Clone(s.Values), s.base, maps.Clone(s.written), maps.Clone(s.read), s.Cookie, s.cookieChanged()}
+	return change{s.m, s.id, s.stored, maps.Clone(s.Values), s.base, maps.Clone(s.written), maps.Clone(s.read), s.Cookie, s.cookieChanged()}
 }
 
 // save stores the session. Its caller has the turn.
@@ -277,7 +283,7 @@ func (c *change) merge(sess *filestore.Session) error {
 	if c.cookieToo {
 		sess.Cookie = c.cookie
 	}
-	renew(&sess.Cookie)
+	c.m.renew(&sess.Cookie, sess.Created)
 	sess.LastAccess = time.Now()
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/sessionfilestore/filestore"
 )
@@ -160,7 +161,7 @@ func (m *Manager) load(r *http.Request) (*Session, error) {
 }
 
 func (m *Manager) newSession(secure bool) *filestore.Session {
-	return &filestore.Session{Cookie: m.newCookie(secure), Values: values{}}
+	return &filestore.Session{Cookie: m.newCookie(secure), Created: time.Now().Truncate(time.Millisecond), Values: values{}}
 }
 
 // newID returns an id for a new session. GenID may fail, and may call methods of the

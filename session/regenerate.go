@@ -78,7 +78,7 @@ func (s *Session) regenerate() error {
 // at least one of them is there, unless somebody else destroys the old one: then the new
 // one goes too.
 func (s *Session) replace(old, id string, fresh *filestore.Session) error {
-	renew(&fresh.Cookie)
+	s.m.renew(&fresh.Cookie, fresh.Created)
 	err := s.m.create(s.ctx, id, fresh)
 	if errors.Is(err, filestore.ErrNotFound) { // the new id is invalid; the old session is there
 		return fmt.Errorf("genid: %v", err)

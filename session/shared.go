@@ -14,6 +14,7 @@ import (
 type shared struct {
 	ttl      time.Duration // the life of a session whose cookie has no maxAge
 	ttlKnown bool          // else ttl is a guess
+	lifetime time.Duration // of the Store; 0 = none
 
 	mu       sync.Mutex
 	warned   map[string]bool          // warnings that were given
@@ -53,6 +54,9 @@ func (m *Manager) initShared() {
 	m.shared = &shared{ttl: unknownLife, warned: make(map[string]bool), replaced: make(map[string][]replacement)}
 	if l, ok := m.Store.(Lifer); ok {
 		m.shared.ttl, m.shared.ttlKnown = l.TTL(), true
+	}
+	if l, ok := m.Store.(Limiter); ok {
+		m.shared.lifetime = l.Lifetime()
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // All methods must be safe for concurrent use. An id is any string that one of the
 // Secrets has signed: it need not be an id that the Store would accept.
 //
-// A Store may also be an Updater, a Creator, a Toucher or a Lifer; the middleware
+// A Store may also be an Updater, a Creator, a Toucher, a Lifer or a Limiter; the middleware
 // finds out by type assertion. Without Updater and Creator it reads a session again
 // before it writes it, which narrows the races that these close. Without Toucher it
 // does not touch unchanged sessions: a session then expires when it has not changed
@@ -75,6 +75,13 @@ type Lifer interface {
 	// maxAge. It is called once, by Manager.Handler. To keep a session alive under a
 	// slow request, a minute is assumed of a Store that is not a Lifer.
 	TTL() time.Duration
+}
+
+// A Limiter ends sessions some time after they were created, however much they are used.
+type Limiter interface {
+	// Lifetime returns that time, or 0 if there is no limit. It is called once, by
+	// Manager.Handler: no cookie lives longer.
+	Lifetime() time.Duration
 }
 
 // get is Store.Get, but returns a copy, because the Store may keep the session.

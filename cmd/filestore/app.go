@@ -36,7 +36,7 @@ type app struct {
 	ext                       format.Extension
 	json, full, noColor       bool
 	secretFile, sealedKeyFile string
-	ttl                       time.Duration
+	ttl, lifetime             time.Duration
 	ttlGiven                  bool // if not, the files' times may tell of a longer one
 	now                       func() time.Time
 	in                        io.Reader
@@ -69,7 +69,7 @@ func (a *app) open(o filestore.Options) (*filestore.Store, error) {
 	if err := a.checkDir(); err != nil {
 		return nil, err
 	}
-	o.TTL, o.Extension, o.ReapInterval, o.CacheSize = a.ttl, string(a.ext), -1, -1
+	o.Lifetime, o.TTL, o.Extension, o.ReapInterval, o.CacheSize = a.lifetime, a.ttl, string(a.ext), -1, -1
 	o.MaxSize, o.Codec, o.Logger = maxSize, codec, slog.New(slog.DiscardHandler)
 	s, err := filestore.Open(a.dir, &o)
 	return s, readOnlyHere(err)

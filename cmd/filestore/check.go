@@ -350,7 +350,7 @@ const longestLife = 400 * day
 // times looks at when a session was used and when it ends.
 func (c *checker) times(e entry) {
 	maxAge, mtime := e.sess.Cookie.OriginalMaxAge, e.info.ModTime()
-	life := format.Life(maxAge, c.a.ttl)
+	life := c.a.life(e.sess, maxAge)
 	if e.said.IsZero() {
 		c.find(undated, e.name)
 	} else if !format.Dated(e.said, c.now) {

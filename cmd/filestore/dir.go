@@ -152,7 +152,7 @@ func (r *reader) read(name string) (entry, error) {
 	if e.doc, e.sess, err = r.decode(e.id, data); err != nil {
 		return e, err
 	}
-	e.date(r.a.now(), r.a.ttl, r.a.ttlGiven)
+	e.date(r.a)
 	return e, nil
 }
 
@@ -173,16 +173,25 @@ func (r *reader) decode(id string, data []byte) (doc []byte, _ *filestore.Sessio
 
 // date says when the session was accessed last and when it ends. If the file's time tells of a later
 // end, that counts, unless --ttl is given: a program with a longer TTL wrote it.
-func (e *entry) date(now time.Time, ttl time.Duration, ttlGiven bool) {
-	mtime, ctime, maxAge := e.info.ModTime(), e.info.ChangeTime(), e.sess.Cookie.OriginalMaxAge
+func (e *entry) date(a *app) {
+	now, mtime, ctime, maxAge := a.now(), e.info.ModTime(), e.info.ChangeTime(), e.sess.Cookie.OriginalMaxAge
 	e.said = e.sess.LastAccess
 	e.lastAccess, _ = format.LastAccess(e.said, mtime, ctime, now)
 	e.sess.LastAccess = e.lastAccess
-	life := format.Life(maxAge, ttl)
+	e.sess.Created = format.Created(e.sess.Created, now)
+	life := a.life(e.sess, maxAge)
 	e.ends, e.expired = e.lastAccess.Add(life), format.Expired(e.lastAccess, life, now)
-	if !ttlGiven && maxAge == 0 && format.Dated(e.said, now) && e.notDue(now) && e.ends.Before(mtime) {
-		e.ends, e.expired = mtime, false
+	if !a.ttlGiven && maxAge == 0 && format.Dated(e.said, now) && e.notDue(now) {
+		if later := e.lastAccess.Add(a.life(e.sess, mtime.Sub(e.lastAccess))); later.After(e.ends) && later.After(now) {
+			e.ends, e.expired = later, false
+		}
 	}
+}
+
+// life returns how long the session lives after its last access: maxAge, or if that is 0 the TTL, and not
+// beyond its Lifetime.
+func (a *app) life(sess *filestore.Session, maxAge time.Duration) time.Duration {
+	return format.Capped(format.Life(maxAge, a.ttl), sess.LastAccess, sess.Created, a.lifetime)
 }
 
 // notDue reports whether the file's times tell of an end to come, so that no reaper removes it.

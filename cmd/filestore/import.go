@@ -286,7 +286,8 @@ func (m *importer) session(ctx context.Context, text []byte) error {
 	now, maxAge := m.a.now(), sess.Cookie.OriginalMaxAge
 	undated := sess.LastAccess.IsZero()
 	sess.LastAccess, _ = format.LastAccess(sess.LastAccess, now, now, now) // as the store will see it
-	if format.Expired(sess.LastAccess, format.Life(maxAge, m.a.ttl), now) {
+	sess.Created = format.Created(sess.Created, now)
+	if format.Expired(sess.LastAccess, m.a.life(sess, maxAge), now) {
 		m.Expired++
 		return nil
 	}
@@ -442,7 +443,7 @@ func (m *importer) free(name string) (disk.Seen, error) {
 	switch {
 	case errors.Is(err, filestore.ErrNotFound):
 		return disk.Seen{}, nil
-	case err == nil && format.Expired(e.lastAccess, format.Life(e.sess.Cookie.OriginalMaxAge, m.a.ttl), m.a.now()):
+	case err == nil && format.Expired(e.lastAccess, m.a.life(e.sess, e.sess.Cookie.OriginalMaxAge), m.a.now()):
 		return e.info.Seen(e.file), nil
 	case err == nil, noSession(err), errors.Is(err, filestore.ErrTooLarge), errors.Is(err, fs.ErrPermission):
 		return disk.Seen{}, fs.ErrExist

@@ -97,6 +97,8 @@ func (a *app) rootCommand() *cobra.Command {
 				return errors.New("--ttl: it must be more than nothing")
 			case a.ttl < time.Second:
 				return errors.New("--ttl: it must be at least a second")
+			case a.lifetime < 0 || 0 < a.lifetime && a.lifetime < time.Second:
+				return errors.New("--lifetime: it must be at least a second, or 0")
 			}
 			return nil
 		},
@@ -126,6 +128,7 @@ func (a *app) rootCommand() *cobra.Command {
 	f.StringVar(&a.dir, "dir", "./sessions", "the directory of the sessions")
 	f.StringVar((*string)(&a.ext), "ext", ".json", "the extension that ends the names of session files")
 	f.DurationVar(&a.ttl, "ttl", time.Hour, "the store's TTL: the life of sessions without a maxAge of their own")
+	f.DurationVar(&a.lifetime, "lifetime", 0, "the store's Lifetime: the longest life of a session since it was created; 0 = none")
 	f.BoolVar(&a.json, "json", false, "print JSON; a list is one object a line")
 	f.BoolVar(&a.full, "full", false, "show ids whole: they are credentials")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal; NO_COLOR does the same")

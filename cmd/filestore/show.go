@@ -69,6 +69,9 @@ func (a *app) show(ctx context.Context, arg string) error {
 	} else {
 		line("ends", "in "+inWords(e.ends.Sub(now))+", "+clock(e.ends))
 	}
+	if at := e.sess.Created; !at.IsZero() {
+		line("created", inWords(now.Sub(at))+" ago, "+clock(at))
+	}
 	line("last access", inWords(now.Sub(e.lastAccess))+" ago, "+clock(e.lastAccess))
 	line("file", fmt.Sprintf("%s, mode %04o%s", size(e.info.Size), e.info.Mode.Perm(), ownerName(e.info.UID)))
 	return nil
@@ -96,8 +99,8 @@ func (a *app) setCommand() *cobra.Command {
 		Use:   "set ID KEY JSON",
 		Short: "Change one member of a session",
 		Long: `set gives the member KEY of a session the value JSON, whether or not there is such a member, under the
-session's lock. KEY is a name, not a path. The names "cookie" and "__lastAccess" are reserved. The file
-keeps its mode.
+session's lock. KEY is a name, not a path. The names "cookie", "__lastAccess" and "__created" are reserved.
+The file keeps its mode.
 
 ` + accessHelp,
 		Example: `  filestore set 2o7sOpgM role '"guest"'
@@ -121,7 +124,7 @@ func (a *app) unsetCommand() *cobra.Command {
 		Use:   "unset ID KEY",
 		Short: "Remove one member of a session",
 		Long: `unset removes the member KEY of a session, under the session's lock. KEY is a name, not a path.
-The names "cookie" and "__lastAccess" are reserved. If there is no such member, nothing is written, and the
+The names "cookie", "__lastAccess" and "__created" are reserved. If there is no such member, nothing is written, and the
 exit code is 1.
 
 ` + accessHelp,

@@ -17,6 +17,7 @@ import (
 const (
 	CookieMember     = "cookie"
 	LastAccessMember = "__lastAccess"
+	CreatedMember    = "__created"
 )
 
 const maxDepth = 10_000 // encoding/json reads no deeper
@@ -31,14 +32,20 @@ type Document struct {
 // An end is where a member's name and value end in those of its document; the next begin there.
 type end struct{ name, value uint32 }
 
-// Parse takes doc apart. It returns the cookie's JSON, which is an object, and the last access, which is
-// zero if the document has none that is a sane number. Of members that occur twice the last counts.
-func Parse(doc []byte) (d Document, cookie string, lastAccess time.Time, err error) {
+// The Parts of a document are its members that are not the application's: the cookie's JSON, which is an object,
+// and times, which are zero if the document has none that is a sane number.
+type Parts struct {
+	Cookie              string
+	LastAccess, Created time.Time
+}
+
+// Parse takes doc apart. Of members that occur twice the last counts.
+func Parse(doc []byte) (d Document, p Parts, err error) {
 	if !json.Valid(doc) {
-		return d, "", lastAccess, errors.New("not JSON")
+		return d, p, errors.New("not JSON")
 	}
 	if bytes.TrimLeft(doc, space)[0] != '{' {
-		return d, "", lastAccess, errors.New("not an object")
+		return d, p, errors.New("not an object")
 	}
 	var room [16]Member
 	order := room[:0]
@@ -46,7 +53,7 @@ func Parse(doc []byte) (d Document, cookie string, lastAccess time.Time, err err
 	for m := range Members(string(doc)) {
 		i, twice := at[m.Name]
 		if twice && strings.Contains(m.Name, "\ufffd") {
-			return d, "", lastAccess, errors.New("names that are not Unicode, and alike") // one would be lost
+			return d, p, errors.New("names that are not Unicode, and alike") // one would be lost
 		}
 		if !twice {
 			i = len(order)
@@ -61,12 +68,12 @@ func Parse(doc []byte) (d Document, cookie string, lastAccess time.Time, err err
 		}
 		return raw
 	}
-	cookie = take(CookieMember)
-	if !strings.HasPrefix(cookie, "{") {
-		return d, "", lastAccess, errors.New("no cookie object")
+	p.Cookie = take(CookieMember)
+	if !strings.HasPrefix(p.Cookie, "{") {
+		return d, Parts{}, errors.New("no cookie object")
 	}
-	lastAccess = parseTime(take(LastAccessMember))
-	return pack(order), cookie, lastAccess, nil
+	p.LastAccess, p.Created = parseTime(take(LastAccessMember)), parseTime(take(CreatedMember))
+	return pack(order), p, nil
 }
 
 func pack(order []Member) Document {
@@ -120,13 +127,13 @@ func (d *Document) Values() map[string]json.RawMessage {
 var newDocument = &Document{names: CookieMember, ends: []end{{name: uint32(len(CookieMember))}}}
 
 // Join makes a document of these parts: without space between the members, in the order of d, new
-// members last. In a new session, which has no d, the last access is last, as Node writes it. The
-// values must be JSON; nil stands for null.
-func (d *Document) Join(cookie []byte, lastAccess time.Time, values map[string]json.RawMessage) ([]byte, error) {
+// members last. In a new session, which has no d, the last access is last, as Node writes it. A time that
+// is zero is left out. The values must be JSON; nil stands for null.
+func (d *Document) Join(p Parts, values map[string]json.RawMessage) ([]byte, error) {
 	if d == nil {
 		d = newDocument
 	}
-	size := len(cookie) + 64
+	size := len(p.Cookie) + 96
 	for name, raw := range values {
 		size += len(name) + len(raw) + 8
 	}
@@ -141,16 +148,22 @@ func (d *Document) Join(cookie []byte, lastAccess time.Time, values map[string]j
 		}
 		buf = append(buf, raw...)
 	}
-	fresh, dated := len(values), lastAccess.IsZero()
-	ms := strconv.AppendInt(nil, lastAccess.UnixMilli(), 10)
+	addTime := func(name string, at *time.Time) {
+		if !at.IsZero() {
+			add(name, strconv.AppendInt(nil, at.UnixMilli(), 10))
+			*at = time.Time{} // once
+		}
+	}
+	fresh := len(values)
 	for name := range d.members() {
 		raw, ok := values[name]
 		switch {
 		case name == CookieMember:
-			add(name, cookie)
-		case name == LastAccessMember && !dated:
-			add(name, ms)
-			dated = true
+			add(name, []byte(p.Cookie))
+		case name == LastAccessMember:
+			addTime(name, &p.LastAccess)
+		case name == CreatedMember:
+			addTime(name, &p.Created)
 		case ok:
 			add(name, raw)
 			fresh--
@@ -167,9 +180,8 @@ func (d *Document) Join(cookie []byte, lastAccess time.Time, values map[string]j
 			}
 		}
 	}
-	if !dated {
-		add(LastAccessMember, ms)
-	}
+	addTime(CreatedMember, &p.Created)
+	addTime(LastAccessMember, &p.LastAccess)
 	buf = append(buf, '}')
 	// Values that are sound alone can nest too deep together with the document. A document that cannot
 	// be read again must not be written.

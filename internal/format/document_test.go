@@ -13,20 +13,21 @@ import (
 
 // A document that nobody changes is written as it was read, in its order.
 func TestDocument(t *testing.T) {
-	const doc = "{\"b\" : 1e21 ,\"__lastAccess\":1795249098866.5,\"a\":[ 1, \"\\ud800\" ],\n \"cookie\":{\"path\" :\"/\"},\"\\u00e9\":null}"
-	d, cookie, at, err := format.Parse([]byte(doc))
+	const doc = "{\"b\" : 1e21 ,\"__lastAccess\":1795249098866.5,\"a\":[ 1, \"\\ud800\" ],\n \"cookie\":{\"path\" :\"/\"},\"__created\":1,\"\\u00e9\":null}"
+	d, p, err := format.Parse([]byte(doc))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `{"path" :"/"}`; cookie != want || !at.Equal(time.UnixMilli(1_795_249_098_866)) {
-		t.Errorf("cookie %s, want %s; last access %v", cookie, want, at)
+	want := format.Parts{Cookie: `{"path" :"/"}`, LastAccess: time.UnixMilli(1_795_249_098_866), Created: time.UnixMilli(1)}
+	if p != want {
+		t.Errorf("Parse = %v, want %v", p, want)
 	}
 	values := d.Values()
 	if got := slices.Sorted(maps.Keys(values)); !slices.Equal(got, []string{"a", "b", "é"}) {
 		t.Errorf("members %q", got)
 	}
-	got, err := d.Join([]byte(cookie), at, values)
-	if want := `{"b":1e21,"__lastAccess":1795249098866,"a":[ 1, "\ud800" ],"cookie":{"path" :"/"},"é":null}`; string(got) != want || err != nil {
+	got, err := d.Join(p, values)
+	if want := `{"b":1e21,"__lastAccess":1795249098866,"a":[ 1, "\ud800" ],"cookie":{"path" :"/"},"__created":1,"é":null}`; string(got) != want || err != nil {
 		t.Errorf("%s, %v, want %s", got, err, want)
 	}
 	// The values belong to the caller.
@@ -37,13 +38,14 @@ func TestDocument(t *testing.T) {
 	// New members come last, in the order of their names. Removed members are not written.
 	delete(values, "a")
 	values["y"], values["x"], values["b"] = json.RawMessage("2"), nil, json.RawMessage("1")
-	got, _ = d.Join([]byte("{}"), at, values)
-	if want := `{"b":1,"__lastAccess":1795249098866,"cookie":{},"é":null,"x":null,"y":2}`; string(got) != want {
+	p.Cookie = "{}"
+	got, _ = d.Join(p, values)
+	if want := `{"b":1,"__lastAccess":1795249098866,"cookie":{},"__created":1,"é":null,"x":null,"y":2}`; string(got) != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	// The document of a new session.
-	got, _ = (*format.Document)(nil).Join([]byte("{}"), at, map[string]json.RawMessage{"n": json.RawMessage("1")})
-	if want := `{"cookie":{},"n":1,"__lastAccess":1795249098866}`; string(got) != want {
+	got, _ = (*format.Document)(nil).Join(p, map[string]json.RawMessage{"n": json.RawMessage("1")})
+	if want := `{"cookie":{},"n":1,"__created":1,"__lastAccess":1795249098866}`; string(got) != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -54,14 +56,15 @@ func TestParseRefuses(t *testing.T) {
 		"{}": "no cookie object", `{"cookie":null}`: "no cookie object", `{"cookie":[]}`: "no cookie object", `{"Cookie":{}}`: "no cookie object",
 		`{"cookie":{},"\ud800":1,"\udfff":2}`: "names that are not Unicode, and alike",
 	} {
-		if _, _, _, err := format.Parse([]byte(doc)); err == nil || err.Error() != want {
+		if _, _, err := format.Parse([]byte(doc)); err == nil || err.Error() != want {
 			t.Errorf("Parse(%s) = %v, want %s", doc, err, want)
 		}
 	}
-	// A last access that is not a sane number counts as missing.
+	// A time that is not a sane number counts as missing.
 	for _, raw := range []string{"null", `"1"`, "-1", "1e16", "1e400", "[1]", "true"} {
-		if _, _, at, err := format.Parse([]byte(`{"cookie":{},"__lastAccess":` + raw + "}")); err != nil || !at.IsZero() {
-			t.Errorf("__lastAccess %s: %v, %v", raw, at, err)
+		_, p, err := format.Parse([]byte(`{"cookie":{},"__lastAccess":` + raw + `,"__created":` + raw + "}"))
+		if err != nil || !p.LastAccess.IsZero() || !p.Created.IsZero() {
+			t.Errorf("times %s: %v, %v", raw, p, err)
 		}
 	}
 }
@@ -69,11 +72,12 @@ func TestParseRefuses(t *testing.T) {
 // A document that could not be read again is not written.
 func TestJoinRefusesDepth(t *testing.T) {
 	deep := json.RawMessage(strings.Repeat("[", 9999) + strings.Repeat("]", 9999))
-	if _, err := (*format.Document)(nil).Join([]byte("{}"), now, map[string]json.RawMessage{"v": deep}); err != nil {
+	p := format.Parts{Cookie: "{}"}
+	if _, err := (*format.Document)(nil).Join(p, map[string]json.RawMessage{"v": deep}); err != nil {
 		t.Errorf("10,000 deep: %v", err)
 	}
 	deep = json.RawMessage("[" + string(deep) + "]")
-	if got, err := (*format.Document)(nil).Join([]byte("{}"), now, map[string]json.RawMessage{"v": deep}); err == nil {
+	if got, err := (*format.Document)(nil).Join(p, map[string]json.RawMessage{"v": deep}); err == nil {
 		t.Errorf("written, and can be read: %v", json.Valid(got))
 	}
 }

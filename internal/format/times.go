@@ -70,6 +70,24 @@ func MaxAge(raw string) time.Duration {
 // Life returns how long a session lives after an access: its cookie's maxAge, or ttl if it has none.
 func Life(maxAge, ttl time.Duration) time.Duration { return cmp.Or(maxAge, ttl) }
 
+// Capped returns life, cut so that a session that was created then ends when lifetime has passed. There is no
+// limit if lifetime or created is zero.
+func Capped(life time.Duration, lastAccess, created time.Time, lifetime time.Duration) time.Duration {
+	if lifetime == 0 || created.IsZero() {
+		return life
+	}
+	return min(life, created.Add(lifetime).Sub(lastAccess))
+}
+
+// Created returns when a session was created, or zero if that is not known: said is the file's __created,
+// which counts for nothing if it lies ahead.
+func Created(said, now time.Time) time.Time {
+	if !Dated(said, now) {
+		return time.Time{}
+	}
+	return said
+}
+
 // Expired is session-file-store's rule: a session has expired strictly after the last millisecond of
 // its life, and at once if its life is nothing.
 func Expired(lastAccess time.Time, life time.Duration, now time.Time) bool {
