@@ -176,6 +176,7 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.stop()
+	p.index.Close()
 	p.ops.Wait()
 	s.own.Wait()
 	if first {

@@ -29,6 +29,11 @@ func (p *place) load(ctx context.Context, t target, keep bool) (*Session, error)
 	if err != nil {
 		return nil, err
 	}
+	return p.session(d)
+}
+
+// session returns a copy of d as the session that it is, if it is alive.
+func (p *place) session(d *document) (*Session, error) {
 	sess := new(Session)
 	if err := p.check(d, sess); err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/format"
+	"github.com/sessionfilestore/filestore/internal/index"
 	"github.com/sessionfilestore/filestore/internal/lock"
 )
 
@@ -22,9 +23,11 @@ type place struct {
 	dir   *disk.Dir
 	locks *lock.Table                   // nil: read-only
 	cache *lru.Cache[string, *document] // nil: none
+	index *index.Index                  // nil: none
 
 	ops   sync.WaitGroup // the operations under way
 	moved sync.Once      // logs that it was moved
+	scans sync.Once      // logs that Find has no index
 }
 
 // newPlace takes over dir, and closes it if it fails.
@@ -39,6 +42,7 @@ func (s *Store) newPlace(dir *disk.Dir) (*place, error) {
 	if s.opts.ReadOnly {
 		return p, nil
 	}
+	p.index = p.newIndex()
 	var err error
 	if p.locks, err = lock.Open(dir, p.ext, s.opts.Logger); err != nil {
 		dir.Close()
@@ -70,6 +74,7 @@ func (s *Store) reopen(old *place) error {
 	s.at = p
 	s.own.Go(func() {
 		s.opts.Logger.Warn("filestore: the session directory was deleted; opened the one at its path", "dir", dir.Path())
+		old.index.Close()
 		old.ops.Wait()
 		old.dir.Close()
 	})
