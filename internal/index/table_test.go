@@ -117,7 +117,7 @@ func TestMemory(t *testing.T) {
 		tab.set(id, uint32(i/3), false)
 	}
 	first := float64(heap()-before) / n
-	for i := range 3 * n {
+	for i := range n {
 		at := r.IntN(n)
 		tab.drop(ids[at])
 		ids[at] = fresh()
