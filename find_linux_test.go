@@ -35,7 +35,7 @@ func TestFindOverflow(t *testing.T) {
 		t.Errorf("Find = %q", got)
 	}
 	signal(t, p, syscall.SIGSTOP)
-	for i := range queue + 1000 { // each is at least one event
+	for i := range queue + 10_000 { // each is at least one event, and the process may hold some already
 		write(t, dir, fmt.Sprintf("x%d", i%10), "")
 	}
 	for i := range 20 {
