@@ -186,7 +186,11 @@ func TestAgain(t *testing.T) {
 			})...)
 			y.want("carl")
 			hold.Store(true)
-			y.set("old", "anna") // and the worker waits
+			if before == "anna" {
+				y.ix.Look("old")
+			} else {
+				y.set("old", "anna")
+			} // and the worker waits
 			marked = func() {
 				marked = nil
 				y.set("new", "anna")
