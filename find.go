@@ -26,15 +26,15 @@ import (
 // with an Entry that has its ID and no Session, and the loop goes on, as in All. If sessions with the value go faster
 // than they can be read, Find ends with an error after a hundred attempts.
 //
-// The first Find of a member reads all files, and begins an index that is kept until Close: about 35 bytes for each
-// session that has the member. From then on each change of a session's file costs one more read of it. There
+// The first Find of a member reads all files, and begins an index that is kept until Close: about 33 bytes for each
+// session that has the member, if its id is of 32 characters. From then on each change of a session's file costs one more read of it. There
 // are at most four such indexes, of the members that were used last. All share one of the system's watches. Each Find
 // makes an empty file in the directory and removes it.
 //
 // If no such file can be made, if there is no watch left, with ReadOnly, and on systems other than Linux, each Find
-// lists the directory and reads all files, again until no name is new, at most ten times. Then it can miss a session
-// that others move to new ids all the time. A change by another way than by this package, a rename or a
-// write, as by a memory map, may be found later only.
+// lists the directory and reads all files. It lists again until no name is new, at most ten times. So it can miss a
+// session that others move to new ids all the time. A change that the system tells of no directory can be found later:
+// one by a memory map, or by another name of the file.
 func (s *Store) Find(ctx context.Context, member, value string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if slices.Contains(strings.Split(member, "."), "") {

@@ -131,12 +131,13 @@ func (t *table) losses(hash uint32) *uint32 { return &t.lost[hash%uint32(len(t.l
 
 // find appends the ids that have the hash.
 func (t *table) find(ids []string, hash uint32) []string {
+	kind, length := byte(0), 0 // of the last id: most are alike, and then the next record's place is known before this one is read
 	for _, b := range &t.shards {
 		for i := 0; i < len(b); {
-			end := i + 1 + (int(b[i])*6+7)>>3 // as size, but faster
-			if b[i] == 0 {
-				end = i + 2 + int(b[i+1])
+			if b[i] != kind || kind == 0 {
+				kind, length = b[i], size(b[i:])
 			}
+			end := i + length
 			if binary.NativeEndian.Uint32(b[end:end+hashSize]) == hash {
 				ids = append(ids, unpack(b[i:end]))
 			}
