@@ -120,7 +120,7 @@ var mutants = []mutant{
 	{"goes by the umask", []edit{{"internal/disk/sys_unix.go", "	if fs.FileMode(st.Mode)&fs.ModePerm != mode {", "	if false {"}}, core, "TestUmask"},
 	{"shows ids in errors", []edit{{"errors.go", "		e.ID = hex.EncodeToString(sum[:4])", "		e.ID = id + hex.EncodeToString(sum[:4])"}}, core, "TestErrors|TestNoDataInErrors"},
 	{"logs out who is active", []edit{{"filestore.go", "min(cmp.Or(p.opts.TouchAfter, life/100), life/2)", "cmp.Or(p.opts.TouchAfter, life/100)"}}, core, "TestTouchAfterLongerThanLife"},
-	{"closes without waiting", []edit{{"filestore.go", "	s.stop()\n	p.ops.Wait()\n	s.own.Wait()\n", "	s.stop()\n"}}, core, "TestClose"},
+	{"closes without waiting", []edit{{"filestore.go", "	s.stop()\n	p.index.Close()\n	p.ops.Wait()\n	s.own.Wait()\n", "	s.stop()\n"}}, core, "TestClose"},
 
 	{"compares signatures with ==", []edit{{"session/cookie.go", "if hmac.Equal([]byte(Sign(signed[:dot], secret)), []byte(signed)) {", "if Sign(signed[:dot], secret) == signed {"}}, web, "TestConstantTime"},
 	{"looks up before it verifies", []edit{{"session/handler.go", "	for id, old := range m.cookieIDs(r) {", "	for v := range cookieValues(r, m.name()) {\n		v, _, _ = strings.Cut(strings.TrimPrefix(v, \"s:\"), \".\")\n		m.Store.Get(r.Context(), v)\n	}\n	for id, old := range m.cookieIDs(r) {"}}, web, "TestForgedCookies"},
