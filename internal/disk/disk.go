@@ -15,6 +15,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -37,6 +38,10 @@ var (
 type Options struct {
 	ReadOnly bool // Open and Reopen make nothing, and Read also takes the files of the directory's owner
 	NoSync   bool // flush nothing
+
+	// Flushes, if not nil, counts the flushes of files and of the directory that Create and Sync have waited for, also
+	// those that failed.
+	Flushes *atomic.Int64
 }
 
 // A Dir is an open directory. All access goes through it, so renaming or replacing its path changes
@@ -411,7 +416,14 @@ func (d *Dir) Sync() error {
 	if d.opts.NoSync {
 		return nil
 	}
+	d.countFlush()
 	return syncDir(d.file)
+}
+
+func (d *Dir) countFlush() {
+	if d.opts.Flushes != nil {
+		d.opts.Flushes.Add(1)
+	}
 }
 
 // MakeDir makes the directory name with mode 0700 if there is none. It fails with ErrGone if d was

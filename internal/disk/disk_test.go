@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -382,6 +383,32 @@ func TestKind(t *testing.T) {
 	} {
 		if got := disk.Kind(mode); got != want {
 			t.Errorf("disk.Kind(%v) = %q, want %q", mode, got, want)
+		}
+	}
+}
+
+// Flushes counts those of Create and Sync: of the directory, and of the file unless its bytes are only written out.
+func TestFlushes(t *testing.T) {
+	for _, noSync := range []bool{false, true} {
+		var n atomic.Int64
+		d := open(t, t.TempDir(), disk.Options{NoSync: noSync, Flushes: &n})
+		ofFile, ofDir := int64(1), int64(1)
+		if noSync {
+			ofFile, ofDir = 0, 0
+		} else if d.Ordered() {
+			ofFile = 0
+		}
+		for range 3 {
+			n.Store(0)
+			if err := d.Create("name", nil, 0o600, time.Now()); err != nil || n.Load() != ofFile {
+				t.Errorf("Create: %v, and %d flushes, want %d", err, n.Load(), ofFile)
+			}
+			if err := d.Sync(); err != nil || n.Load() != ofFile+ofDir {
+				t.Errorf("Sync: %v, and %d flushes, want %d", err, n.Load(), ofFile+ofDir)
+			}
+			if err := d.Remove("name"); err != nil || n.Load() != ofFile+ofDir {
+				t.Errorf("Remove: %v, and %d flushes, want none", err, n.Load())
+			}
 		}
 	}
 }

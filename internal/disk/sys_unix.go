@@ -203,6 +203,7 @@ func (d *Dir) fill(fd int, data []byte, mode fs.FileMode, mtime time.Time) error
 	case d.ordered:
 		return writeOut(fd)
 	}
+	d.countFlush()
 	return retry(func() error { return fsync(fd) })
 }
 

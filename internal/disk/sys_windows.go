@@ -99,6 +99,9 @@ func (d *Dir) create(name string, data []byte, mode fs.FileMode, mtime time.Time
 	if err != nil {
 		return false, err
 	}
+	if !d.opts.NoSync {
+		d.countFlush()
+	}
 	if err := fill(f, data, !d.opts.NoSync); err != nil {
 		f.Close()
 		return true, err

@@ -54,6 +54,9 @@ type Table struct {
 	stripes [format.Stripes]Stripe
 
 	waiting, turns queue // by id
+
+	// Counts is where the Table counts: its own, unless another one is put here before the first use.
+	Counts *Counts
 }
 
 // A Stripe is one lock file, and the lock of all ids with its hash.
@@ -99,7 +102,7 @@ func Open(d *disk.Dir, ext format.Extension, log *slog.Logger) (*Table, error) {
 }
 
 func newTable(d *disk.Dir) *Table {
-	t := &Table{dir: d}
+	t := &Table{dir: d, Counts: new(Counts)}
 	for i := range t.stripes {
 		name := format.LockFile(i)
 		t.stripes[i] = Stripe{
@@ -174,7 +177,7 @@ func (t *Table) fold(id string) string {
 // ErrTimeout. Of the goroutines that want one id only the first stands in the stripe's queue: who wants
 // another id of the stripe does not wait for all of them.
 func (t *Table) Lock(ctx context.Context, id string, timeout time.Duration) (*Stripe, error) {
-	wait := &patience{timeout: timeout}
+	wait := &patience{timeout: timeout, counts: t.Counts}
 	defer wait.stop()
 	id = t.fold(id)
 	if err := t.waiting.enter(ctx, wait, id); err != nil {
@@ -197,7 +200,7 @@ func (s *Stripe) enter(ctx context.Context, wait *patience) error {
 		select {
 		case s.queue <- struct{}{}:
 		case <-wait.over():
-			return ErrTimeout
+			return wait.expired()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -224,7 +227,7 @@ func (s *Stripe) wait(ctx context.Context, wait *patience) error {
 		select {
 		case <-time.After(pause/2 + mrand.N(pause)): // the processes must not keep step
 		case <-wait.over():
-			return ErrTimeout
+			return wait.expired()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -325,3 +325,38 @@ func TestTry(t *testing.T) {
 	}
 	l.Unlock()
 }
+
+// However many queues a Lock waits in, it counts as one wait, and a time-out as one. A free lock counts nothing.
+func TestCounts(t *testing.T) {
+	dir := t.TempDir()
+	a, _ := open(t, dir)
+	b, _ := open(t, dir)
+	b.Counts = a.Counts // as those of one store that has opened its directory again
+	for range 3 {
+		take(t, a, "id").Unlock()
+	}
+	c := a.Counts
+	if c.Waits.Load() != 0 || c.Waited.Load() != 0 {
+		t.Errorf("%d waits for a free lock, of %d ns", c.Waits.Load(), c.Waited.Load())
+	}
+	held := take(t, a, "id")
+	const each = 40 * time.Millisecond
+	var wg sync.WaitGroup
+	for _, table := range []*lock.Table{a, b, b, b} {
+		wg.Go(func() {
+			if _, err := table.Lock(ctx, "id", each); !errors.Is(err, lock.ErrTimeout) {
+				t.Errorf("Lock = %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	canceled, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := b.Lock(canceled, "id", each); !errors.Is(err, context.Canceled) {
+		t.Errorf("Lock = %v", err)
+	}
+	held.Unlock()
+	if c.Waits.Load() != 5 || c.Timeouts.Load() != 4 || time.Duration(c.Waited.Load()) < 4*each {
+		t.Errorf("%d waits of %v, %d time-outs; want 5 of at least %v, 4", c.Waits.Load(), time.Duration(c.Waited.Load()), c.Timeouts.Load(), 4*each)
+	}
+}

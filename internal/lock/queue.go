@@ -34,36 +34,64 @@ func Again(ctx context.Context, timeout time.Duration, fn func() error) error {
 	}
 }
 
+// Again is the function Again, and counts.
+func (t *Table) Again(ctx context.Context, timeout time.Duration, fn func() error) error {
+	err := Again(ctx, timeout, func() error {
+		err := fn()
+		if err == ErrConflict {
+			t.Counts.Conflicts.Add(1)
+		}
+		return err
+	})
+	if errors.Is(err, ErrConflict) { // it gave up
+		t.Counts.Timeouts.Add(1)
+	}
+	return err
+}
+
 // InTurn is Again while no other goroutine of this process is in the turn of key, for which it waits as Lock
 // does. It locks nothing, so that fn may take its time, and may lock.
 func (t *Table) InTurn(ctx context.Context, key string, timeout time.Duration, fn func() error) error {
-	wait := &patience{timeout: timeout}
-	defer wait.stop()
+	wait := &patience{timeout: timeout, counts: t.Counts}
 	key = t.fold(key)
-	if err := t.turns.enter(ctx, wait, key); err != nil {
+	err := t.turns.enter(ctx, wait, key)
+	wait.stop() // fn is not waited for
+	if err != nil {
 		return err
 	}
 	defer t.turns.leave(key)
-	return Again(ctx, timeout, fn)
+	return t.Again(ctx, timeout, fn)
 }
 
-// A patience ends waits, all together after timeout. It makes a timer only if there is something to wait for, as
-// that wakes up the scheduler.
+// A patience ends waits, all together after timeout, and counts them as one. It makes a timer, and looks at the
+// clock, only if there is something to wait for: a timer wakes up the scheduler.
 type patience struct {
 	timeout time.Duration
+	counts  *Counts
 	timer   *time.Timer
+	began   time.Time
 }
 
 func (p *patience) over() <-chan time.Time {
 	if p.timer == nil {
+		p.began = time.Now()
 		p.timer = time.NewTimer(p.timeout)
 	}
 	return p.timer.C
 }
 
+// expired returns the error of a wait that is over without success.
+func (p *patience) expired() error {
+	p.counts.Timeouts.Add(1)
+	return ErrTimeout
+}
+
+// stop must follow the last wait.
 func (p *patience) stop() {
 	if p.timer != nil {
 		p.timer.Stop()
+		p.counts.Waits.Add(1)
+		p.counts.Waited.Add(int64(time.Since(p.began)))
 	}
 }
 
@@ -93,7 +121,7 @@ func (q *queue) enter(ctx context.Context, wait *patience, key string) error {
 		return nil
 	case <-wait.over():
 		q.quit(key, l)
-		return ErrTimeout
+		return wait.expired()
 	case <-ctx.Done():
 		q.quit(key, l)
 		return ctx.Err()

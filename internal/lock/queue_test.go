@@ -15,7 +15,7 @@ func TestQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := new(queue)
 		enter := func(key string, timeout time.Duration) error {
-			wait := &patience{timeout: timeout}
+			wait := &patience{timeout: timeout, counts: new(Counts)}
 			defer wait.stop()
 			return q.enter(t.Context(), wait, key)
 		}
@@ -42,7 +42,7 @@ func TestQueue(t *testing.T) {
 		}
 		c, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := q.enter(c, &patience{timeout: time.Hour}, "a"); !errors.Is(err, context.DeadlineExceeded) {
+		if err := q.enter(c, &patience{timeout: time.Hour, counts: new(Counts)}, "a"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v, want the context's error", err)
 		}
 		wg.Wait()
@@ -93,6 +93,49 @@ func TestAgain(t *testing.T) {
 			if !errors.Is(err, tt.want) || runs != tt.runs {
 				t.Errorf("%s: %v after %d runs, want %v after %d", name, err, runs, tt.want, tt.runs)
 			}
+		}
+	})
+}
+
+// A wait for a turn is counted, and how long it was; what fn takes is no wait. A free turn costs no look at the clock
+// and no timer, so it counts nothing.
+func TestCountsOfTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := &Table{Counts: new(Counts)}
+		counts := func() [4]int64 {
+			c := table.Counts
+			return [4]int64{c.Waits.Load(), c.Waited.Load(), c.Timeouts.Load(), c.Conflicts.Load()}
+		}
+		turn := func(timeout time.Duration, fn func() error) error { return table.InTurn(t.Context(), "a", timeout, fn) }
+		slow := func() error { time.Sleep(time.Second); return nil }
+		if err := turn(time.Hour, slow); err != nil || counts() != [4]int64{} {
+			t.Errorf("a free turn: %v, %v", err, counts())
+		}
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if err := turn(time.Hour, slow); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if err := turn(time.Second/2, slow); !errors.Is(err, ErrTimeout) {
+			t.Errorf("%v, want a time-out", err)
+		}
+		wg.Wait()
+		if got, want := counts(), ([4]int64{3, int64(time.Second + 2*time.Second + time.Second/2), 1, 0}); got != want {
+			t.Errorf("the counts are %v, want %v", got, want)
+		}
+		before, runs := counts(), int64(0)
+		err := turn(time.Second, func() error { time.Sleep(time.Second); runs++; return ErrConflict })
+		if !errors.Is(err, ErrTimeout) {
+			t.Errorf("%v, want a time-out", err)
+		}
+		before[2]++
+		before[3] += runs
+		if got := counts(); got != before || runs != 2 {
+			t.Errorf("%d conflicts: the counts are %v, want %v", runs, got, before)
 		}
 	})
 }
