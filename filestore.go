@@ -96,14 +96,17 @@ type Options struct {
 type Store struct {
 	opts Options
 
-	mu     sync.Mutex // guards at and closed, and each Add against its Wait
+	mu     sync.Mutex // guards at, closed and onReap, and each Add against its Wait
 	at     *place
 	closed bool
-	own    sync.WaitGroup     // the Store's goroutines
-	done   context.Context    // cancelled by Close
-	stop   context.CancelFunc // cancels done
+	onReap []func(removed int) // only ever appended to
+	own    sync.WaitGroup      // the Store's goroutines
+	done   context.Context     // cancelled by Close
+	stop   context.CancelFunc  // cancels done
 
 	reopening sync.Mutex // held by reopen
+
+	counts counts
 }
 
 // Open opens the store in dir, which it makes, with mode 0700, if it is not there. It also makes the
@@ -121,7 +124,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, &Error{Op: "open", Err: err}
 	}
-	d, err := disk.Open(dir, disk.Options{ReadOnly: s.opts.ReadOnly, NoSync: s.opts.NoSync})
+	d, err := disk.Open(dir, disk.Options{ReadOnly: s.opts.ReadOnly, NoSync: s.opts.NoSync, Flushes: &s.counts.flushes})
 	if err != nil {
 		return nil, &Error{Op: "open", Err: err} // with the directory's name, which is no secret
 	}
@@ -204,23 +207,26 @@ func ValidID(id string) bool { return format.ValidID(id) }
 // stays in each case.
 func (s *Store) Get(ctx context.Context, id string) (*Session, error) {
 	var sess *Session
+	hit := false
 	err := s.do(ctx, "get", id, func(p *place, t target) (err error) {
 		sess, err = p.load(ctx, t, true)
+		hit = err == nil && sess.from == t.cached
 		return err
 	})
+	s.counts.got(hit, err)
 	return sess, err
 }
 
 // Set stores sess as the session id, accessed now, whether or not there is one. It does not change
 // sess. To change a session that others may change too, or may have destroyed, use Update.
 func (s *Store) Set(ctx context.Context, id string, sess *Session) error {
-	return s.put(ctx, "set", id, sess, false)
+	return counted(&s.counts.sets, s.put(ctx, "set", id, sess, false))
 }
 
 // Create is Set for a new session: it fails with fs.ErrExist if the id is taken, by a session that is
 // alive or by a file that cannot be read.
 func (s *Store) Create(ctx context.Context, id string, sess *Session) error {
-	return s.put(ctx, "create", id, sess, true)
+	return counted(&s.counts.sets, s.put(ctx, "create", id, sess, true))
 }
 
 func (s *Store) put(ctx context.Context, op, id string, sess *Session, create bool) error {
@@ -236,7 +242,7 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session, create bo
 		if !create { // in turn, so that not all of many are ahead of an Update, each with a temporary file
 			return p.locks.InTurn(ctx, "set "+t.id, p.opts.LockTimeout, func() error { return p.save(ctx, t, anything, data, mtime) })
 		}
-		return lock.Again(ctx, p.opts.LockTimeout, func() error {
+		return p.locks.Again(ctx, p.opts.LockTimeout, func() error {
 			was, err := p.free(ctx, t)
 			if err != nil {
 				return err
@@ -270,17 +276,18 @@ func (p *place) free(ctx context.Context, t target) (*document, error) {
 // Update, but it does not wait for a fn. What it writes survives kill -9, but is not awaited: a power cut
 // may take back the touches of the last half minute, never a session.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
-	return s.do(ctx, "touch", id, func(p *place, t target) error {
-		if wants, err := p.wantsTouch(ctx, t, c); !wants {
+	var wants bool
+	err := s.do(ctx, "touch", id, func(p *place, t target) (err error) {
+		if wants, err = p.wantsTouch(ctx, t, c); !wants {
 			return err
 		}
 		if p.locks == nil {
 			return errReadOnly
 		}
 		// Of many that come at once one writes. None of them waits for an Update: no id has a space in it.
-		return p.locks.InTurn(ctx, "touch "+t.id, p.opts.LockTimeout, func() error {
+		return p.locks.InTurn(ctx, "touch "+t.id, p.opts.LockTimeout, func() (err error) {
 			t := p.target(t.id) // what it holds after the wait
-			if wants, err := p.wantsTouch(ctx, t, c); !wants {
+			if wants, err = p.wantsTouch(ctx, t, c); !wants {
 				return err
 			}
 			return p.update(ctx, t, func(sess *Session) error {
@@ -294,6 +301,8 @@ func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 			})
 		})
 	})
+	s.counts.touched(wants, err)
+	return err
 }
 
 func (p *place) wantsTouch(ctx context.Context, t target, c *Cookie) (bool, error) {
@@ -348,7 +357,7 @@ func (s *Store) Update(ctx context.Context, id string, fn func(*Session) error) 
 			})
 		})
 	})
-	return cmp.Or(fnErr, err)
+	return counted(&s.counts.updates, cmp.Or(fnErr, err))
 }
 
 // update is lock.ErrConflict if somebody else has changed the session meanwhile.
@@ -375,7 +384,7 @@ func (p *place) update(ctx context.Context, t target, fn func(*Session) error) e
 // after a power cut too.
 func (s *Store) Destroy(ctx context.Context, id string) error {
 	return s.write(ctx, "destroy", id, func(p *place, t target) error {
-		if err := p.remove(ctx, t, anything); !errors.Is(err, ErrNotFound) {
+		if err := counted(&s.counts.destroys, p.remove(ctx, t, anything)); !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		return nil // whoever removed it may not have flushed: that is done in any case

@@ -117,10 +117,10 @@ func (p *place) clear(ctx context.Context) error {
 	for t, oneErr := range p.targets(ctx, "clear") {
 		l := p.locks.Index(t.id)
 		if oneErr == nil && !stuck[l] {
-			oneErr = lock.Again(own, p.opts.LockTimeout, func() error {
+			oneErr = p.locks.Again(own, p.opts.LockTimeout, func() error {
 				d, err := p.document(own, t, false)
 				if err == nil {
-					err = p.remove(own, t, d)
+					err = counted(&p.counts.destroys, p.remove(own, t, d))
 				}
 				if noSession(err) {
 					return nil

@@ -48,6 +48,7 @@ func (s *Store) newPlace(dir *disk.Dir) (*place, error) {
 		dir.Close()
 		return nil, wrap("open", "", err)
 	}
+	p.locks.Counts = &s.counts.locks
 	return p, nil
 }
 

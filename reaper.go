@@ -50,15 +50,47 @@ func (s *Store) reapLoop() {
 // does not end a session that another one's TTL keeps alive. So does a session that was written before
 // a TTL was shortened.
 func (s *Store) Reap(ctx context.Context) (n int, err error) {
+	began, unreadable := time.Now(), 0
 	err = s.within(ctx, func(p *place) error {
 		if p.locks == nil {
 			return errReadOnly
 		}
-		removed, err := p.reap(ctx)
-		n += removed
+		ps, err := p.reap(ctx)
+		n, unreadable = n+ps.removed, ps.unreadable
 		return err
 	})
-	return n, wrap("reap", "", err)
+	err = wrap("reap", "", err)
+	s.counts.passed(began, n, unreadable, err)
+	s.tellReaped(n)
+	return n, err
+}
+
+// OnReap registers fn, which is called after each pass of this Store's reaper that has removed sessions, with
+// their number, also if the pass ended with an error. It does not tell of sessions that the reapers of other
+// Stores and processes remove. Functions are called in the order in which they were registered, in the goroutine
+// of the pass: that of the background reaper, or the caller of Reap, which may be several at once. No lock is
+// held: fn may use the Store, but not close it. Until it returns the next pass in the background does not begin,
+// and Close waits for it.
+//
+// A panic in fn is treated as one in a Codec is: nothing recovers it. It reaches the caller of Reap; in the
+// background it ends the program. The pass is finished and counted by then.
+func (s *Store) OnReap(fn func(removed int)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onReap = append(s.onReap, fn)
+}
+
+// tellReaped calls the functions of OnReap.
+func (s *Store) tellReaped(removed int) {
+	if removed == 0 {
+		return
+	}
+	s.mu.Lock()
+	fns := s.onReap // append does not change what is in it
+	s.mu.Unlock()
+	for _, fn := range fns {
+		fn(removed)
+	}
 }
 
 // A pass is what one Reap has found. Its workers share it.
@@ -70,9 +102,10 @@ type pass struct {
 	err        error        // the first
 }
 
-func (p *place) reap(ctx context.Context) (n int, err error) {
+func (p *place) reap(ctx context.Context) (*pass, error) {
+	ps := &pass{stuck: make(map[int]bool)}
 	if err := p.there(); err != nil {
-		return 0, err
+		return ps, err
 	}
 	if !p.dir.InPlace() {
 		p.moved.Do(func() {
@@ -81,7 +114,6 @@ func (p *place) reap(ctx context.Context) (n int, err error) {
 	}
 	ctx, cancel := p.untilClose(ctx)
 	defer cancel()
-	ps := &pass{stuck: make(map[int]bool)}
 	due := make(chan target, 64)
 	var workers sync.WaitGroup
 	for range reapers {
@@ -98,7 +130,7 @@ func (p *place) reap(ctx context.Context) (n int, err error) {
 	if ps.unreadable > 0 {
 		p.opts.Logger.Warn("filestore: reap passed over files that hold no session", "dir", p.dir.Path(), "files", ps.unreadable)
 	}
-	return ps.removed, cmp.Or(ps.err, listErr, wrap("reap", "", p.interrupted(ctx)))
+	return ps, cmp.Or(ps.err, listErr, wrap("reap", "", p.interrupted(ctx)))
 }
 
 // reapNames goes through the directory. It sweeps temporary files, and hands on the sessions that may have
@@ -156,7 +188,7 @@ func (p *place) visit(ctx context.Context, ps *pass, t target) {
 // reapOne removes a session if it has expired and its file does not tell of a later end. A session that is
 // renewed before its removal stays.
 func (p *place) reapOne(ctx context.Context, t target) (removed bool, err error) {
-	err = lock.Again(ctx, p.opts.LockTimeout, func() error {
+	err = p.locks.Again(ctx, p.opts.LockTimeout, func() error {
 		d, err := p.document(ctx, t, false)
 		if err != nil {
 			return err
