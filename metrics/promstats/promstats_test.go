@@ -1,0 +1,235 @@
+package promstats_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
+	"github.com/sessionfilestore/filestore/metrics/promstats"
+)
+
+var ctx = context.Background()
+
+func TestReadme(t *testing.T) { storetest.Readme(t) }
+
+// scrape gets the metrics of reg as Prometheus does, and returns those of filestore by name.
+func scrape(t *testing.T, reg prometheus.Gatherer) map[string]*dto.MetricFamily {
+	t.Helper()
+	site := httptest.NewServer(promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	defer site.Close()
+	resp, err := http.Get(site.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	all, err := parser.TextToMetricFamilies(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("GET /metrics: %s, %v", resp.Status, err)
+	}
+	for name := range all {
+		if !strings.HasPrefix(name, "filestore_") {
+			t.Errorf("a metric %s", name)
+		}
+	}
+	return all
+}
+
+// value returns the value of the metric with the label store="…", or of the only one if store is "".
+func value(t *testing.T, all map[string]*dto.MetricFamily, name, store string) float64 {
+	t.Helper()
+	for _, m := range all["filestore_"+name].GetMetric() {
+		if store == "" || slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "store" && l.GetValue() == store }) {
+			if m.GetCounter() != nil {
+				return m.GetCounter().GetValue()
+			}
+			return m.GetGauge().GetValue()
+		}
+	}
+	t.Errorf("no metric filestore_%s of %q", name, store)
+	return math.NaN()
+}
+
+// What the store has done is what a scrape shows.
+func TestScrape(t *testing.T) {
+	dir := t.TempDir()
+	o := storetest.Quick()
+	o.NoSync, o.LockTimeout = false, 50*time.Millisecond
+	s := storetest.OpenDamaged(t, dir, o)
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(promstats.New(s, nil))
+
+	const counters, ofPass = 15, 4
+	before := scrape(t, reg)
+	for name := range before {
+		if got := value(t, before, strings.TrimPrefix(name, "filestore_"), ""); got != 0 || strings.Contains(name, "last_reap") {
+			t.Errorf("at first there is %s = %v", name, got)
+		}
+	}
+	if len(before) != counters {
+		t.Errorf("%d metrics at first, want %d", len(before), counters)
+	}
+
+	try := func(call string, err, want error) {
+		t.Helper()
+		if !errors.Is(err, want) {
+			t.Errorf("%s = %v, want %v", call, err, want)
+		}
+	}
+	get := func(id string, want error) {
+		t.Helper()
+		_, err := s.Get(ctx, id)
+		try("Get", err, want)
+	}
+	for _, id := range []string{"a", "b", "c"} {
+		try("Set", s.Set(ctx, id, new(filestore.Session)), nil)
+	}
+	for file, doc := range map[string]string{"corrupt": "{", "old": `{"cookie":{},"__lastAccess":1}`} {
+		storetest.Write(t, filepath.Join(dir, file+".json"), []byte(doc))
+	}
+	for s.Stats().Hits == 0 { // a file that has just changed is not kept in memory
+		get("a", nil)
+	}
+	get("none", filestore.ErrNotFound)
+	get("old", filestore.ErrExpired)
+	get("corrupt", filestore.ErrCorrupt)
+	try("Touch", s.Touch(ctx, "a", nil), nil)
+	try("Touch", s.Touch(ctx, "a", &filestore.Cookie{Path: "/app"}), nil)
+	try("Update", s.Update(ctx, "a", func(*filestore.Session) error { return nil }), nil)
+	try("Destroy", s.Destroy(ctx, "b"), nil)
+	release := storetest.Hold(t, dir, "c")
+	try("Destroy", s.Destroy(ctx, "c"), filestore.ErrLockTimeout)
+	release()
+	started := time.Now()
+	n, err := s.Reap(ctx)
+	if n != 1 || err != nil {
+		t.Errorf("Reap = %d, %v, want 1", n, err)
+	}
+
+	st, after := s.Stats(), scrape(t, reg)
+	if len(after) != counters+ofPass {
+		t.Errorf("%d metrics, want %d", len(after), counters+ofPass)
+	}
+	for name, want := range map[string]float64{
+		"gets_total":                 float64(st.Gets),
+		"get_hits_total":             1,
+		"get_missing_total":          2,
+		"get_unreadable_total":       1,
+		"sets_total":                 3,
+		"updates_total":              1,
+		"touches_total":              1,
+		"touches_spared_total":       1,
+		"destroys_total":             1,
+		"conflicts_total":            0,
+		"lock_waits_total":           1,
+		"lock_wait_seconds_total":    st.LockWait.Seconds(),
+		"lock_timeouts_total":        1,
+		"flushes_total":              float64(st.Flushes),
+		"reaped_total":               1,
+		"last_reap_failed":           0,
+		"last_reap_unreadable_files": 1,
+		"last_reap_duration_seconds": st.LastReapTook.Seconds(),
+	} {
+		if got := value(t, after, name, ""); got != want {
+			t.Errorf("filestore_%s = %v, want %v", name, got, want)
+		}
+	}
+	if st.Gets < 5 || st.Flushes < 5 || st.LockWait < o.LockTimeout || st.LockWait > time.Minute || st.LastReapTook <= 0 {
+		t.Errorf("the Stats are %+v", st)
+	}
+	at := value(t, after, "last_reap_timestamp_seconds", "")
+	if first, last := float64(started.UnixMilli())/1000, float64(time.Now().UnixMilli())/1000; at < first || at > last {
+		t.Errorf("the last pass was at %f, not from %f to %f", at, first, last)
+	}
+
+	storetest.Write(t, filepath.Join(dir, "old.json"), []byte(`{"cookie":{},"__lastAccess":1}`))
+	storetest.Hold(t, dir, "old")
+	_, err = s.Reap(ctx)
+	try("Reap", err, filestore.ErrLockTimeout)
+	again := scrape(t, reg)
+	if got := value(t, again, "last_reap_failed", ""); got != 1 {
+		t.Errorf("after %v filestore_last_reap_failed = %v", err, got)
+	}
+	if got := value(t, again, "lock_timeouts_total", ""); got != 2 {
+		t.Errorf("after another time-out filestore_lock_timeouts_total = %v", got)
+	}
+}
+
+// The names and help texts are by Prometheus' rules.
+func TestLint(t *testing.T) {
+	s := storetest.Open(t, t.TempDir(), nil)
+	if _, err := s.Reap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	problems, err := testutil.CollectAndLint(promstats.New(s, prometheus.Labels{"store": "users"}))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// Two stores are in one registry if their labels differ. The same ones, and other names of labels, are refused.
+func TestTwoStores(t *testing.T) {
+	users, admin := storetest.Open(t, t.TempDir(), nil), storetest.Open(t, t.TempDir(), nil)
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(promstats.New(users, prometheus.Labels{"store": "users"}), promstats.New(admin, prometheus.Labels{"store": "admin"}))
+	for range 2 {
+		if err := users.Set(ctx, "id", new(filestore.Session)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := admin.Set(ctx, "id", new(filestore.Session)); err != nil {
+		t.Fatal(err)
+	}
+	all := scrape(t, reg)
+	if u, a := value(t, all, "sets_total", "users"), value(t, all, "sets_total", "admin"); u != 2 || a != 1 {
+		t.Errorf("filestore_sets_total = %v and %v, want 2 and 1", u, a)
+	}
+	for _, labels := range []prometheus.Labels{{"store": "users"}, {"other": "users"}, nil, {"no label": "x"}} {
+		if err := reg.Register(promstats.New(admin, labels)); err == nil {
+			t.Errorf("another Collector was registered with %v", labels)
+		}
+	}
+}
+
+// A closed store is still scraped, also beside its Close.
+func TestScrapeBesideClose(t *testing.T) {
+	s, err := filestore.Open(filepath.Join(t.TempDir(), "sessions"), storetest.Quick())
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(promstats.New(s, nil))
+	closed := make(chan error)
+	go func() {
+		err := s.Set(ctx, "id", new(filestore.Session))
+		closed <- errors.Join(err, s.Close())
+	}()
+	for range 5 {
+		scrape(t, reg)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if got := value(t, scrape(t, reg), "sets_total", ""); got != 1 {
+		t.Errorf("filestore_sets_total = %v, want 1", got)
+	}
+}
