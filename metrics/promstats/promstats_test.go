@@ -3,6 +3,7 @@ package promstats_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -97,29 +98,40 @@ func TestScrape(t *testing.T) {
 		_, err := s.Get(ctx, id)
 		try("Get", err, want)
 	}
-	for _, id := range []string{"a", "b", "c"} {
-		try("Set", s.Set(ctx, id, new(filestore.Session)), nil)
+	// Each is done another number of times, so that no metric can show another one's counter.
+	times := func(n int, do func(i int)) {
+		for i := range n {
+			do(i)
+		}
 	}
-	for file, doc := range map[string]string{"corrupt": "{", "old": `{"cookie":{},"__lastAccess":1}`} {
-		storetest.Write(t, filepath.Join(dir, file+".json"), []byte(doc))
-	}
-	for s.Stats().Hits == 0 { // a file that has just changed is not kept in memory
-		get("a", nil)
+	const old, damaged = `{"cookie":{},"__lastAccess":1}`, "{"
+	id := func(i int) string { return fmt.Sprint("id", i) }
+	times(8, func(i int) { try("Set", s.Set(ctx, id(i), new(filestore.Session)), nil) })
+	times(12, func(i int) { storetest.Write(t, filepath.Join(dir, fmt.Sprint("old", i, ".json")), []byte(old)) })
+	storetest.Write(t, filepath.Join(dir, "damaged.json"), []byte(damaged))
+	for deadline := time.Now().Add(10 * time.Second); s.Stats().Hits < 10; { // a file that has just changed is not kept in memory
+		get(id(0), nil)
+		if time.Now().After(deadline) {
+			t.Fatalf("too few hits: %+v", s.Stats())
+		}
 	}
 	get("none", filestore.ErrNotFound)
-	get("old", filestore.ErrExpired)
-	get("corrupt", filestore.ErrCorrupt)
-	try("Touch", s.Touch(ctx, "a", nil), nil)
-	try("Touch", s.Touch(ctx, "a", &filestore.Cookie{Path: "/app"}), nil)
-	try("Update", s.Update(ctx, "a", func(*filestore.Session) error { return nil }), nil)
-	try("Destroy", s.Destroy(ctx, "b"), nil)
-	release := storetest.Hold(t, dir, "c")
-	try("Destroy", s.Destroy(ctx, "c"), filestore.ErrLockTimeout)
+	times(2, func(i int) { get("old0", filestore.ErrExpired) })
+	times(9, func(int) { get("damaged", filestore.ErrCorrupt) })
+	times(6, func(int) { try("Touch", s.Touch(ctx, id(0), nil), nil) })
+	times(5, func(i int) { try("Touch", s.Touch(ctx, id(0), &filestore.Cookie{Path: "/" + id(i)}), nil) })
+	times(7, func(int) { try("Update", s.Update(ctx, id(0), func(*filestore.Session) error { return nil }), nil) })
+	times(4, func(i int) { try("Destroy", s.Destroy(ctx, id(i)), nil) })
+	release := storetest.Hold(t, dir, id(5))
+	try("Destroy", s.Destroy(ctx, id(5)), filestore.ErrLockTimeout)
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	try("Destroy", s.Destroy(short, id(5)), context.DeadlineExceeded)
 	release()
 	started := time.Now()
 	n, err := s.Reap(ctx)
-	if n != 1 || err != nil {
-		t.Errorf("Reap = %d, %v, want 1", n, err)
+	if n != 12 || err != nil {
+		t.Errorf("Reap = %d, %v, want 12", n, err)
 	}
 
 	st, after := s.Stats(), scrape(t, reg)
@@ -128,20 +140,20 @@ func TestScrape(t *testing.T) {
 	}
 	for name, want := range map[string]float64{
 		"gets_total":                 float64(st.Gets),
-		"get_hits_total":             1,
-		"get_missing_total":          2,
-		"get_unreadable_total":       1,
-		"sets_total":                 3,
-		"updates_total":              1,
-		"touches_total":              1,
-		"touches_spared_total":       1,
-		"destroys_total":             1,
+		"get_hits_total":             10,
+		"get_missing_total":          3,
+		"get_unreadable_total":       9,
+		"sets_total":                 8,
+		"updates_total":              7,
+		"touches_total":              5,
+		"touches_spared_total":       6,
+		"destroys_total":             4,
 		"conflicts_total":            0,
-		"lock_waits_total":           1,
+		"lock_waits_total":           2,
 		"lock_wait_seconds_total":    st.LockWait.Seconds(),
 		"lock_timeouts_total":        1,
 		"flushes_total":              float64(st.Flushes),
-		"reaped_total":               1,
+		"reaped_total":               12,
 		"last_reap_failed":           0,
 		"last_reap_unreadable_files": 1,
 		"last_reap_duration_seconds": st.LastReapTook.Seconds(),
@@ -150,7 +162,7 @@ func TestScrape(t *testing.T) {
 			t.Errorf("filestore_%s = %v, want %v", name, got, want)
 		}
 	}
-	if st.Gets < 5 || st.Flushes < 5 || st.LockWait < o.LockTimeout || st.LockWait > time.Minute || st.LastReapTook <= 0 {
+	if st.Gets <= 10+3+9 || st.Flushes < 8+7+4 || st.LockWait < o.LockTimeout || st.LockWait > time.Minute || st.LastReapTook <= 0 {
 		t.Errorf("the Stats are %+v", st)
 	}
 	at := value(t, after, "last_reap_timestamp_seconds", "")
@@ -158,7 +170,7 @@ func TestScrape(t *testing.T) {
 		t.Errorf("the last pass was at %f, not from %f to %f", at, first, last)
 	}
 
-	storetest.Write(t, filepath.Join(dir, "old.json"), []byte(`{"cookie":{},"__lastAccess":1}`))
+	storetest.Write(t, filepath.Join(dir, "old.json"), []byte(old))
 	storetest.Hold(t, dir, "old")
 	_, err = s.Reap(ctx)
 	try("Reap", err, filestore.ErrLockTimeout)

@@ -36,6 +36,6 @@ func main() {
 		fmt.Fprintf(w, "You have been here %d times.\n", views+1)
 	})
 
-	go func() { log.Fatal(http.ListenAndServe("localhost:9090", promhttp.Handler())) }() // not for the public
+	go func() { log.Fatal(http.ListenAndServe("localhost:8081", promhttp.Handler())) }() // not for the public
 	log.Fatal(http.ListenAndServe("localhost:8080", sessions.Handler(site)))
 }
