@@ -6,6 +6,7 @@ const (
 	web    = "session"
 	node   = "kruptein"
 	box    = "sealed"
+	prom   = "metrics/promstats"
 )
 
 var mutants = []mutant{
@@ -120,6 +121,21 @@ var mutants = []mutant{
 	{"goes by the umask", []edit{{"internal/disk/sys_unix.go", "	if fs.FileMode(st.Mode)&fs.ModePerm != mode {", "	if false {"}}, core, "TestUmask"},
 	{"shows ids in errors", []edit{{"errors.go", "		e.ID = hex.EncodeToString(sum[:4])", "		e.ID = id + hex.EncodeToString(sum[:4])"}}, core, "TestErrors|TestNoDataInErrors"},
 	{"logs out who is active", []edit{{"filestore.go", "min(cmp.Or(p.opts.TouchAfter, life/100), life/2)", "cmp.Or(p.opts.TouchAfter, life/100)"}}, core, "TestTouchAfterLongerThanLife"},
+	{"counts no hits", []edit{{"stats.go", "		c.hits.Add(1)\n", "		c.otherGets.Add(1)\n"}}, core, "TestStatsHits"},
+	{"counts what has failed", []edit{{"stats.go", "	if err == nil {\n		c.Add(1)\n	}\n	return err\n", "	c.Add(1)\n	return err\n"}}, core, "TestStats$"},
+	{"counts a spared Touch as one that wrote", []edit{{"stats.go", "		c.spared.Add(1)\n", "		c.touches.Add(1)\n"}}, core, "TestStats$"},
+	{"counts each Get twice", []edit{{"stats.go", "	st.Gets = st.Hits +", "	st.Gets = 2*st.Hits +"}}, core, "TestStatsHits"},
+	{"counts a free lock as a wait", []edit{{"internal/lock/queue.go", "	if p.timer != nil {\n		p.timer.Stop()\n", "	if p.over() != nil {\n		p.timer.Stop()\n"}}, core, "TestStatsLocks"},
+	{"counts the time of fn as a wait", []edit{{"internal/lock/queue.go", "	wait.stop() // fn is not waited for\n", "	defer wait.stop()\n"}}, "internal/lock", "TestCountsOfTurns"},
+	{"counts no conflicts", []edit{{"internal/lock/queue.go", "			t.Counts.Conflicts.Add(1)\n", ""}}, core, "TestStatsConflicts"},
+	{"counts no time-out after conflicts", []edit{{"internal/lock/queue.go", "errors.Is(err, ErrConflict) { // it gave up", "err == ErrConflict { // it gave up"}}, core, "TestStatsConflicts"},
+	{"forgets its counters with the directory", []edit{{"place.go", "	p.locks.Counts = &s.counts.locks\n", "	s.counts = counts{}\n	p.locks.Counts = &s.counts.locks\n"}}, core, "TestStatsOfADeletedDirectory"},
+	{"counts no flush of the directory", []edit{{"internal/disk/disk.go", "	d.countFlush()\n	return syncDir(d.file)\n", "	return syncDir(d.file)\n"}}, core, "TestStatsFlushes"},
+	{"keeps the error of an earlier pass", []edit{{"stats.go", "	r := &lastReap{ended: now,", "	r := new(lastReap)\n	if last := c.lastReap.Load(); last != nil {\n		r.err = last.err\n	}\n	*r = lastReap{err: r.err, ended: now,"}}, core, "TestStatsOfAFailedReap"},
+	{"tells of passes that have removed nothing", []edit{{"reaper.go", "	if removed == 0 {\n", "	if removed < 0 {\n"}}, core, "TestStatsOfTheReaper"},
+	{"swallows a panic in OnReap", []edit{{"reaper.go", "		fn(removed)\n", "		func() {\n			defer func() { recover() }()\n			fn(removed)\n		}()\n"}}, core, "TestOnReapPanics"},
+	{"shows one counter as another", []edit{{"metrics/promstats/promstats.go", "return s.TouchesSpared }", "return s.Touches }"}}, prom, "TestScrape$"},
+	{"shows a pass in 1970", []edit{{"metrics/promstats/promstats.go", "m.ofPass && st.LastReap.IsZero()", "m.ofPass && c == nil"}}, prom, "TestScrape$"},
 	{"closes without waiting", []edit{{"filestore.go", "	s.stop()\n	p.index.Close()\n	p.ops.Wait()\n	s.own.Wait()\n", "	s.stop()\n"}}, core, "TestClose"},
 
 	{"compares signatures with ==", []edit{{"session/cookie.go", "if hmac.Equal([]byte(Sign(signed[:dot], secret)), []byte(signed)) {", "if Sign(signed[:dot], secret) == signed {"}}, web, "TestConstantTime"},
