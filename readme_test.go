@@ -409,8 +409,9 @@ func compiles(t *testing.T, pkg string) {
 // Each piece of Go in the pages compiles.
 func TestDocsGo(t *testing.T) {
 	t.Parallel()
-	imports := map[string]string{"context": "context", "fmt": "fmt", "log": "log", "http": "net/http", "time": "time",
-		"filestore": "github.com/sessionfilestore/filestore"}
+	imports := map[string]string{"context": "context", "fmt": "fmt", "log": "log", "http": "net/http", "time": "time", "expvar": "expvar",
+		"prometheus": "github.com/prometheus/client_golang/prometheus", "promhttp": "github.com/prometheus/client_golang/prometheus/promhttp",
+		"filestore": "github.com/sessionfilestore/filestore", "promstats": "github.com/sessionfilestore/filestore/metrics/promstats"}
 	for _, name := range []string{"session", "kruptein", "sealed"} {
 		imports[name] = imports["filestore"] + "/" + name
 	}
