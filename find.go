@@ -105,7 +105,7 @@ func (s *Store) find(ctx context.Context, f sought, yield func(Entry, error) boo
 			if stop := s.interrupted(ctx); stop != nil {
 				return stop
 			}
-			again = again || errors.Is(err, ErrNotFound)
+			again = again || errors.Is(err, ErrNotFound) || err == nil && sess == nil // it may have a successor
 			if sess == nil && !scan {
 				s.here().index.Look(id)
 			}
