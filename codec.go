@@ -19,7 +19,7 @@ import (
 type Session struct {
 	Cookie Cookie
 
-	// LastAccess is in the file to the millisecond. Set, Touch and Update write the present instead.
+	// LastAccess is in the file to the millisecond. Set, Touch and Update write the present instead; see NoTouch.
 	LastAccess time.Time
 
 	// Created is when the session began, in the file to the millisecond. It is zero for a session that only
@@ -30,6 +30,10 @@ type Session struct {
 	// Replace a value, do not change its bytes in place. The names "cookie", "__lastAccess" and "__created"
 	// are reserved.
 	Values map[string]json.RawMessage
+
+	// NoTouch makes a write of this Session by Set or Update no access: LastAccess stays as it is, and with it
+	// the session's end. It is not in the file, and false in each Session that a Store returns.
+	NoTouch bool
 
 	assumed  bool          // LastAccess is not the file's, which lies in the future
 	from     *document     // a rewrite keeps its order of the members; nil = none

@@ -391,15 +391,19 @@ func (s *Store) Destroy(ctx context.Context, id string) error {
 	})
 }
 
-// encode returns the bytes of the file for sess, accessed now, and its mtime; old may be nil.
+// encode returns the bytes of the file for sess, accessed now unless it is NoTouch, and its mtime; old may be nil.
 func (p *place) encode(ctx context.Context, t target, sess *Session, old *document) (data []byte, mtime time.Time, err error) {
 	if sess == nil {
 		return nil, mtime, errors.New("nil session")
 	}
+	at := time.Now().Truncate(time.Millisecond)
 	now := *sess
-	now.LastAccess, now.lifetime = time.Now().Truncate(time.Millisecond), p.opts.Lifetime
-	if now.Created = format.Created(now.Created, now.LastAccess); now.Created.IsZero() {
-		now.Created = now.LastAccess
+	now.lifetime = p.opts.Lifetime
+	if !now.NoTouch || now.assumed || !format.Dated(now.LastAccess, at) {
+		now.LastAccess = at
+	}
+	if now.Created = format.Created(now.Created, at); now.Created.IsZero() {
+		now.Created = at
 	}
 	if data, err = now.MarshalJSON(); err != nil {
 		return nil, mtime, err

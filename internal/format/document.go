@@ -133,16 +133,19 @@ func (d *Document) Join(p Parts, values map[string]json.RawMessage) ([]byte, err
 	if d == nil {
 		d = newDocument
 	}
-	size := len(p.Cookie) + 96
+	size := len(p.Cookie) + 96 // and the times
 	for name, raw := range values {
 		size += len(name) + len(raw) + 8
 	}
 	buf := append(make([]byte, 0, size), '{')
-	add := func(name string, raw []byte) {
+	addName := func(name string) {
 		if len(buf) > 1 {
 			buf = append(buf, ',')
 		}
 		buf = append(AppendString(buf, name), ':')
+	}
+	add := func(name string, raw []byte) {
+		addName(name)
 		if raw == nil {
 			raw = []byte("null")
 		}
@@ -150,7 +153,8 @@ func (d *Document) Join(p Parts, values map[string]json.RawMessage) ([]byte, err
 	}
 	addTime := func(name string, at *time.Time) {
 		if !at.IsZero() {
-			add(name, strconv.AppendInt(nil, at.UnixMilli(), 10))
+			addName(name)
+			buf = strconv.AppendInt(buf, at.UnixMilli(), 10)
 			*at = time.Time{} // once
 		}
 	}
@@ -159,7 +163,8 @@ func (d *Document) Join(p Parts, values map[string]json.RawMessage) ([]byte, err
 		raw, ok := values[name]
 		switch {
 		case name == CookieMember:
-			add(name, []byte(p.Cookie))
+			addName(name)
+			buf = append(buf, p.Cookie...)
 		case name == LastAccessMember:
 			addTime(name, &p.LastAccess)
 		case name == CreatedMember:

@@ -27,18 +27,28 @@ func Keys(value string) (keys []string) {
 // there is none, or if it is not a string or a number. A string that is not Unicode has no key.
 func (d *Document) Key(member string) (key string, ok bool) {
 	head, rest, deep := strings.Cut(member, ".")
-	raw := ""
 	for name, at := range d.members() {
 		if name == head {
-			raw = d.values[at[0]:at[1]]
-			break
+			return KeyOf(within(d.values[at[0]:at[1]], rest, deep))
 		}
 	}
+	return "", false
+}
+
+// MemberOf returns the JSON of the member with this name, in which a dot goes into objects; "" if there is none. The
+// values must be JSON.
+func MemberOf(values map[string]json.RawMessage, member string) string {
+	head, rest, deep := strings.Cut(member, ".")
+	return within(strings.Trim(string(values[head]), space), rest, deep)
+}
+
+// within returns the member of the object raw that rest leads to, if deep, or raw.
+func within(raw, rest string, deep bool) string {
 	for deep && raw != "" {
 		if raw[0] != '{' {
-			return "", false
+			return ""
 		}
-		object := raw
+		object, head := raw, ""
 		raw = ""
 		head, rest, deep = strings.Cut(rest, ".")
 		for m := range Members(object) {
@@ -47,6 +57,11 @@ func (d *Document) Key(member string) (key string, ok bool) {
 			}
 		}
 	}
+	return raw
+}
+
+// KeyOf returns the key of the JSON value raw; "" is no value.
+func KeyOf(raw string) (key string, ok bool) {
 	switch {
 	case raw == "":
 		return "", false
