@@ -367,6 +367,9 @@ func (p *place) update(ctx context.Context, t target, fn func(*Session) error) e
 		return err
 	}
 	old := sess.from
+	if sess.Created.IsZero() { // so that fn sees what will be written
+		sess.Created = time.Now().Truncate(time.Millisecond)
+	}
 	if err := fn(sess); err != nil {
 		return err
 	}

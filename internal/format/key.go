@@ -35,10 +35,13 @@ func (d *Document) Key(member string) (key string, ok bool) {
 	return "", false
 }
 
-// MemberOf returns the JSON of the member with this name, in which a dot goes into objects; "" if there is none. The
-// values must be JSON.
+// MemberOf returns the JSON of the member with this name, in which a dot goes into objects; "" if there is none, or if
+// it is not JSON.
 func MemberOf(values map[string]json.RawMessage, member string) string {
 	head, rest, deep := strings.Cut(member, ".")
+	if !json.Valid(values[head]) {
+		return ""
+	}
 	return within(strings.Trim(string(values[head]), space), rest, deep)
 }
 

@@ -21,6 +21,39 @@ import (
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
+// Find has what Node has written when Node's call returns, and no longer what Node has destroyed.
+func TestFindWhatNodeWrites(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	store, file := open(t, dir, nil), nodeOpen(t, driver(t), dir, nil)
+	find := func(member, value string) (ids []string) {
+		for e, err := range store.Find(ctx, member, value) {
+			must(t, err)
+			ids = append(ids, e.ID)
+		}
+		return ids
+	}
+	for round := range 100 {
+		id := fmt.Sprintf("node-%d", round)
+		user := fmt.Sprintf("user%d", round%3)
+		must(t, file.set(id, object{"cookie": object{"originalMaxAge": nil}, "passport": object{"user": user}, "n": round}))
+		if got := find("passport.user", user); !slices.Equal(got, []string{id}) {
+			t.Fatalf("round %d: after Node's set Find finds %q, want %q", round, got, id)
+		}
+		if got := find("n", fmt.Sprint(round)); !slices.Equal(got, []string{id}) {
+			t.Fatalf("round %d: Find finds %q by a number, want %q", round, got, id)
+		}
+		must(t, file.set(id, object{"cookie": object{"originalMaxAge": nil}, "passport": object{"user": "another"}}))
+		if got := find("passport.user", user); len(got) != 0 {
+			t.Fatalf("round %d: after Node has given it another user Find finds %q", round, got)
+		}
+		must(t, file.destroy(id))
+		if got := find("passport.user", "another"); len(got) != 0 {
+			t.Fatalf("round %d: after Node's destroy Find finds %q", round, got)
+		}
+	}
+}
+
 // The methods of both stores work on one directory.
 func TestMethods(t *testing.T) {
 	t.Parallel()
