@@ -1,12 +1,14 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"runtime/debug"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/format"
 )
 
 // This file keeps a session alive while a request that came in time is under way. A
@@ -43,7 +45,7 @@ func (s *Session) keepAlive() {
 	}
 	wait := min(firstBeat, left/5)
 	s.mu.Lock()
-	s.until = time.Now().Add(left)
+	s.setUntil(left)
 	s.planBeat(wait)
 	s.mu.Unlock()
 	if wait < firstBeat/20 { // the session ends within a quarter of a second: a timer may be late
@@ -53,9 +55,45 @@ func (s *Session) keepAlive() {
 
 // livesFor notes that the session lives at least for d from now. Its caller holds mu.
 func (s *Session) livesFor(d time.Duration) {
-	s.until = time.Now().Add(d)
+	if s.keepsEnd() {
+		return
+	}
+	s.setUntil(d)
 	s.planBeat(d - d/5) // a margin for a slow machine
 }
+
+// setUntil notes that the session ends d from now, or when its Lifetime is over. Its
+// caller holds mu.
+func (s *Session) setUntil(d time.Duration) {
+	s.until = time.Now().Add(format.Capped(d, time.Now(), s.born, s.m.shared.lifetime))
+}
+
+// endOf returns when a session of the Store ends.
+func (m *Manager) endOf(sess *filestore.Session) time.Time {
+	life := format.Capped(m.life(&sess.Cookie), sess.LastAccess, sess.Created, m.shared.lifetime)
+	return sess.LastAccess.Add(life)
+}
+
+// NoTouch lets this request leave the session's end where it is, and its cookie too: for
+// requests that no user has made, as those of a page that polls. What the request changes
+// is stored all the same. Call it early: after a second the request has counted, and at
+// once if the session ends within the next quarter of a second. Manager.Prolongs is exact. A
+// session that the request makes, or gives a new id, begins now.
+//
+// A Store that does not know filestore.Session.NoTouch prolongs a session that this request
+// changes.
+func (s *Session) NoTouch() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noTouch = true
+	s.cancelBeat()
+}
+
+// keepsEnd reports whether this request does not count as an access. Its caller holds mu.
+func (s *Session) keepsEnd() bool { return s.noTouch && s.stored && !s.renewed }
 
 // planBeat sets the timer of the next beat to d, or sooner. Its caller holds mu.
 func (s *Session) planBeat(d time.Duration) {
@@ -63,7 +101,7 @@ func (s *Session) planBeat(d time.Duration) {
 		return
 	}
 	s.cancelBeat()
-	if !s.ended {
+	if !s.ended && !s.keepsEnd() {
 		s.beats.Add(1)
 		s.timer = time.AfterFunc(max(time.Millisecond, min(d, longestRest)), s.beat)
 	}
@@ -87,11 +125,7 @@ func (s *Session) stopBeats() {
 
 func (s *Session) beat() {
 	defer s.beats.Done()
-	defer func() {
-		if v := recover(); v != nil { // no server recovers here: one damaged session would end the program
-			slog.ErrorContext(s.ctx, "session: the Store has panicked", "panic", v, "stack", string(debug.Stack()))
-		}
-	}()
+	defer logPanic(s.ctx)
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -104,13 +138,21 @@ func (s *Session) beat() {
 	s.prolong()
 }
 
+// logPanic is for goroutines of our own, in which no server recovers: one damaged session
+// would end the program.
+func logPanic(ctx context.Context) {
+	if v := recover(); v != nil {
+		slog.ErrorContext(ctx, "session: the Store or OnEvent has panicked", "panic", v, "stack", string(debug.Stack()))
+	}
+}
+
 // prolong touches the session if that has not been done yet or if it is about to end,
 // and plans the next beat. It does not look at what belongs to the handler.
 func (s *Session) prolong() {
 	t, ok := s.m.Store.(Toucher)
 	s.mu.Lock()
 	id, life, first := s.id, s.m.life(&s.baseCookie), !s.accessed
-	idle := !ok || s.ended || s.over || !s.stored // save plans the next beat
+	idle := !ok || s.ended || s.over || s.keepsEnd() || !s.stored // save plans the next beat
 	s.mu.Unlock()
 	if idle {
 		return

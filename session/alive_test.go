@@ -533,3 +533,196 @@ func TestGivenUpBesideBeats(t *testing.T) {
 	request(m, "id", "/", http.TimeoutHandler(slow, 700*time.Millisecond, "").ServeHTTP)
 	<-done
 }
+
+// A request that does not count as an access leaves the session's end where it is, in the Store and in the browser,
+// however long it takes, also if it changes the session.
+func TestNoTouch(t *testing.T) {
+	for name, o := range map[string]filestore.Options{"ttl": {TTL: time.Hour, TouchAfter: -1}, "spared": {TTL: time.Hour}} {
+		for _, age := range []time.Duration{0, time.Hour} {
+			for _, how := range []string{"NoTouch", "Prolongs"} {
+				for _, does := range []string{"nothing", "a change", "a save", "a flash", "the cookie's life", "two secrets"} {
+					t.Run(fmt.Sprint(name, age, how, does), func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) {
+							s := openStore(t, o)
+							m := manager(s)
+							m.Rolling = true
+							sess := &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: age, Path: "/", HTTPOnly: true}}
+							if age != 0 {
+								sess.Cookie.Expires = time.Now().Add(age).Truncate(time.Millisecond)
+							}
+							if err := s.Set(ctx, "id", sess); err != nil {
+								t.Fatal(err)
+							}
+							was, err := s.Get(ctx, "id")
+							if err != nil {
+								t.Fatal(err)
+							}
+							time.Sleep(20 * time.Minute)
+							poll := func(w http.ResponseWriter, r *http.Request) {
+								sess := session.From(r)
+								if how == "NoTouch" {
+									sess.NoTouch()
+								}
+								switch does {
+								case "a change":
+									sess.Put("a", 1)
+								case "a save":
+									sess.Put("a", 1)
+									if err := sess.Save(); err != nil {
+										t.Error(err)
+									}
+								case "a flash":
+									sess.Flash("info", "hello")
+								case "the cookie's life":
+									sess.Cookie.OriginalMaxAge = 3 * time.Hour
+								}
+								time.Sleep(5 * time.Minute)
+							}
+							if how == "Prolongs" {
+								m.Prolongs = func(r *http.Request) bool { return m.From(r).ID() == "" || r.URL.Path != "/" }
+							}
+							if does == "two secrets" {
+								m.Secrets = []string{"a newer secret", secret}
+							}
+							w := request(m, "id", "/", poll)
+							got, err := s.Get(ctx, "id")
+							if err != nil || w.Code != 200 {
+								t.Fatal(w.Code, err)
+							}
+							if !got.LastAccess.Equal(was.LastAccess) {
+								t.Errorf("the last access was %v, and is %v later", was.LastAccess, got.LastAccess.Sub(was.LastAccess))
+							}
+							if does != "the cookie's life" && !got.Cookie.Expires.Equal(was.Cookie.Expires) {
+								t.Errorf("the cookie expired at %v, and expires at %v", was.Cookie.Expires, got.Cookie.Expires)
+							}
+							changes := does == "a change" || does == "a save" || does == "a flash"
+							if changes != (len(got.Values) == 1) {
+								t.Errorf("the values are %s", got.Values)
+							}
+							for _, c := range w.Result().Cookies() {
+								if does == "nothing" || age == 0 && changes || does != "the cookie's life" && !c.Expires.IsZero() && !c.Expires.Equal(was.Cookie.Expires.Truncate(time.Second)) {
+									t.Errorf("the response moves the cookie: %v", c)
+								}
+							}
+							if n := len(w.Result().Cookies()); does == "two secrets" && n != 1 {
+								t.Errorf("%d cookies, want one that is signed again", n)
+							}
+							// The others prolong it as ever.
+							request(m, "id", "/other", none)
+							if again, err := s.Get(ctx, "id"); err != nil || !again.LastAccess.After(was.LastAccess) {
+								t.Errorf("another request: %v, %v", again, err)
+							}
+						})
+					})
+				}
+			}
+		}
+	}
+}
+
+// A page that polls does not keep its session alive.
+func TestPollingEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{TTL: time.Hour})
+		m := manager(s)
+		m.Prolongs = func(r *http.Request) bool { return r.URL.Path != "/poll" }
+		if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
+			t.Fatal(err)
+		}
+		polls := 0
+		for range 120 {
+			time.Sleep(time.Minute)
+			request(m, "id", "/poll", func(w http.ResponseWriter, r *http.Request) {
+				if session.From(r).ID() == "id" {
+					polls++
+					session.From(r).Put("polls", polls)
+				}
+			})
+		}
+		if polls < 58 || polls > 60 {
+			t.Errorf("the session lived for %d minutes, want an hour", polls)
+		}
+	})
+}
+
+// A session with a Lifetime ends when that is over, whatever its requests do, and the browser is not told of a
+// later end. Login and Regenerate begin anew, Renew does not.
+func TestLifetime(t *testing.T) {
+	for _, how := range []string{"use", "Renew", "Regenerate", "Login"} {
+		for _, age := range []time.Duration{0, 2 * time.Hour} {
+			t.Run(fmt.Sprint(how, age), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := openStore(t, filestore.Options{TTL: time.Hour, Lifetime: 8 * time.Hour})
+					m := manager(s)
+					m.Rolling, m.Cookie.MaxAge = true, age
+					id := ""
+					w := httptest.NewRecorder()
+					m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						session.From(r).Put("a", 1)
+						id = session.From(r).ID()
+					})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+					begun := time.Now()
+					for half := 1; ; half++ {
+						time.Sleep(30 * time.Minute)
+						alive := false
+						w := request(m, id, "/", func(w http.ResponseWriter, r *http.Request) {
+							sess := session.From(r)
+							if alive = sess.ID() == id; !alive {
+								return
+							}
+							var err error
+							if half == 4 {
+								switch how {
+								case "Renew":
+									err = sess.Renew()
+								case "Regenerate":
+									err = sess.Regenerate()
+								case "Login":
+									err = sess.Login("anna")
+								}
+							}
+							if err != nil {
+								t.Error(err)
+							}
+							sess.Put("a", int(time.Since(begun)))
+							id = sess.ID()
+						})
+						if !alive {
+							break
+						}
+						for _, c := range w.Result().Cookies() {
+							if end := begun.Add(8 * time.Hour); age != 0 && (how == "use" || how == "Renew") && (c.Expires.After(end) || c.MaxAge > int(time.Until(end)/time.Second)+1) {
+								t.Errorf("after %v the cookie expires at %v, which is after the session's end at %v", time.Since(begun), c.Expires, end)
+							}
+						}
+					}
+					want := 8 * time.Hour
+					if how == "Regenerate" || how == "Login" {
+						want += 2 * time.Hour
+					}
+					if d := time.Since(begun); d < want || d > want+31*time.Minute {
+						t.Errorf("the session ended within the half hour before %v, want after %v", d, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A request that outlives its session's Lifetime is told that its change is lost.
+func TestLifetimeEndsInARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filestore.Options{TTL: time.Hour, Lifetime: 2 * time.Hour})
+		m := manager(s)
+		if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
+			t.Fatal(err)
+		}
+		w := request(m, "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(3 * time.Hour)
+			put(w, r)
+		})
+		if _, err := s.Get(ctx, "id"); w.Code != 500 || !errors.Is(err, filestore.ErrExpired) {
+			t.Errorf("status %d, Get = %v, want 500 and ErrExpired", w.Code, err)
+		}
+	})
+}

@@ -41,7 +41,7 @@ func (s *Session) shouldSetCookie() bool {
 	if s.cookieID != s.id {
 		return s.m.SaveUninitialized || s.isModified()
 	}
-	return s.m.Rolling || s.resign || differ(s.Cookie, s.firstCookie) || !s.Cookie.Expires.IsZero() && s.isModified()
+	return s.m.Rolling && !s.keepsEnd() || s.resign || differ(s.Cookie, s.firstCookie) || !s.Cookie.Expires.IsZero() && s.isModified()
 }
 
 func equal(a, b values) bool { return maps.EqualFunc(a, b, equalJSON) }
@@ -64,8 +64,12 @@ func (m *Manager) renew(c *filestore.Cookie, created time.Time) {
 	if c.OriginalMaxAge == 0 {
 		return
 	}
-	c.Expires = time.Now().Add(c.OriginalMaxAge).Truncate(time.Millisecond)
-	if last := created.Add(m.shared.lifetime); m.shared.lifetime > 0 && !created.IsZero() && c.Expires.After(last) {
+	now := time.Now()
+	c.Expires = now.Add(c.OriginalMaxAge).Truncate(time.Millisecond)
+	if created.IsZero() { // it will be, when the session is written
+		created = now.Truncate(time.Millisecond)
+	}
+	if last := created.Add(m.shared.lifetime); m.shared.lifetime > 0 && c.Expires.After(last) {
 		c.Expires = last
 	}
 }
@@ -82,7 +86,9 @@ func (s *Session) syncExpires() error {
 			return err
 		}
 	}
-	s.m.renew(c, s.Created)
+	if !s.keepsEnd() || c.OriginalMaxAge != was.OriginalMaxAge {
+		s.m.renew(c, s.born)
+	}
 	s.lastCookie = *c
 	return nil
 }
@@ -131,7 +137,7 @@ func (s *Session) decide() (d decision, over bool, err error) {
 	// touch stores a changed cookie too. But it runs once, only with a Toucher, and only
 	// for a session that the request's cookie named.
 	_, toucher := s.m.Store.(Toucher)
-	d.store = d.store || s.stored && s.cookieChanged() && (!toucher || s.accessed || s.cookieID != s.id)
+	d.store = d.store || s.stored && s.cookieChanged() && (!toucher || s.accessed || s.keepsEnd() || s.cookieID != s.id)
 	d.unsure = !d.store && s.stored && len(s.written) > 0
 	d.changed = s.isModified() || s.cookieChanged()
 	d.unreachable = s.unreachable()
@@ -143,7 +149,9 @@ func (s *Session) decide() (d decision, over bool, err error) {
 func (s *Session) commit() (header string, err error) {
 	d, over, err := s.decide()
 	switch {
-	case over, err != nil:
+	case over:
+		return s.clearing(), nil
+	case err != nil:
 		return "", err
 	case d.unreachable != nil && (d.cookie || d.store):
 		return "", s.notStored(d)
@@ -230,6 +238,9 @@ type change struct {
 	m             *Manager
 	id            string
 	stored        bool
+	secure        bool
+	noTouch       bool
+	created       time.Time
 	values, base  values
 	written, read map[string]bool
 	cookie        filestore.Cookie
@@ -238,7 +249,11 @@ type change struct {
 
 // pending returns the change to store. Its caller holds mu.
 func (s *Session) pending() change {
-	return change{s.m, s.id, s.stored, maps.Clone(s.Values), s.base, maps.Clone(s.written), maps.Clone(s.read), s.Cookie, s.cookieChanged()}
+	return change{
+		m: s.m, id: s.id, stored: s.stored, secure: s.secure, noTouch: s.keepsEnd(), created: s.born,
+		values: maps.Clone(s.Values), base: s.base, written: maps.Clone(s.written), read: maps.Clone(s.read),
+		cookie: s.Cookie, cookieToo: s.cookieChanged(),
+	}
 }
 
 // save stores the session. Its caller has the turn.
@@ -260,7 +275,7 @@ func (s *Session) save() error {
 	case c.stored:
 		err = s.m.update(s.ctx, c.id, c.merge)
 	default:
-		err = s.m.create(s.ctx, c.id, &filestore.Session{Cookie: c.cookie, Values: c.values})
+		err = s.m.create(s.ctx, c.id, &filestore.Session{Cookie: c.cookie, Created: c.created, Values: c.values})
 	}
 	if err != nil {
 		return err
@@ -271,6 +286,9 @@ func (s *Session) save() error {
 	s.base, s.saved, s.baseCookie = c.values, c.values, c.cookie
 	s.forgetWritten(c)
 	s.livesFor(s.m.life(&c.cookie))
+	if !c.stored {
+		s.note(Created, s.id, s.base)
+	}
 	return nil
 }
 
@@ -283,8 +301,13 @@ func (c *change) merge(sess *filestore.Session) error {
 	if c.cookieToo {
 		sess.Cookie = c.cookie
 	}
-	c.m.renew(&sess.Cookie, sess.Created)
-	sess.LastAccess = time.Now()
+	sess.NoTouch = c.noTouch
+	if !c.noTouch {
+		sess.LastAccess = time.Now()
+	}
+	if !c.noTouch { // or else c.cookie has a new end only if the handler has set one
+		c.m.renew(&sess.Cookie, sess.Created)
+	}
 	return nil
 }
 
@@ -349,11 +372,12 @@ func (s *Session) touch(look bool) error {
 	t, ok := s.m.Store.(Toucher)
 	s.mu.Lock()
 	id, cookie, base, accessed := s.id, s.Cookie, s.baseCookie, s.accessed
+	accessed = accessed || s.keepsEnd()
 	if !ok || s.over || !s.shouldTouch() || accessed && !look {
 		s.mu.Unlock()
 		return nil
 	}
-	s.accessed = true
+	s.accessed = s.accessed || !accessed
 	s.mu.Unlock()
 	if accessed {
 		_, err := s.m.get(s.ctx, id)

@@ -58,7 +58,7 @@ const maxCookies = 8
 func (m *Manager) cookieIDs(r *http.Request) iter.Seq2[string, bool] {
 	return func(yield func(id string, old bool) bool) {
 		tried := 0
-		for value := range cookieValues(r, m.name()) {
+		for value := range cookieValues(r.Header["Cookie"], m.name()) {
 			signed, ok := strings.CutPrefix(value, "s:")
 			if !ok || tried == maxCookies {
 				continue
@@ -79,12 +79,12 @@ func (m *Manager) cookieIDs(r *http.Request) iter.Seq2[string, bool] {
 	}
 }
 
-// cookieValues yields the values of the request's cookies of a name, read as the npm
+// cookieValues yields the values of the cookies of a name in Cookie headers, read as the npm
 // package cookie does: net/http refuses values that Node accepts. A value is
 // percent-decoded once, and a plus stays a plus.
-func cookieValues(r *http.Request, name string) iter.Seq[string] {
+func cookieValues(headers []string, name string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for _, header := range r.Header["Cookie"] {
+		for _, header := range headers {
 			for pair := range strings.SplitSeq(header, ";") {
 				key, value, ok := strings.Cut(pair, "=")
 				if !ok || strings.Trim(key, " \t") != name {
@@ -105,13 +105,37 @@ func cookieValues(r *http.Request, name string) iter.Seq[string] {
 	}
 }
 
-// setCookie returns the session's Set-Cookie header, with the attributes in Node's
-// order. It also has Max-Age, which Node leaves out: browsers prefer it to Expires, and
-// it does not depend on their clock.
+// setCookie returns the session's Set-Cookie header.
 func (s *Session) setCookie() string {
-	c := &s.Cookie
+	return s.m.setCookie(encodeURIComponent("s:"+Sign(s.id, s.m.Secrets[0])), &s.Cookie)
+}
+
+// clearing returns the Set-Cookie header that takes the cookie from the browser again, if
+// Logout has asked for it, or "".
+func (s *Session) clearing() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.clears || s.left {
+		return ""
+	}
+	known := s.sentID != ""
+	for range cookieValues(s.cookies, s.m.name()) {
+		known = true
+	}
+	c := s.baseCookie
+	if !known || checkAttributes(&c) != nil {
+		return ""
+	}
+	c.Expires = time.Unix(0, 0)
+	return s.m.setCookie("", &c)
+}
+
+// setCookie returns a Set-Cookie header with the attributes in Node's order. It also has
+// Max-Age, which Node leaves out: browsers prefer it to Expires, and it does not depend on
+// their clock.
+func (m *Manager) setCookie(value string, c *filestore.Cookie) string {
 	var b strings.Builder
-	b.WriteString(s.m.name() + "=" + encodeURIComponent("s:"+Sign(s.id, s.m.Secrets[0])))
+	b.WriteString(m.name() + "=" + value)
 	if !c.Expires.IsZero() {
 		seconds := math.Ceil(time.Until(c.Expires).Seconds())
 		fmt.Fprintf(&b, "; Max-Age=%.0f", max(0, seconds))
@@ -255,6 +279,12 @@ func (m *Manager) check() error {
 		return fmt.Errorf("Manager.Path %q does not start with /", m.Path)
 	case len(o.Path) > maxAttribute || len(o.Domain) > maxAttribute:
 		return fmt.Errorf("CookieOptions.Path or Domain is longer than %d bytes: browsers ignore it", maxAttribute)
+	case m.MaxPerUser < 0:
+		return errors.New("Manager.MaxPerUser is negative")
+	case slices.Contains(strings.Split(m.user(), "."), ""):
+		return fmt.Errorf("Manager.User %q has an empty part", m.User)
+	case reserved(m.userPath()[0]):
+		return fmt.Errorf("Manager.User %q is a reserved member", m.User)
 	case o.MaxAge < 0:
 		return errors.New("CookieOptions.MaxAge is negative")
 	case o.MaxAge == 0 && !o.Expires.IsZero() && !o.Expires.After(time.Now()):

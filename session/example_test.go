@@ -64,23 +64,21 @@ func ExampleManager() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
 		s := session.From(r)
-		if err := s.Regenerate(); err != nil { // makes an id worthless that somebody has planted
+		if err := s.Login("anna"); err != nil { // under a new id
 			http.Error(w, "Please try again.", http.StatusInternalServerError)
 			return
 		}
 		if r.FormValue("remember") != "" {
 			s.Cookie.OriginalMaxAge = 30 * 24 * time.Hour
 		}
-		s.Put("user", "anna")
 		s.Flash("info", "Welcome back.")
 		http.Redirect(w, r, "/", http.StatusSeeOther) // the session is stored before this leaves
 	})
 	mux.HandleFunc("POST /logout", func(w http.ResponseWriter, r *http.Request) {
-		if err := session.From(r).Destroy(); err != nil {
+		if err := session.From(r).Logout(); err != nil {
 			http.Error(w, "Please try again.", http.StatusInternalServerError)
 			return
 		}
-		http.SetCookie(w, &http.Cookie{Name: "connect.sid", Path: "/", MaxAge: -1})
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {

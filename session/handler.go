@@ -44,6 +44,7 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		rw := &response{ResponseWriter: w, session: s, header: w.Header().Clone()}
 		own := s.r
 		defer handBack(r, own)
+		defer m.shared.doors.shut(s)
 		defer s.stopBeats()
 		next.ServeHTTP(rw, own)
 		rw.finish()
@@ -122,9 +123,18 @@ func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 func (m *Manager) load(r *http.Request) (*Session, error) {
 	s := &Session{
 		Session: new(filestore.Session), m: m, outer: From(r), turn: make(chan struct{}, 1),
-		ctx: context.WithoutCancel(r.Context()), done: r.Context().Done(), secure: m.isSecure(r), host: r.Host,
+		done: r.Context().Done(), secure: m.isSecure(r), host: r.Host, cookies: r.Header["Cookie"],
 	}
 	s.r = r.WithContext(context.WithValue(r.Context(), contextKey{}, s))
+	s.ctx = context.WithoutCancel(s.r.Context())
+	s.arrived = time.Now()
+	loaded := false
+	defer func() {
+		if !loaded { // an error or a panic ends the request, and a callback may have asked for Done
+			s.stopBeats()
+			m.shared.doors.shut(s)
+		}
+	}()
 	m.warnSameCookie(s)
 	// cookieIDs verifies first: an id that we did not sign costs no look-up.
 	for id, old := range m.cookieIDs(r) {
@@ -137,11 +147,16 @@ func (m *Manager) load(r *http.Request) (*Session, error) {
 			if !m.Resave {
 				s.saved = s.base
 			}
+			s.noTouch = m.Prolongs != nil && !m.Prolongs(s.r)
 			s.keepAlive()
+			s.tell()
+			loaded = true
 			return s, nil
 		case unreadable(err):
+			s.events = append(s.events, Event{Kind: Unreadable, Handle: m.handle(id, nil), Reason: reasonOf(err), Sessions: 1})
 			slog.WarnContext(s.ctx, "session: this session cannot be read: it is kept, and the visitor gets a new one", "err", err)
 		case !errors.Is(err, filestore.ErrNotFound):
+			m.tell(context.WithoutCancel(r.Context()), s.events...)
 			return nil, err
 		}
 		// A new session never gets an unknown id, although we signed it.
@@ -151,12 +166,15 @@ func (m *Manager) load(r *http.Request) (*Session, error) {
 	}
 	id, err := m.newID(s.r)
 	if err != nil {
+		m.tell(context.WithoutCancel(r.Context()), s.events...)
 		return nil, err
 	}
 	s.setNew(id, m.newSession(s.secure))
 	// The request may have been sent before a login whose answer the browser has by
 	// now. A cookie for a new session would undo that login.
 	s.over = s.replaced != "" && m.shared.justReplaced(s.replaced)
+	s.tell()
+	loaded = true
 	return s, nil
 }
 

@@ -33,6 +33,7 @@ func (w *response) leave() error {
 		return nil
 	}
 	w.left = true
+	defer w.session.tell() // when the header has the cookie, whatever OnEvent does
 	h := w.Header()
 	if w.cookie != "" { // from an attempt that failed: see unsupported; the id may have changed since
 		h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(c string) bool { return c == w.cookie })
@@ -45,6 +46,9 @@ func (w *response) leave() error {
 	}
 	if w.cookie != "" {
 		h.Add("Set-Cookie", w.cookie)
+	}
+	if err == nil && w.session.m.ClearSiteData && w.session.isLogout() {
+		h.Add("Clear-Site-Data", `"cookies"`)
 	}
 	if err != nil {
 		w.dropped = true
@@ -67,12 +71,11 @@ func (s *Session) commitHeader() (cookie string, err error) {
 		s.left = true
 		s.over = s.over || !done // the Store has panicked: finish must not call it again
 	}()
-	end, err := s.takeTurn()
-	if err != nil {
+	if err := s.waitTurn(); err != nil {
 		done = true
 		return "", err
 	}
-	defer end()
+	defer func() { <-s.turn }()
 	cookie, err = s.commit()
 	if err != nil {
 		cookie = ""
@@ -111,8 +114,8 @@ func (w *response) finish() {
 		return
 	}
 	func() {
-		defer end() // before report: ErrorFunc may use the session
-		if late {
+		defer end()                     // before report: ErrorFunc may use the session
+		if late || s.m.OnEvent != nil { // which may have put something in
 			_, err = s.commit()
 		}
 		if err == nil {

@@ -24,7 +24,7 @@
 //   - A cookie that the handler changed is sent, and one that was signed with an
 //     old secret is signed again. A cookie with Expires has Max-Age too, which does
 //     not depend on the client's clock.
-//   - The reserved member __lastAccess does not count as a change.
+//   - The reserved members __lastAccess and __created do not count as a change.
 //   - If the store fails, the request fails, through Manager.ErrorFunc. A session
 //     that cannot be read is different, because its file is damaged for example:
 //     it is kept, the log says so, and its visitor gets a new one, under a new id.
@@ -32,6 +32,10 @@
 //     /application.
 //   - By default cookies are SameSite=Lax, and Secure over TLS; resave and
 //     saveUninitialized are false.
+//
+// Beyond express-session it logs users in and out, with Session.Login, Renew and Logout, and
+// knows whose sessions are whose: see Manager.Sessions, End and EndAll, Session.EndOthers
+// and Manager.MaxPerUser. Session.Done tells open connections of the end of their session.
 //
 // Shared caches must not keep a response that sets a session cookie. Like
 // express-session the package adds no Cache-Control header.
@@ -56,107 +60,6 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 )
-
-// Manager holds the settings of the middleware. Store and Secrets are required.
-// It must not be changed after the first call of Handler. Printing it with fmt
-// or log/slog shows none of its fields.
-type Manager struct {
-	Store Store
-
-	// Secrets sign the cookie: the first signs, all verify. A cookie that was
-	// signed with another than the first is signed again by the next response. Each
-	// must have at least 8 bytes.
-	Secrets []string
-
-	// Name is the cookie's name; "" means connect.sid.
-	Name string
-
-	// Cookie has the attributes of new sessions' cookies.
-	Cookie CookieOptions
-
-	// Path is the path of the requests that have a session, as this server sees
-	// them; "" means Cookie.Path, which is what the browser sees. They differ behind
-	// a proxy that strips a prefix: there Path is "/", and Cookie.Path the prefix.
-	Path string
-
-	// Resave stores loaded sessions even if they have not changed.
-	Resave bool
-
-	// Rolling sets the cookie on every response to a stored session. Without it a
-	// browser drops a cookie once MaxAge has passed since the session last changed,
-	// however often the site is used.
-	Rolling bool
-
-	// SaveUninitialized stores new sessions even if nothing was put in.
-	SaveUninitialized bool
-
-	// TrustProxy believes X-Forwarded-Proto. Set it only behind a proxy that sets
-	// that header.
-	TrustProxy bool
-
-	// GenID makes the ids of new sessions. nil means 24 bytes of crypto/rand in
-	// base64url, as in express-session. It may be called concurrently, and may use
-	// the request's session. Its ids must pass filestore.ValidID.
-	GenID func(*http.Request) (string, error)
-
-	// ErrorFunc answers a request whose session could not be loaded or stored. In the
-	// first case Manager.From is nil. What the handler has begun of a response is
-	// dropped, and if ErrorFunc writes nothing the answer is 500. It also gets errors
-	// that can change no answer any more: those after the header has left, and those
-	// of Touch. What it writes then is discarded. nil means log the error and answer
-	// 500.
-	ErrorFunc func(http.ResponseWriter, *http.Request, error)
-
-	shared *shared // made by the first call of Handler
-}
-
-// Secure says whether browsers may send the cookie over TLS only.
-type Secure int
-
-const (
-	SecureAuto   Secure = iota // Secure if the session was made over TLS
-	SecureAlways               // always Secure: over plain HTTP no cookie is set at all
-	SecureNever                // never Secure
-)
-
-// SameSiteAuto is express-session's 'auto': None for a Secure cookie over TLS, else
-// Lax, because browsers accept None only for Secure cookies.
-const SameSiteAuto http.SameSite = -1
-
-// CookieOptions are the attributes of a new session's cookie. A session that
-// was stored before keeps its own, as in express-session.
-type CookieOptions struct {
-	// Path is the cookie's path; "" means "/". It also says which requests have a
-	// session: see Manager.Path.
-	Path string
-
-	// Domain is the cookie's domain; "" means the host alone.
-	Domain string
-
-	// MaxAge is the session's life after its last access, at least a second. 0 means
-	// the store's TTL, and a cookie that ends with the browser.
-	MaxAge time.Duration
-
-	// Expires counts only if MaxAge is 0, and is rarely useful. MaxAge is then the
-	// time from a session's start to this date, and each access prolongs the session
-	// by it, as in express-session. Once the date has passed no session can begin.
-	Expires time.Time
-
-	// Secure is SecureAuto by default.
-	Secure Secure
-
-	// SameSite is Lax by default. http.SameSiteDefaultMode leaves the attribute out.
-	SameSite http.SameSite
-
-	// Partitioned sets the attribute of that name (CHIPS); browsers want Secure too.
-	Partitioned bool
-
-	// Priority is "low", "medium", "high", or "" for no attribute.
-	Priority string
-
-	// Readable leaves HttpOnly out, so that scripts can read the cookie.
-	Readable bool
-}
 
 // The errors that callers act on; use errors.Is. Errors of the Store are returned
 // unchanged or wrapped.
@@ -205,11 +108,12 @@ type Session struct {
 
 	// r belongs to the handlers: once it has arrived, only GenID and ErrorFunc look
 	// at it.
-	r      *http.Request
-	ctx    context.Context // outlives the client: if the browser has gone, a login or logout must still be stored
-	done   <-chan struct{} // closed when the response is given up
-	secure bool            // the request came over TLS, as far as that can be trusted
-	host   string
+	r       *http.Request
+	ctx     context.Context // outlives the client: if the browser has gone, a login or logout must still be stored
+	done    <-chan struct{} // closed when the response is given up
+	secure  bool            // the request came over TLS, as far as that can be trusted
+	host    string
+	cookies []string // the request's Cookie headers
 
 	turn chan struct{} // a lock of one slot: its holder may call the Store and GenID
 
@@ -228,6 +132,18 @@ type Session struct {
 	left     bool   // the response header has left
 	ended    bool   // the handler has returned
 	lateErr  error  // errors that did not change the response, for ErrorFunc at its end
+
+	arrived time.Time // when the request came
+	born    time.Time // Created, as the store has it
+	noTouch bool      // the request does not prolong the session
+	clears  bool      // the response clears the cookie
+	moving  bool      // the request is giving the session a new id
+	events  []Event   // to be told when the turn ends
+
+	door       chan struct{} // Done's; nil if nobody has asked
+	doorClosed bool          // the session or the request is over
+	doorSince  time.Time     // when somebody asked, or the id changed
+	doorEnds   time.Time     // when the session ends, as the store has it
 
 	base        values          // what the store has, as far as we know; a change is a difference from it
 	written     map[string]bool // the members that Put and Delete were called for since
@@ -259,8 +175,10 @@ func FromContext(ctx context.Context) *Session {
 }
 
 // From returns the session that m has given r, or nil if there is none.
-func (m *Manager) From(r *http.Request) *Session {
-	s := From(r)
+func (m *Manager) From(r *http.Request) *Session { return m.fromContext(r.Context()) }
+
+func (m *Manager) fromContext(ctx context.Context) *Session {
+	s := FromContext(ctx)
 	for s != nil && s.m != m {
 		s = s.outer
 	}
@@ -283,10 +201,14 @@ func Value[T any](s *Session, key string) (T, error) {
 	return filestore.Value[T](one, key)
 }
 
-// Put stores v, encoded as JSON, under key; see filestore.Session.Put.
+// Put stores v, encoded as JSON, under key; see filestore.Session.Put. The names
+// __authenticated, __note and __origin are reserved too: Login and Renew write them.
 func (s *Session) Put(key string, v any) error {
 	if s == nil {
 		return ErrNoSession
+	}
+	if reserved(key) {
+		return fmt.Errorf("session: the member %q is reserved", key)
 	}
 	var encoded filestore.Session // not under the lock: v may have a MarshalJSON
 	if err := encoded.Put(key, v); err != nil {
@@ -342,15 +264,16 @@ func (s *Session) ID() string {
 // setLoaded makes sess, which was just read from the store, the session's contents.
 func (s *Session) setLoaded(sess *filestore.Session) {
 	s.Session = sess
-	s.stored = true
+	s.stored, s.born = true, sess.Created
 	s.base, s.written, s.read = maps.Clone(s.Values), nil, nil
 	s.baseCookie, s.lastCookie = s.Cookie, s.Cookie
 }
 
 // setNew makes s the new session fresh, which is not stored.
 func (s *Session) setNew(id string, fresh *filestore.Session) {
-	s.id, s.Session = id, fresh
-	s.stored, s.over = false, false
+	s.m.shared.doors.move(s, s.id, id)
+	s.id, s.Session, s.born = id, fresh, fresh.Created
+	s.stored, s.over, s.clears = false, false, false
 	s.base, s.first, s.saved, s.written, s.read = values{}, values{}, nil, nil, nil
 	s.baseCookie, s.firstCookie, s.lastCookie = fresh.Cookie, fresh.Cookie, fresh.Cookie
 }
@@ -366,19 +289,29 @@ func (s *Session) takeTurn() (end func(), err error) {
 	if s == nil {
 		return nil, ErrNoSession
 	}
-	end = func() { <-s.turn }
+	if err := s.waitTurn(); err != nil {
+		return nil, err
+	}
+	return func() {
+		<-s.turn
+		s.tell()
+	}, nil
+}
+
+// waitTurn is takeTurn for who tells what was noted at another time.
+func (s *Session) waitTurn() error {
 	select {
 	case s.turn <- struct{}{}:
-		return end, nil
+		return nil
 	default:
 	}
 	timeout := time.NewTimer(longestTurn)
 	defer timeout.Stop()
 	select {
 	case s.turn <- struct{}{}:
-		return end, nil
+		return nil
 	case <-timeout.C:
-		return nil, errBusy
+		return errBusy
 	}
 }
 
@@ -386,13 +319,25 @@ func (s *Session) takeTurn() (end func(), err error) {
 // say goodbye with Flash, call Regenerate instead, which also begins a new session. If
 // another request of this Manager has given the session a new id in the last hour, the
 // new session is destroyed too, because the user has logged out. The browser keeps its
-// cookie, as in express-session, but the cookie opens nothing any more.
+// cookie, as in express-session, but the cookie opens nothing any more; see Logout.
 func (s *Session) Destroy() error {
 	end, err := s.takeTurn()
 	if err != nil {
 		return err
 	}
 	defer end()
+	return s.destroy(func(id string) (values, error) {
+		err := s.m.Store.Destroy(s.ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		return s.base, nil
+	})
+}
+
+// destroy ends the session, and those that have replaced it. end returns what one held that
+// it has ended. Its caller has the turn.
+func (s *Session) destroy(end func(id string) (values, error)) (err error) {
 	s.mu.Lock()
 	s.over = true
 	s.Values = values{}
@@ -409,8 +354,14 @@ func (s *Session) Destroy() error {
 			return join(err, errors.New("session: destroy: it is replaced all the time"))
 		}
 		for _, id := range ids {
-			err = join(err, s.m.Store.Destroy(s.ctx, id))
+			held, endErr := end(id)
+			err = join(err, endErr)
 			destroyed[id] = true
+			if held != nil {
+				s.mu.Lock()
+				s.note(LoggedOut, id, held)
+				s.mu.Unlock()
+			}
 		}
 		// Another request may have replaced one of them just before it was destroyed. Afterwards none can.
 		ids = slices.DeleteFunc(s.m.shared.successors(own, loaded), func(id string) bool { return destroyed[id] })
@@ -421,6 +372,7 @@ func (s *Session) Destroy() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stored = false // so that Regenerate has nothing to replace
+	s.closeDoor()
 	return nil
 }
 
@@ -463,12 +415,6 @@ func (s *Session) Save() error {
 	defer end()
 	return s.save()
 }
-
-// Format prints only the type, whatever the verb: m holds secrets.
-func (m Manager) Format(f fmt.State, _ rune) { fmt.Fprint(f, "session.Manager") }
-
-// LogValue does the same for log/slog.
-func (m Manager) LogValue() slog.Value { return slog.StringValue("session.Manager") }
 
 // Format prints only the type, whatever the verb: the id is a credential.
 func (s *Session) Format(f fmt.State, _ rune) { fmt.Fprint(f, "session.Session") }

@@ -21,7 +21,9 @@ import (
 	"github.com/sessionfilestore/filestore/session"
 )
 
-func TestMain(m *testing.M) { storetest.Main(m, nil) }
+func TestMain(m *testing.M) {
+	storetest.Main(m, map[string]func([]string){"slow requests": slowRequests})
+}
 
 var ctx = context.Background()
 
@@ -293,6 +295,10 @@ func TestNilSession(t *testing.T) {
 		"Reload":     s.Reload(),
 		"Regenerate": s.Regenerate(),
 		"Destroy":    s.Destroy(),
+		"Login":      s.Login("anna"),
+		"Renew":      s.Renew(),
+		"Logout":     s.Logout(),
+		"EndOthers":  func() error { _, err := s.EndOthers(); return err }(),
 		"Flashes":    func() error { _, err := s.Flashes("a"); return err }(),
 		"FlashesAs":  func() error { _, err := session.FlashesAs[int](s, "a"); return err }(),
 		"Value":      func() error { _, err := session.Value[string](s, "a"); return err }(),
@@ -302,6 +308,15 @@ func TestNilSession(t *testing.T) {
 		}
 	}
 	s.Delete("a")
+	s.NoTouch()
+	if !s.AuthenticatedAt().IsZero() || s.Fresh(time.Hour) {
+		t.Error("a nil Session is authenticated")
+	}
+	select {
+	case <-s.Done():
+	default:
+		t.Error("the Done of a nil Session is open")
+	}
 	if id := s.ID(); id != "" {
 		t.Errorf("ID of a nil Session = %q", id)
 	}
@@ -364,6 +379,56 @@ func TestForeignCodeLooksAtTheSession(t *testing.T) {
 			holder.Put("a", 1)
 			holder.Save()
 		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	})
+}
+
+// Note, Prolongs, GenID and OnEvent may use the session too, also if it is at work.
+func TestCallbacksUseTheSession(t *testing.T) {
+	s := newStore(t)
+	m := manager(s)
+	s.Store.Set(ctx, "id", new(filestore.Session))
+	calls := make(map[string]int)
+	use := func(r *http.Request, name string) {
+		sess := m.From(r)
+		sess.Put(name, 1)
+		if name != "GenID" { // which is called in the middle
+			if err := sess.Save(); err != nil {
+				t.Errorf("Save in %s = %v", name, err)
+			}
+		}
+		calls[name]++
+	}
+	m.Note = func(r *http.Request) session.Note { use(r, "Note"); return session.Note{Agent: "a\xff\n"} }
+	m.Prolongs = func(r *http.Request) bool { use(r, "Prolongs"); return true }
+	m.GenID = func(r *http.Request) (string, error) { use(r, "GenID"); return "next", nil }
+	m.OnEvent = func(ctx context.Context, e session.Event) {
+		sess := session.FromContext(ctx)
+		sess.Put("OnEvent", 1)
+		if err := sess.Save(); err != nil {
+			t.Errorf("Save in OnEvent = %v", err)
+		}
+		calls["OnEvent"]++
+	}
+	within(t, "callbacks", func() {
+		request(m, "id", "/", func(w http.ResponseWriter, r *http.Request) {
+			if err := session.From(r).Login("anna"); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	if got := kept(t, s, "next"); len(got.Values) != 7 || string(got.Values["__note"]) != `{"agent":"a?\n"}` {
+		t.Errorf("after %v the session has %s, want the members of four callbacks and Login's three", calls, got.Values)
+	}
+}
+
+// The members that Login writes are not the application's.
+func TestReservedMembers(t *testing.T) {
+	request(manager(newStore(t)), "id", "/", func(w http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{"cookie", "__lastAccess", "__created", "__authenticated", "__note"} {
+			if err := session.From(r).Put(name, 1); err == nil || len(session.From(r).Values) != 0 {
+				t.Errorf("Put(%q) = %v", name, err)
+			}
+		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -15,6 +16,9 @@ type shared struct {
 	ttl      time.Duration // the life of a session whose cookie has no maxAge
 	ttlKnown bool          // else ttl is a guess
 	lifetime time.Duration // of the Store; 0 = none
+	key      []byte        // of the handles
+	doors    doors
+	begun    sync.Once // asks the Store
 
 	mu       sync.Mutex
 	warned   map[string]bool          // warnings that were given
@@ -44,20 +48,36 @@ const (
 // sharedMu guards Manager.shared while Handlers are made.
 var sharedMu sync.Mutex
 
-// initShared makes m.shared, unless an earlier Handler has.
+// initShared makes m.shared, unless that has been done. Whoever comes meanwhile waits.
 func (m *Manager) initShared() {
 	sharedMu.Lock()
-	defer sharedMu.Unlock()
-	if m.shared != nil {
-		return
+	if m.shared == nil {
+		m.shared = &shared{
+			ttl: unknownLife, warned: make(map[string]bool), replaced: make(map[string][]replacement), key: handleKey(m.Secrets[0]),
+		}
 	}
-	m.shared = &shared{ttl: unknownLife, warned: make(map[string]bool), replaced: make(map[string][]replacement)}
+	s := m.shared
+	sharedMu.Unlock() // the Store may use another Manager
+	s.begun.Do(m.askStore)
+}
+
+func (m *Manager) askStore() {
 	if l, ok := m.Store.(Lifer); ok {
 		m.shared.ttl, m.shared.ttlKnown = l.TTL(), true
 	}
 	if l, ok := m.Store.(Limiter); ok {
 		m.shared.lifetime = l.Lifetime()
 	}
+	m.tellReaped()
+}
+
+// ready makes m.shared for those who come without a request. It fails if m cannot work.
+func (m *Manager) ready() error {
+	if err := m.check(); err != nil {
+		return fmt.Errorf("session: %w", err)
+	}
+	m.initShared()
+	return nil
 }
 
 // noteReplaced remembers that the session id is replacing the session old, and drops

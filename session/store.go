@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"maps"
 	"time"
@@ -21,8 +22,8 @@ import (
 // All methods must be safe for concurrent use. An id is any string that one of the
 // Secrets has signed: it need not be an id that the Store would accept.
 //
-// A Store may also be an Updater, a Creator, a Toucher, a Lifer or a Limiter; the middleware
-// finds out by type assertion. Without Updater and Creator it reads a session again
+// A Store may also be an Updater, a Creator, a Toucher, a Lifer, a Limiter, a Finder, a
+// Watcher or a Reaper; the middleware finds out by type assertion. Without Updater and Creator it reads a session again
 // before it writes it, which narrows the races that these close. Without Toucher it
 // does not touch unchanged sessions: a session then expires when it has not changed
 // for its life, however much it is used, and a change that comes too late is an error.
@@ -84,6 +85,31 @@ type Limiter interface {
 	Lifetime() time.Duration
 }
 
+// A Finder finds a user's sessions. Without it Manager.Sessions, End and EndAll,
+// Session.EndOthers and a Login with Manager.MaxPerUser fail with errors.ErrUnsupported.
+type Finder interface {
+	// Find yields the live sessions that have value, as a string or a number, as their
+	// member; a dot in member leads into an object. A session is found if it was stored
+	// before the call, by any process, and still is there; if it gets another id meanwhile
+	// by Renew, it is found under one of them. An error about one session comes with an
+	// Entry that has its ID and no Session, and the loop goes on.
+	Find(ctx context.Context, member, value string) iter.Seq2[filestore.Entry, error]
+}
+
+// A Watcher tells of changes. Without it Session.Done asks the Store again and again.
+type Watcher interface {
+	// Watch yields changes of sessions, by any process, until ctx is done. An error says
+	// that some may have been missed. It may end after one.
+	Watch(ctx context.Context) iter.Seq2[filestore.Event, error]
+}
+
+// A Reaper removes sessions that have expired, and tells how many.
+type Reaper interface {
+	// OnReap lets the Store call fn after each pass that has removed some. It is called
+	// once, by Manager.Handler, if there is a Manager.OnEvent.
+	OnReap(fn func(removed int))
+}
+
 // get is Store.Get, but returns a copy, because the Store may keep the session.
 func (m *Manager) get(ctx context.Context, id string) (*filestore.Session, error) {
 	sess, err := m.Store.Get(ctx, id)
@@ -140,10 +166,24 @@ func (m *Manager) update(ctx context.Context, id string, fn func(*filestore.Sess
 	return m.Store.Set(ctx, id, sess)
 }
 
-// take removes a session. If the Store is an Updater, only one of several callers
-// succeeds, and the others get ErrNotFound: Destroy does not tell them apart.
-func (m *Manager) take(ctx context.Context, id string) error {
+// createNew is create for an id of newID. That the Store refuses the id does not say that
+// a session is gone.
+func (m *Manager) createNew(ctx context.Context, id string, sess *filestore.Session) error {
+	err := m.create(ctx, id, sess)
+	if errors.Is(err, filestore.ErrNotFound) {
+		return fmt.Errorf("genid: %v", err)
+	}
+	return err
+}
+
+// take removes a session, unless check returns an error for what the Store has by then. If
+// the Store is an Updater, only one of several callers succeeds, and the others get
+// ErrNotFound: Destroy does not tell them apart.
+func (m *Manager) take(ctx context.Context, id string, check func(*filestore.Session) error) error {
 	err := m.update(ctx, id, func(sess *filestore.Session) error {
+		if err := check(sess); err != nil {
+			return err
+		}
 		sess.Cookie.OriginalMaxAge, sess.Values = -time.Second, nil // which expires it
 		return nil
 	})
@@ -151,7 +191,7 @@ func (m *Manager) take(ctx context.Context, id string) error {
 		return err
 	}
 	if err := m.Store.Destroy(ctx, id); err != nil {
-		slog.WarnContext(ctx, "session: a replaced session could not be destroyed and is left to expire", "err", err)
+		slog.WarnContext(ctx, "session: a session that has ended could not be destroyed and is left to be reaped", "err", err)
 	}
 	return nil
 }

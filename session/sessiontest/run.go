@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,11 +22,13 @@ import (
 
 // Run tests that a session.Store keeps its promises. open is called for each subtest and returns a
 // Store without sessions; the subtests run in parallel. Run looks for the optional interfaces
-// session.Creator, Updater, Toucher and Lifer, tests those that it finds, and logs which they are.
+// session.Creator, Updater, Toucher, Lifer, Limiter, Finder, Watcher and Reaper, tests those that it
+// finds, and logs which they are. (A Reaper is tested if it has Reap, as filestore's Store has.)
 //
 // Each failure says which promise is broken. The sessions have lives of a second and more, and Run
 // takes some seconds because it waits until they end. It stores ids of up to 200 bytes, and values of
-// up to 100 KB. It does not test that sessions survive a restart.
+// up to 100 KB. A Lifetime must be none, or a minute and more. It does not test that sessions survive a
+// restart.
 func Run(t *testing.T, open func(t *testing.T) session.Store) {
 	for name, test := range map[string]func(t *testing.T, s session.Store){
 		"Get":         testGet,
@@ -38,12 +41,21 @@ func Run(t *testing.T, open func(t *testing.T) session.Store) {
 		"Updater":     testUpdater,
 		"Toucher":     testToucher,
 		"Lifer":       testLifer,
+		"Limiter":     testLimiter,
+		"Finder":      testFinder,
+		"Watcher":     testWatcher,
+		"Reaper":      testReaper,
+		"Sessions":    testSessions,
 		"Middleware":  testMiddleware,
 		"Replacement": testReplacement,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, open(t))
+			s := open(t)
+			if l, ok := s.(session.Limiter); ok && l.Lifetime() != 0 && l.Lifetime() < time.Minute {
+				t.Fatalf("Lifetime = %v, want 0, or a minute and more for these tests", l.Lifetime())
+			}
+			test(t, s)
 		})
 	}
 }
@@ -336,6 +348,15 @@ func testUpdater(t *testing.T, s session.Store) {
 	if done == writers {
 		holds(t, s, id, fmt.Sprintf(`{"n":%d}`, writers*rounds), "after parallel Updates that each add 1, of which none may be lost")
 	}
+	// A write that is not an access, as of a page that polls.
+	before := get(t, s, id).LastAccess
+	time.Sleep(10 * time.Millisecond)
+	if err := u.Update(ctx, id, func(sess *filestore.Session) error { sess.NoTouch = true; return sess.Put("n", 1) }); err != nil {
+		t.Errorf("Update = %v", err)
+	}
+	if sess := get(t, s, id); !sess.LastAccess.Equal(before) || sess.NoTouch {
+		t.Errorf("after an Update with NoTouch the LastAccess is %v, want %v as before, and NoTouch %v, want false", sess.LastAccess, before, sess.NoTouch)
+	}
 	// The middleware ends a session by giving it no life: one of several that do so succeeds.
 	if n := count(t, 8, func(int) error {
 		return u.Update(ctx, id, func(sess *filestore.Session) error {
@@ -392,6 +413,311 @@ func testLifer(t *testing.T, s session.Store) {
 	set(t, s, id, sess)
 	if ttl > 10*time.Second {
 		holds(t, s, id, `{"a":1}`, fmt.Sprintf("a session without a maxAge, with a TTL of %v, at once", ttl))
+	}
+}
+
+// A session has a beginning, which only another Set of a new session changes.
+func testLimiter(t *testing.T, s session.Store) {
+	l := as[session.Limiter](t, s, "Limiter")
+	lifetime := l.Lifetime()
+	begun := time.Now().Truncate(time.Millisecond)
+	set(t, s, id, with(t, `{"a":1}`))
+	created := get(t, s, id).Created
+	if created.Before(begun) || time.Since(created) < 0 {
+		t.Errorf("a session that was set at %v was Created at %v", begun, created)
+	}
+	time.Sleep(10 * time.Millisecond)
+	set(t, s, id, get(t, s, id))
+	if u, ok := s.(session.Updater); ok {
+		if err := u.Update(ctx, id, func(sess *filestore.Session) error { return sess.Put("b", 2) }); err != nil {
+			t.Errorf("Update = %v", err)
+		}
+	}
+	if c, ok := s.(session.Toucher); ok {
+		if err := c.Touch(ctx, id, nil); err != nil {
+			t.Errorf("Touch = %v", err)
+		}
+	}
+	if got := get(t, s, id).Created; !got.Equal(created) {
+		t.Errorf("after Set of the session that Get returned, Update and Touch it was Created at %v, want %v as before", got, created)
+	}
+	if c, ok := s.(session.Creator); ok {
+		sess := with(t, `{"a":1}`)
+		sess.Created = begun.Add(-30 * time.Second)
+		if err := c.Create(ctx, "made", sess); err != nil {
+			t.Fatalf("Create = %v", err)
+		}
+		if got := get(t, s, "made").Created; !got.Equal(sess.Created) {
+			t.Errorf("after Create of a session that was Created at %v, as Renew makes one, it was Created at %v", sess.Created, got)
+		}
+	}
+	if lifetime == 0 {
+		return
+	}
+	if c, ok := s.(session.Toucher); ok {
+		sess := lasting(t, 10*lifetime)
+		sess.Created, sess.Cookie.Expires = begun, begun.Add(time.Second)
+		set(t, s, "touched", sess)
+		if err := c.Touch(ctx, "touched", nil); err != nil {
+			t.Errorf("Touch = %v", err)
+		}
+		if got := get(t, s, "touched"); got.Cookie.Expires.After(got.Created.Add(lifetime)) {
+			t.Errorf("Touch lets the cookie expire %v after the session was created, want at most its Lifetime of %v", got.Cookie.Expires.Sub(got.Created), lifetime)
+		}
+	}
+	old := with(t, `{"user":"old"}`)
+	old.Created = time.Now().Add(-lifetime - time.Second)
+	set(t, s, "old", old)
+	gone(t, s, "old", fmt.Sprintf("a session that was created %v ago, with a Lifetime of %v", lifetime+time.Second, lifetime))
+	if f, ok := s.(session.Finder); ok {
+		if got := found(t, f, "user", "old"); len(got) > 0 {
+			t.Errorf("Find finds %q, want none whose Lifetime is over", got)
+		}
+	}
+	old.Created, old.Cookie.OriginalMaxAge = time.Now().Add(time.Second-lifetime), 10*lifetime
+	set(t, s, "old", old)
+	holds(t, s, "old", `{"user":"old"}`, "a session a second before its Lifetime is over")
+	time.Sleep(2500 * time.Millisecond)
+	gone(t, s, "old", "a session whose Lifetime is over")
+}
+
+// found returns the ids that Find yields.
+func found(t *testing.T, f session.Finder, member, value string) []string {
+	t.Helper()
+	var ids []string
+	for e, err := range f.Find(ctx, member, value) {
+		if err != nil || e.Session == nil {
+			t.Errorf("Find(%q, %q) yields %+v and the error %v", member, value, e, err)
+		}
+		ids = append(ids, e.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func testFinder(t *testing.T, s session.Store) {
+	f := as[session.Finder](t, s, "Finder")
+	for id, doc := range map[string]string{
+		"a1": `{"user":"anna"}`, "a2": `{"n":1,"user":"anna"}`, "b": `{"user":"bert"}`, "A": `{"user":"Anna"}`, "none": `{}`, "other": `{"User":"anna","users":"anna"}`,
+		"n7": `{"user":7}`, "s7": `{"user":"7"}`, "n77": `{"user":77}`, "l": `{"user":["anna","7"]}`, "o": `{"user":{"id":"anna"}}`, "z": `{"user":null}`, "t": `{"user":true}`,
+		"p1": `{"passport":{"user":"anna"}}`, "p2": `{"passport":{"user":7,"x":{}}}`, "p3": `{"passport":"user"}`, "deep": `{"a":{"b":{"c":"anna"}}}`,
+		"big": `{"user":9007199254740993}`, "near": `{"user":9007199254740992}`, "odd": `{"user":"a\"\\\u00fc\n/"}`,
+	} {
+		set(t, s, id, with(t, doc))
+	}
+	set(t, s, "expired", &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: -time.Second, Path: "/"}, Values: map[string]json.RawMessage{"user": json.RawMessage(`"anna"`)}})
+	for _, tt := range []struct {
+		member, value string
+		want          []string
+	}{
+		{"user", "anna", []string{"a1", "a2"}}, {"user", "bert", []string{"b"}}, {"user", "Anna", []string{"A"}}, {"user", "ann", nil}, {"user", "nobody", nil},
+		{"user", "7", []string{"n7", "s7"}}, {"user", "77", []string{"n77"}}, {"user", "null", nil}, {"user", "true", nil}, {"user", "%", nil}, {"user", "_nna", nil},
+		{"user.id", "anna", []string{"o"}}, {"passport.user", "anna", []string{"p1"}}, {"passport.user", "7", []string{"p2"}}, {"a.b.c", "anna", []string{"deep"}},
+		{"user", "9007199254740993", []string{"big"}}, {"user", "a\"\\ü\n/", []string{"odd"}}, {"user", "' OR ''='", nil},
+	} {
+		if got := found(t, f, tt.member, tt.value); !slices.Equal(got, tt.want) {
+			t.Errorf("Find(%q, %q) finds %q, want %q", tt.member, tt.value, got, tt.want)
+		}
+	}
+	for e := range f.Find(ctx, "user", "anna") {
+		if e.Session == nil {
+			continue
+		}
+		got, want := *e.Session, get(t, s, e.ID)
+		holds(t, s, e.ID, values(t, &got), "Find yields what Get returns")
+		if got.Cookie != want.Cookie || !got.LastAccess.Equal(want.LastAccess) || !got.Created.Equal(want.Created) {
+			t.Errorf("Find yields the session %+v, want what Get returns: %+v", got, *want)
+		}
+	}
+	stops(t, "Find", func() {
+		for range f.Find(ctx, "user", "anna") {
+			break
+		}
+	})
+	set(t, s, "a1", with(t, `{"user":"bert"}`))
+	if err := s.Destroy(ctx, "a2"); err != nil {
+		t.Errorf("Destroy = %v", err)
+	}
+	if a, b := found(t, f, "user", "anna"), found(t, f, "user", "bert"); len(a) != 0 || !slices.Equal(b, []string{"a1", "b"}) {
+		t.Errorf("after a change of user and a Destroy Find finds %q and %q, want none and a1, b", a, b)
+	}
+	// What was set before the call is found, beside others that come and go.
+	count(t, 8, func(n int) error {
+		for i := range 20 {
+			id, user := fmt.Sprintf("p%d-%d", n, i), fmt.Sprintf("user%d", n)
+			set(t, s, id, with(t, `{"user":"`+user+`"}`))
+			if got := found(t, f, "user", user); !slices.Equal(got, []string{id}) {
+				t.Errorf("Find of the session that was just set finds %q, want %q", got, id)
+			}
+			if err := s.Destroy(ctx, id); err != nil {
+				return err
+			}
+			if got := found(t, f, "user", user); len(got) != 0 {
+				t.Errorf("Find after Destroy finds %q", got)
+			}
+		}
+		return nil
+	}, nil)
+}
+
+// values returns those of sess as JSON.
+func values(t *testing.T, sess *filestore.Session) string {
+	t.Helper()
+	text, err := json.Marshal(sess.Values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// stops fails if loop panics, as a range loop does whose iterator goes on after the loop has ended.
+func stops(t *testing.T, what string, loop func()) {
+	t.Helper()
+	defer func() {
+		if v := recover(); v != nil {
+			t.Errorf("%s goes on after the loop over it has ended: %v", what, v)
+		}
+	}()
+	loop()
+}
+
+func testWatcher(t *testing.T, s session.Store) {
+	w := as[session.Watcher](t, s, "Watcher")
+	testWatch(t, s, w)
+	stops(t, "Watch", func() { // the loop below ends at its first event
+		var setting sync.WaitGroup
+		defer setting.Wait()
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		setting.Go(func() {
+			for ctx.Err() == nil {
+				if err := s.Set(ctx, id, with(t, `{}`)); err != nil && ctx.Err() == nil {
+					t.Errorf("Set = %v", err)
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+		for range w.Watch(ctx) {
+			break
+		}
+	})
+}
+
+func testWatch(t *testing.T, s session.Store, w session.Watcher) {
+	set(t, s, id, with(t, `{}`))
+	watching, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	events := make(chan filestore.Event)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		defer close(events)
+		for e, err := range w.Watch(watching) {
+			if err != nil {
+				t.Errorf("Watch yields the error %v", err)
+			}
+			events <- e
+		}
+	})
+	changes := time.NewTicker(50 * time.Millisecond) // Watch does not say from when on it watches
+	defer changes.Stop()
+	destroyed := false
+	for {
+		select {
+		case e, ok := <-events:
+			switch {
+			case !ok:
+				if watching.Err() != context.Canceled {
+					t.Error("Watch did not yield a Changed and a Destroyed within 10 s")
+				}
+				return
+			case e.ID != id:
+				t.Errorf("Watch yields the event %+v of a session that nobody changed", e)
+			case e.Op == filestore.Changed && !destroyed:
+				destroyed = true
+				if err := s.Destroy(ctx, id); err != nil {
+					t.Errorf("Destroy = %v", err)
+				}
+			case e.Op == filestore.Destroyed && destroyed:
+				cancel() // and Watch ends
+			}
+		case <-changes.C:
+			if !destroyed && watching.Err() == nil {
+				set(t, s, id, with(t, `{}`))
+			}
+		}
+	}
+}
+
+func testReaper(t *testing.T, s session.Store) {
+	r := as[session.Reaper](t, s, "Reaper")
+	reaper, ok := r.(interface {
+		Reap(ctx context.Context) (int, error)
+	})
+	if !ok {
+		t.Skipf("not tested: %T has no Reap", s)
+	}
+	var mu sync.Mutex
+	told := 0
+	r.OnReap(func(removed int) {
+		mu.Lock()
+		defer mu.Unlock()
+		told += removed
+	})
+	set(t, s, "live", with(t, `{}`))
+	set(t, s, "expired", lasting(t, -time.Second))
+	set(t, s, "short", lasting(t, time.Second))
+	time.Sleep(2500 * time.Millisecond)
+	for range 2 {
+		if _, err := reaper.Reap(ctx); err != nil {
+			t.Errorf("Reap = %v", err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if told != 2 {
+		t.Errorf("OnReap has told of %d sessions, want the 2 that had expired", told)
+	}
+	holds(t, s, "live", `{}`, "after Reap")
+}
+
+// A user's sessions, as the middleware finds and ends them.
+func testSessions(t *testing.T, s session.Store) {
+	as[session.Finder](t, s, "Finder")
+	m := manager(t, s)
+	m.MaxPerUser = 2
+	login := func(cookies []*http.Cookie) []*http.Cookie {
+		return serve(m, cookies, func(_ http.ResponseWriter, r *http.Request) {
+			if err := session.From(r).Login("anna"); err != nil {
+				t.Errorf("Login = %v", err)
+			}
+		}).Cookies()
+	}
+	count := func() int {
+		infos, err := m.Sessions(ctx, "anna")
+		if err != nil {
+			t.Errorf("Sessions = %v", err)
+		}
+		return len(infos)
+	}
+	for n, want := range []int{1, 2, 2} {
+		login(nil)
+		time.Sleep(5 * time.Millisecond) // of two logins in one millisecond either is the first
+		if got := count(); got != want {
+			t.Errorf("after %d logins with MaxPerUser 2 there are %d sessions, want %d", n+1, got, want)
+		}
+	}
+	serve(m, login(nil), func(_ http.ResponseWriter, r *http.Request) {
+		if n, err := session.From(r).EndOthers(); n != 1 || err != nil {
+			t.Errorf("EndOthers = %d, %v, want 1", n, err)
+		}
+		if n, err := m.EndAll(ctx, "anna"); n != 1 || err != nil {
+			t.Errorf("EndAll = %d, %v, want 1", n, err)
+		}
+		session.From(r).Put("late", 1)
+	})
+	if got := count(); got != 0 {
+		t.Errorf("after EndAll beside a request that then stores there are %d sessions, want none", got)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package sessiontest helps with tests. An application tests its handlers with NewStore, a Store in
-// memory, and Request, a request with a session. A new session.Store is tested with Run:
+// memory, and Request and Login, which make a request with a session. A new session.Store is tested with Run:
 //
 //	func TestStore(t *testing.T) {
 //		sessiontest.Run(t, func(t *testing.T) session.Store { return newEmptyStore(t) })
@@ -11,28 +11,47 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/format"
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// A Store keeps sessions in memory for tests. It never removes expired sessions. It is a session.Store
-// with all optional methods, and safe for concurrent use.
+// A Store keeps sessions in memory for tests. Only Reap removes expired sessions. It is a session.Store
+// with all optional methods, and safe for concurrent use. Make one with NewStore.
 type Store struct {
+	// Limit is what Lifetime returns, 0 = no limit. It must not be changed after the first use.
+	Limit time.Duration
+
 	mu       sync.Mutex
 	sessions map[string]*filestore.Session
+	watchers map[*watcher]bool
+	onReap   []func(removed int)
+}
+
+// A watcher is a loop over Watch. The Store's mu guards its queue.
+type watcher struct {
+	queue []filestore.Event
+	wake  chan struct{} // has a token if there is something in the queue
 }
 
 // NewStore returns an empty Store.
-func NewStore() *Store { return &Store{sessions: make(map[string]*filestore.Session)} }
+func NewStore() *Store {
+	return &Store{sessions: make(map[string]*filestore.Session), watchers: make(map[*watcher]bool)}
+}
 
 // TTL returns an hour, filestore's default.
 func (s *Store) TTL() time.Duration { return time.Hour }
+
+// Lifetime returns s.Limit: how long a session lives at most since it was created.
+func (s *Store) Lifetime() time.Duration { return s.Limit }
 
 // Get returns a copy of the session id. It fails with filestore.ErrNotFound if there is none, or if it
 // has expired; then the error is also filestore.ErrExpired.
@@ -48,7 +67,8 @@ func (s *Store) get(id string) (*filestore.Session, error) {
 	if !ok {
 		return nil, fmt.Errorf("sessiontest: %w", filestore.ErrNotFound)
 	}
-	if !sess.ExpiresAt(s.TTL()).After(time.Now()) {
+	now := time.Now()
+	if !sess.ExpiresAt(s.TTL()).After(now) || s.Limit > 0 && !sess.Created.Add(s.Limit).After(now) {
 		return nil, fmt.Errorf("sessiontest: %w", filestore.ErrExpired)
 	}
 	return clone(sess), nil
@@ -59,10 +79,28 @@ func (s *Store) set(id string, sess *filestore.Session) error {
 	if !filestore.ValidID(id) {
 		return fmt.Errorf("sessiontest: %w", filestore.ErrInvalidID)
 	}
-	own := clone(sess)
-	own.LastAccess = time.Now()
+	own, now := clone(sess), time.Now()
+	if !own.NoTouch || own.LastAccess.IsZero() {
+		own.LastAccess = now
+	}
+	if own.Created.IsZero() {
+		own.Created = now
+	}
+	own.NoTouch = false
 	s.sessions[id] = own
+	s.tell(filestore.Event{Op: filestore.Changed, ID: id})
 	return nil
+}
+
+// tell hands e to those who watch. Its caller holds mu.
+func (s *Store) tell(e filestore.Event) {
+	for w := range s.watchers {
+		w.queue = append(w.queue, e)
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func clone(sess *filestore.Session) *filestore.Session {
@@ -128,7 +166,8 @@ func (s *Store) Touch(ctx context.Context, id string, c *filestore.Cookie) error
 		if c != nil {
 			sess.Cookie = *c
 		} else if age := sess.Cookie.OriginalMaxAge; age != 0 {
-			sess.Cookie.Expires = time.Now().Add(age).Truncate(time.Millisecond)
+			life := format.Capped(age, time.Now(), sess.Created, s.Limit)
+			sess.Cookie.Expires = time.Now().Add(life).Truncate(time.Millisecond)
 		}
 		return nil
 	})
@@ -138,13 +177,107 @@ func (s *Store) Touch(ctx context.Context, id string, c *filestore.Cookie) error
 func (s *Store) Destroy(_ context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.sessions, id)
+	if _, ok := s.sessions[id]; ok {
+		delete(s.sessions, id)
+		s.tell(filestore.Event{Op: filestore.Destroyed, ID: id})
+	}
 	return nil
 }
 
-// Request stores a new session with values, and returns r with its cookie: for example, a request of
-// a user who is logged in. It changes r. It panics if m does not store such a session.
+// Find yields the sessions whose member is value; see session.Finder.
+func (s *Store) Find(_ context.Context, member, value string) iter.Seq2[filestore.Entry, error] {
+	var found []filestore.Entry
+	keys := format.Keys(value)
+	s.mu.Lock()
+	for id := range s.sessions {
+		sess, err := s.get(id)
+		if err != nil {
+			continue
+		}
+		if key, ok := format.KeyOf(format.MemberOf(sess.Values, member)); ok && slices.Contains(keys, key) {
+			found = append(found, filestore.Entry{ID: id, Session: sess})
+		}
+	}
+	s.mu.Unlock()
+	return func(yield func(filestore.Entry, error) bool) {
+		for _, e := range found {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Watch yields the changes of sessions until ctx is done; see session.Watcher.
+func (s *Store) Watch(ctx context.Context) iter.Seq2[filestore.Event, error] {
+	return func(yield func(filestore.Event, error) bool) {
+		w := &watcher{wake: make(chan struct{}, 1)}
+		s.mu.Lock()
+		s.watchers[w] = true
+		s.mu.Unlock()
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.watchers, w)
+		}()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-w.wake:
+			}
+			s.mu.Lock()
+			queue := w.queue
+			w.queue = nil
+			s.mu.Unlock()
+			for _, e := range queue {
+				if !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Reap removes the sessions that have expired, and returns their number.
+func (s *Store) Reap(context.Context) (n int, err error) {
+	s.mu.Lock()
+	for id := range s.sessions {
+		if _, err := s.get(id); err != nil {
+			delete(s.sessions, id)
+			s.tell(filestore.Event{Op: filestore.Destroyed, ID: id})
+			n++
+		}
+	}
+	told := slices.Clone(s.onReap)
+	s.mu.Unlock()
+	for _, fn := range told {
+		if n > 0 {
+			fn(n)
+		}
+	}
+	return n, nil
+}
+
+// OnReap lets Reap call fn if it has removed sessions; see session.Reaper.
+func (s *Store) OnReap(fn func(removed int)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onReap = append(s.onReap, fn)
+}
+
+// Request stores a new session with values, and returns r with its cookie. It changes r. It panics if m
+// does not store such a session. See also Login.
 func Request(r *http.Request, m *session.Manager, values map[string]any) *http.Request {
+	return request(r, m, values, (*session.Session).Regenerate) // so that it is stored even without values
+}
+
+// Login is Request for a session in which user has just logged in.
+func Login(r *http.Request, m *session.Manager, user string, values map[string]any) *http.Request {
+	return request(r, m, values, func(s *session.Session) error { return s.Login(user) })
+}
+
+func request(r *http.Request, m *session.Manager, values map[string]any, begin func(*session.Session) error) *http.Request {
 	first := httptest.NewRequest("GET", "https://"+r.Host+"/", nil) // TLS, because some cookies need it
 	first.RequestURI = r.URL.Path
 	if first.RequestURI == "" {
@@ -154,7 +287,7 @@ func Request(r *http.Request, m *session.Manager, values map[string]any) *http.R
 	var err error
 	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		s := m.From(r)
-		err = s.Regenerate() // so that it is stored even without values
+		err = begin(s)
 		for key, v := range values {
 			if err == nil {
 				err = s.Put(key, v)
@@ -163,7 +296,7 @@ func Request(r *http.Request, m *session.Manager, values map[string]any) *http.R
 	})).ServeHTTP(w, first)
 	cookies := w.Result().Cookies()
 	if err != nil || w.Code != http.StatusOK || len(cookies) != 1 {
-		panic(fmt.Sprintf("sessiontest: Request: the Manager stored no session: status %d, %d cookies, %v", w.Code, len(cookies), err))
+		panic(fmt.Sprintf("sessiontest: the Manager stored no session: status %d, %d cookies, %v", w.Code, len(cookies), err))
 	}
 	r.AddCookie(&http.Cookie{Name: cookies[0].Name, Value: cookies[0].Value})
 	return r

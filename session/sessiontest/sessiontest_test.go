@@ -3,7 +3,9 @@ package sessiontest_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,14 +20,30 @@ import (
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
 
+// Most of these tests sleep until a session ends.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "100")
+	os.Exit(m.Run())
+}
+
 func TestStore(t *testing.T) {
 	t.Parallel()
-	sessiontest.Run(t, func(*testing.T) session.Store { return sessiontest.NewStore() })
+	for _, lifetime := range []time.Duration{0, time.Hour} {
+		t.Run(fmt.Sprint("lifetime ", lifetime), func(t *testing.T) {
+			t.Parallel()
+			sessiontest.Run(t, func(*testing.T) session.Store {
+				s := sessiontest.NewStore()
+				s.Limit = lifetime
+				return s
+			})
+		})
+	}
 }
 
 func TestFilestore(t *testing.T) {
 	t.Parallel()
-	for name, o := range map[string]filestore.Options{"": {}, " without flush and cache": {NoSync: true, CacheSize: -1}} {
+	for name, o := range map[string]filestore.Options{"": {}, " without flush and cache": {NoSync: true, CacheSize: -1}, " with a lifetime": {Lifetime: time.Hour}} {
 		t.Run("filestore"+name, func(t *testing.T) {
 			t.Parallel()
 			sessiontest.Run(t, func(t *testing.T) session.Store {
@@ -52,6 +70,8 @@ type broken struct {
 	how  string
 	mu   sync.Mutex
 	last map[string]*filestore.Session
+
+	newest string // the id that was set last
 }
 
 func (s *broken) Get(ctx context.Context, id string) (*filestore.Session, error) {
@@ -69,9 +89,54 @@ func (s *broken) Get(ctx context.Context, id string) (*filestore.Session, error)
 
 func (s *broken) Set(ctx context.Context, id string, sess *filestore.Session) error {
 	s.mu.Lock()
-	s.last[id] = sess
+	s.last[id], s.newest = sess, id
 	s.mu.Unlock()
+	if s.how == "forgets the beginning" {
+		own := *sess
+		own.Created = time.Time{}
+		sess = &own
+	}
 	return s.Store.Set(ctx, id, sess)
+}
+
+func (s *broken) Lifetime() time.Duration {
+	if s.how == "knows no end" {
+		return time.Hour
+	}
+	return 0
+}
+
+func (s *broken) Find(ctx context.Context, member, value string) iter.Seq2[filestore.Entry, error] {
+	return func(yield func(filestore.Entry, error) bool) {
+		for e, err := range s.Store.Find(ctx, member, value) {
+			s.mu.Lock()
+			late := s.how == "finds late" && e.ID == s.newest
+			s.mu.Unlock()
+			if late || s.how == "finds no number" && member == "user" && e.Session.Values["user"][0] != '"' {
+				continue
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+func (s *broken) Watch(ctx context.Context) iter.Seq2[filestore.Event, error] {
+	return func(yield func(filestore.Event, error) bool) {
+		for e, err := range s.Store.Watch(ctx) {
+			if !(s.how == "tells of no end" && e.Op == filestore.Destroyed) && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+func (s *broken) OnReap(fn func(removed int)) {
+	s.Store.OnReap(fn)
+	if s.how == "counts twice" {
+		s.Store.OnReap(fn)
+	}
 }
 
 func (s *broken) Touch(ctx context.Context, id string, c *filestore.Cookie) error {
@@ -83,6 +148,13 @@ func (s *broken) Touch(ctx context.Context, id string, c *filestore.Cookie) erro
 }
 
 func (s *broken) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
+	if s.how == "takes polling for use" {
+		return s.Store.Update(ctx, id, func(sess *filestore.Session) error {
+			err := fn(sess)
+			sess.NoTouch = false
+			return err
+		})
+	}
 	if s.how != "loses updates" && s.how != "shares its values" {
 		return s.Store.Update(ctx, id, fn)
 	}
@@ -107,6 +179,14 @@ func TestRunFails(t *testing.T) {
 		"loses updates":      "Updater: after parallel Updates that each add 1, of which none may be lost",
 		"returns nil, nil":   "Get: before any Set: Get(\"2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx\") returns the error <nil>, want filestore.ErrNotFound",
 		"ignores the expiry": "Expiry: a session that lives for 2 s, after 3.5 s",
+
+		"takes polling for use": "Updater: after an Update with NoTouch the LastAccess is",
+		"forgets the beginning": "Limiter: after Set of the session that Get returned, Update and Touch it was Created at",
+		"knows no end":          "Limiter: a session that was created 1h0m1s ago, with a Lifetime of 1h0m0s",
+		"finds late":            "Finder: Find of the session that was just set finds []",
+		"finds no number":       "Finder: Find(\"user\", \"77\") finds [], want [\"n77\"]",
+		"tells of no end":       "Watcher: Watch did not yield a Changed and a Destroyed within 10 s",
+		"counts twice":          "Reaper: OnReap has told of 4 sessions, want the 2 that had expired",
 	}
 	if os.Getenv("SESSIONTEST_BROKEN") != "" {
 		for how := range wants {
@@ -123,7 +203,7 @@ func TestRunFails(t *testing.T) {
 	cmd.Env = append(os.Environ(), "SESSIONTEST_BROKEN=1")
 	out, err := cmd.CombinedOutput()
 	if err == nil {
-		t.Fatal("five broken Stores pass Run")
+		t.Fatal("the broken Stores pass Run")
 	}
 	for how, want := range wants {
 		test, message, _ := strings.Cut(want, ": ")
@@ -162,6 +242,18 @@ func TestRequest(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Login makes a request of a user who has just logged in.
+func TestLogin(t *testing.T) {
+	m := &session.Manager{Store: sessiontest.NewStore(), Secrets: []string{"keyboard cat"}, User: "passport.user"}
+	r := sessiontest.Login(httptest.NewRequest("GET", "/", nil), m, "anna", map[string]any{"cart": 1})
+	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := session.From(r)
+		if infos, err := m.Sessions(r.Context(), "anna"); len(infos) != 1 || err != nil || !infos[0].Current || !s.Fresh(time.Minute) || string(s.Values["cart"]) != "1" {
+			t.Errorf("the sessions are %+v, %v, and this one has %s", infos, err, s.Values)
+		}
+	})).ServeHTTP(httptest.NewRecorder(), r)
 }
 
 // The function of an Update may use the Store, and runs again if the session has changed meanwhile.
