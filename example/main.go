@@ -1,7 +1,7 @@
 // The example is one small site with the session flows that every web framework's
 // tutorial shows, on package session and a directory of session files:
 //
-//	go run ./example [-addr 127.0.0.1:8080] [-dir ./sessions] [-encrypt] [-trust-proxy]
+//	go run ./example [-addr 127.0.0.1:8080] [-dir ./sessions] [-lifetime 168h] [-encrypt] [-trust-proxy]
 //
 // Sessions survive a restart, and kill -9; look at them with ls and cat. (To try kill,
 // build the program first: "go run" is another process than the site.)
@@ -9,7 +9,10 @@
 //	GET  /               the login form, with the message of a failed login
 //	POST /user           logs in: username=user1, password=mypassword
 //	GET  /user           the welcome page
-//	GET  /logout, POST   ends the session and clears its cookie
+//	POST /logout, GET    ends the session and clears its cookie
+//	GET  /devices        the user's sessions, in all browsers; a button ends one, or all others, or all
+//	GET  /recovery       a page that asks for the password again if that was more than 5 minutes ago
+//	GET  /live           the time, once a second, until the session ends; for programs as an event stream
 //	GET  /admin          counts this session's visits; for users only
 //	POST /login          the same login for programs: takes a JSON object or a form, answers in JSON
 //	GET  /dashboard      JSON for users, else 401
@@ -20,12 +23,15 @@
 //	POST /cookies/clear  clears one: name
 //	GET  /session        the visitor's own session file
 //
-// A program needs nothing but a cookie jar. If a page has HTML and JSON, a request gets
+// All pages work without JavaScript. A program needs nothing but a cookie jar. If a page has HTML and JSON, a request gets
 // JSON if it sends JSON or an Accept header with application/json:
 //
 //	curl -b jar -c jar -d username=user1 -d password=mypassword http://127.0.0.1:8080/login
 //	curl -b jar -c jar http://127.0.0.1:8080/dashboard
 //	curl -b jar -c jar -H 'Accept: application/json' -X POST http://127.0.0.1:8080/logout
+//
+// A session ends a day after its last use, or a week after the login, whatever its use: then the password is asked for
+// again. What happens to sessions is in the log: logins, logouts, what was ended, and by what.
 //
 // The cookies are signed with $SESSION_SECRET. If it is not set, the first start makes
 // a secret and keeps it beside the sessions, in ./sessions.secret. An Express
@@ -72,7 +78,8 @@ func run(args []string, stdout io.Writer) (err error) {
 	addr := flags.String("addr", "127.0.0.1:8080", "listen on `host:port`; port 0 takes a free one")
 	dir := flags.String("dir", "./sessions", "keep the sessions in `directory`")
 	encrypt := flags.Bool("encrypt", false, "encrypt the session files, as session-file-store does with its secret")
-	trustProxy := flags.Bool("trust-proxy", false, "believe X-Forwarded-Proto; only behind a proxy that sets it")
+	lifetime := flags.Duration("lifetime", 7*24*time.Hour, "end a session this `long` after its login, however much it is used; 0 = never")
+	trustProxy := flags.Bool("trust-proxy", false, "believe X-Forwarded-Proto and -For; only behind a proxy that sets them")
 	flags.Parse(args) // exits by itself
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
@@ -86,7 +93,7 @@ func run(args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	opts := new(filestore.Options)
+	opts := &filestore.Options{Lifetime: *lifetime}
 	if *encrypt {
 		opts.Codec = kruptein.New(key) // if Node need not read the files, package sealed is better
 	}
@@ -100,8 +107,9 @@ func run(args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	quit := make(chan struct{})
 	srv := &http.Server{
-		Handler:           (&site{store: store, dir: *dir, secret: key, trustProxy: *trustProxy}).handler(),
+		Handler:           (&site{store: store, dir: *dir, secret: key, trustProxy: *trustProxy, quit: quit}).handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second, // longer than the store's LockTimeout, so that its error still arrives
@@ -109,6 +117,7 @@ func run(args []string, stdout io.Writer) (err error) {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 	}
+	srv.RegisterOnShutdown(func() { close(quit) }) // Shutdown waits for live pages, which do not end by themselves
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	fmt.Fprintf(stdout, "filestore example: http://%s  sessions in %s\n", ln.Addr(), *dir)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	_ "embed"
@@ -41,6 +43,10 @@ var users = map[string]string{"user1": "mypassword", admin: "password"}
 
 const admin = "admin2"
 
+// recoveryCodes are the users' codes for the case that a password is lost, until the program ends. In your program keep
+// hashes of these too.
+var recoveryCodes = map[string]string{"user1": rand.Text(), admin: rand.Text()}
+
 // authenticate takes the same time for every password and for unknown names, because
 // it compares digests, which all have the same length.
 func authenticate(name, password string) bool {
@@ -55,6 +61,9 @@ type site struct {
 	dir        string // of the store, as the user named it
 	secret     string
 	trustProxy bool
+	quit       <-chan struct{} // closed when the program ends; nil = never
+
+	sessions *session.Manager // made by handler
 }
 
 // handler returns the routes behind what they all share: from the outside in, the
@@ -64,7 +73,9 @@ func (s *site) handler() http.Handler {
 	mux.Handle("GET /{$}", page(s.home))
 	mux.Handle("POST /user", page(s.postUser))
 	mux.Handle("GET /user", page(s.user))
-	mux.Handle("GET /logout", page(s.logout)) // another site can link to it, but then somebody only has to log in again
+	// For whoever types the address; the pages have a form. Another site can link to it, but then somebody only has to
+	// log in again.
+	mux.Handle("GET /logout", page(s.logout))
 	mux.Handle("POST /logout", page(s.logout))
 	mux.Handle("GET /admin", page(s.admin))
 	mux.Handle("POST /login", page(s.postLogin))
@@ -74,8 +85,16 @@ func (s *site) handler() http.Handler {
 	mux.Handle("POST /cookies", page(s.setCookie))
 	mux.Handle("POST /cookies/clear", page(s.clearCookie))
 	mux.Handle("GET /session", page(s.session))
+	mux.Handle("GET /devices", page(s.devices))
+	mux.Handle("POST /devices/end", page(s.endDevice))
+	mux.Handle("POST /devices/others", page(s.endOthers))
+	mux.Handle("POST /devices/all", page(s.endAll))
+	mux.Handle("GET /recovery", page(s.recovery))
+	mux.Handle("GET /confirm", page(s.confirm))
+	mux.Handle("POST /confirm", page(s.postConfirm))
+	mux.Handle("GET /live", page(s.live))
 
-	sessions := &session.Manager{
+	s.sessions = &session.Manager{
 		Store:   s.store,
 		Secrets: []string{s.secret},
 		Name:    cookieName,
@@ -84,11 +103,19 @@ func (s *site) handler() http.Handler {
 		// which would otherwise drop the cookie a day after the login.
 		Rolling:    true,
 		TrustProxy: s.trustProxy,
+		Note:       s.note,
+		Prolongs:   func(r *http.Request) bool { return r.URL.Path != "/live" }, // it may be open in a forgotten tab
+		OnEvent:    audit,
 	}
-	h := sessions.Handler(mux)
+	h := s.sessions.Handler(mux)
 	h = http.NewCrossOriginProtection().Handler(h)
 	h = http.MaxBytesHandler(h, maxBody)
 	return headers(h)
+}
+
+// audit logs what happens to sessions. A handle opens nothing, so that it may stand in a log.
+func audit(ctx context.Context, e session.Event) {
+	slog.InfoContext(ctx, "session "+string(e.Kind), "session", e.Handle, "user", e.User, "reason", e.Reason, "sessions", e.Sessions)
 }
 
 // headers keeps every answer out of caches: each depends on the visitor, and some set a
@@ -133,7 +160,10 @@ var errBadRequest = errors.New("bad request")
 //go:embed pages.html
 var pagesHTML string
 
-var pages = template.Must(template.New("").Parse(pagesHTML))
+var pages = template.Must(template.New("").Funcs(template.FuncMap{
+	"device": device,
+	"date":   func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 MST") },
+}).Parse(pagesHTML))
 
 // render answers with the template name. The template finds data in .Data.
 func render(w http.ResponseWriter, r *http.Request, status int, name string, data any) error {
@@ -141,15 +171,17 @@ func render(w http.ResponseWriter, r *http.Request, status int, name string, dat
 	if err != nil {
 		return err
 	}
-	flashes, err := session.From(r).Flashes("error")
-	if err != nil {
-		return err
+	flashes := map[string][]string{}
+	for _, kind := range []string{"error", "info"} {
+		if flashes[kind], err = session.From(r).Flashes(kind); err != nil {
+			return err
+		}
 	}
 	// Into a buffer first: after half a page it is too late for an error.
 	var buf bytes.Buffer
 	err = pages.ExecuteTemplate(&buf, name, struct {
 		Path, User, Admin string
-		Flashes           []string
+		Flashes           map[string][]string
 		Data              any
 	}{r.URL.Path, user, admin, flashes, data})
 	if err != nil {
@@ -184,16 +216,20 @@ func currentUser(r *http.Request) (string, error) {
 	return session.Value[string](session.From(r), userMember)
 }
 
-// login makes the request's session that of the user name. Regenerate empties it and
-// gives it a new id, so that somebody who knew the old id, or planted it, is not logged
-// in.
+// login makes the request's session that of the user name. Login gives it a new id, so that somebody who knew the old
+// one, or planted it, is not logged in. The visitor's values stay, but one user does not get those of another.
 func login(r *http.Request, name string) error {
 	s := session.From(r)
-	if err := s.Regenerate(); err != nil {
+	was, err := currentUser(r)
+	if err != nil {
 		return err
 	}
-	slog.InfoContext(r.Context(), "login", "user", name)
-	return s.Put(userMember, name)
+	if was != "" && was != name {
+		if err := s.Regenerate(); err != nil {
+			return err
+		}
+	}
+	return s.Login(name)
 }
 
 func (s *site) home(w http.ResponseWriter, r *http.Request, user string) error {
@@ -227,13 +263,11 @@ func (s *site) user(w http.ResponseWriter, r *http.Request, user string) error {
 	return render(w, r, http.StatusOK, "welcome", nil)
 }
 
-// logout removes the session, so that every copy of its cookie is worthless, and then,
-// for tidiness, the browser's cookie.
+// logout removes the session, so that every copy of its cookie is worthless, and the browser's cookie.
 func (s *site) logout(w http.ResponseWriter, r *http.Request, _ string) error {
-	if err := session.From(r).Destroy(); err != nil {
+	if err := session.From(r).Logout(); err != nil {
 		return err
 	}
-	expire(w, cookieName)
 	if wantsJSON(r) {
 		return writeJSON(w, http.StatusOK, object{"ok": true})
 	}

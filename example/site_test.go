@@ -34,7 +34,7 @@ func serve(t *testing.T, trustProxy bool) (base, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer((&site{store, dir, testSecret, trustProxy}).handler())
+	srv := httptest.NewServer((&site{store: store, dir: dir, secret: testSecret, trustProxy: trustProxy}).handler())
 	t.Cleanup(func() {
 		srv.Close()
 		if err := store.Close(); err != nil {
@@ -209,7 +209,7 @@ func TestLogin(t *testing.T) {
 	b.want(b.get("/user"), http.StatusSeeOther, "/")
 	b.want(b.login("mypassword"), http.StatusSeeOther, "/user")
 	a := b.want(b.get("/user"), http.StatusOK, "")
-	for _, want := range []string{"Welcome, user1", `href="/logout"`} {
+	for _, want := range []string{"Welcome, user1", `action="/logout"`} {
 		if !strings.Contains(a.body, want) {
 			t.Errorf("GET /user has no %q:\n%s", want, a.body)
 		}
@@ -374,7 +374,7 @@ func TestLogout(t *testing.T) {
 			b.views()
 			old := b.cookie()
 			a := b.want(b.do(method, "/logout", "", "Accept", "text/html,*/*;q=0.8"), http.StatusSeeOther, "/")
-			const clear = "connect.sid=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+			const clear = "connect.sid=; Max-Age=0; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; SameSite=Lax"
 			if got := a.Header["Set-Cookie"]; len(got) != 1 || got[0] != clear {
 				t.Errorf("Set-Cookie = %q, want %q", got, clear)
 			}
@@ -631,7 +631,7 @@ func TestOtherSitesCannotPost(t *testing.T) {
 	base, _ := serve(t, false)
 	b := newBrowser(t, base)
 	b.login("mypassword")
-	for _, path := range []string{"/user", "/login", "/logout", "/cookies", "/cookies/clear"} {
+	for _, path := range []string{"/user", "/login", "/logout", "/cookies", "/cookies/clear", "/devices/end", "/devices/others", "/devices/all", "/confirm"} {
 		for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://other.example"}} {
 			a := b.want(b.post(path, url.Values{"username": {"user1"}, "password": {"mypassword"}, "name": {"a"}}, header...), http.StatusForbidden, "")
 			if a.Header["Set-Cookie"] != nil {
@@ -646,7 +646,7 @@ func TestNothingIsCached(t *testing.T) {
 	base, _ := serve(t, false)
 	b := newBrowser(t, base)
 	for range 2 { // once as nobody, once as user1
-		for _, path := range []string{"/", "/user", "/admin", "/dashboard", "/private", "/cookies", "/session", "/none"} {
+		for _, path := range []string{"/", "/user", "/admin", "/dashboard", "/private", "/cookies", "/session", "/devices", "/recovery", "/confirm", "/none"} {
 			if got := b.get(path).Header.Get("Cache-Control"); got != "no-store" {
 				t.Errorf("GET %s: Cache-Control = %q", path, got)
 			}
