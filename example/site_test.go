@@ -29,12 +29,20 @@ const testSecret = "a secret of the tests"
 // serve starts the site on a new directory, which it returns and checks at the end.
 func serve(t *testing.T, trustProxy bool) (base, dir string) {
 	t.Helper()
+	return serveWithin(t, trustProxy, 0)
+}
+
+// serveWithin is serve with a WriteTimeout.
+func serveWithin(t *testing.T, trustProxy bool, timeout time.Duration) (base, dir string) {
+	t.Helper()
 	dir = filepath.Join(t.TempDir(), "sessions")
 	store, err := filestore.Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer((&site{store: store, dir: dir, secret: testSecret, trustProxy: trustProxy}).handler())
+	srv := httptest.NewUnstartedServer((&site{store: store, dir: dir, secret: testSecret, trustProxy: trustProxy}).handler())
+	srv.Config.WriteTimeout = timeout
+	srv.Start()
 	t.Cleanup(func() {
 		srv.Close()
 		if err := store.Close(); err != nil {

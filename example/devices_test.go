@@ -1,0 +1,532 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+const (
+	firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+	iPhone  = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1"
+)
+
+// as logs a user in with a browser, and returns that.
+func as(t *testing.T, base, user, agent string, header ...string) *browser {
+	t.Helper()
+	b := newBrowser(t, base)
+	form := url.Values{"username": {user}, "password": {users[user]}}
+	b.want(b.post("/user", form, append(header, "User-Agent", agent)...), http.StatusSeeOther, "/user")
+	return b
+}
+
+var handleRE = regexp.MustCompile(`name="handle" value="([^"]*)"`)
+
+// handles returns the handles on the list of the user, which must have n sessions, one of them the browser's own.
+func (b *browser) handles(n int) (all []string) {
+	b.t.Helper()
+	a := b.want(b.get("/devices"), http.StatusOK, "")
+	for _, m := range handleRE.FindAllStringSubmatch(a.body, -1) {
+		all = append(all, m[1])
+	}
+	if got := strings.Count(a.body, "<li>\n"); got != n || len(all) != n-1 || strings.Count(a.body, "This one") != 1 {
+		b.t.Fatalf("the list has %d sessions and %d buttons, want %d and one less:\n%s", got, len(all), n, a.body)
+	}
+	return all
+}
+
+// isIn fails unless the browser is logged in, or is not.
+func (b *browser) isIn(in bool, when string) {
+	b.t.Helper()
+	if got := b.get("/user").StatusCode == http.StatusOK; got != in {
+		b.t.Errorf("%s: logged in is %v, want %v", when, got, in)
+	}
+}
+
+// thief has a copy of the cookie that b has now.
+func (b *browser) thief() *browser {
+	b.t.Helper()
+	other := newBrowser(b.t, b.base)
+	site, err := url.Parse(b.base)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	other.client.Jar.SetCookies(site, []*http.Cookie{{Name: cookieName, Value: b.cookie(), Path: "/"}})
+	return other
+}
+
+// later lets the login of a browser be so long ago.
+func later(t *testing.T, dir string, b *browser, ago time.Duration) {
+	t.Helper()
+	store, err := filestore.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	err = store.Update(context.Background(), sessionID(t, b.cookie()), func(s *filestore.Session) error {
+		ms, err := filestore.Value[int64](s, "__authenticated")
+		if err != nil || ms == 0 {
+			t.Errorf("__authenticated is %d, %v", ms, err)
+		}
+		return s.Put("__authenticated", ms-ago.Milliseconds())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A user sees the sessions of all browsers, and no others, and ends one of them: its cookie opens nothing any more.
+func TestDevices(t *testing.T) {
+	base, dir := serve(t, true)
+	newBrowser(t, base).login("wrong") // a session of nobody
+	a := as(t, base, "user1", firefox, "X-Forwarded-For", "192.0.2.1, 203.0.113.77")
+	b := as(t, base, "user1", iPhone)
+	other := as(t, base, admin, firefox)
+	a.handles(2)
+	other.handles(1)
+	list := a.get("/devices").body
+	for _, want := range []string{"Firefox on Linux", "Safari on iPhone", "from 203.0.113.0/24", "from 127.0.0.0/24"} {
+		if strings.Count(list, want) == 0 {
+			t.Errorf("the list has no %q:\n%s", want, list)
+		}
+	}
+	for _, secret := range []string{sessionID(t, a.cookie()), sessionID(t, b.cookie()), "203.0.113.77"} {
+		if strings.Contains(list, secret) {
+			t.Errorf("the list shows %s", secret)
+		}
+	}
+	stolen, file := b.thief(), sessionFile(t, dir, b.cookie())
+	handle := a.handles(2)[0]
+	for what, wrong := range map[string]string{"no": "", "a wrong": "x", "somebody else's": "", "an id as a": sessionID(t, b.cookie())} {
+		if what == "somebody else's" {
+			second := as(t, base, admin, iPhone)
+			wrong = other.handles(2)[0]
+			second.get("/logout")
+		}
+		a.want(a.post("/devices/end", url.Values{"handle": {wrong}}), http.StatusSeeOther, "/devices")
+		if body := a.get("/devices").body; !strings.Contains(body, "not one of your sessions") {
+			t.Errorf("%s handle: no message in\n%s", what, body)
+		}
+	}
+	other.want(other.post("/devices/end", url.Values{"handle": {handle}}), http.StatusSeeOther, "/devices")
+	b.isIn(true, "after another user had the handle")
+
+	a.want(a.post("/devices/end", url.Values{"handle": {handle}}), http.StatusSeeOther, "/devices")
+	if body := a.get("/devices").body; !strings.Contains(body, "The session has ended.") {
+		t.Errorf("no message in\n%s", body)
+	}
+	b.isIn(false, "after the end")
+	stolen.isIn(false, "a copy of the cookie after the end")
+	if exists(t, file) {
+		t.Error("the session's file is there after the end")
+	}
+	a.isIn(true, "the browser with the button")
+	other.isIn(true, "another user")
+	a.handles(1)
+	a.want(a.post("/devices/end", url.Values{"handle": {handle}}), http.StatusSeeOther, "/devices")
+	if body := a.get("/devices").body; !strings.Contains(body, "has ended already") {
+		t.Errorf("no message in\n%s", body)
+	}
+	if got := a.get("/devices/end").StatusCode; got != http.StatusMethodNotAllowed {
+		t.Errorf("GET /devices/end = %d", got)
+	}
+	newBrowser(t, base).want(newBrowser(t, base).get("/devices"), http.StatusSeeOther, "/")
+}
+
+// Everywhere else leaves this session alone, everywhere leaves none. A thief who has a copy of another browser's cookie
+// is out with it.
+func TestLogoutEverywhere(t *testing.T) {
+	base, dir := serve(t, false)
+	a, b, c := as(t, base, "user1", firefox), as(t, base, "user1", iPhone), as(t, base, "user1", "curl/8")
+	other := as(t, base, admin, firefox)
+	stolen := c.thief()
+	stolen.isIn(true, "the thief")
+	a.want(a.post("/devices/others", nil), http.StatusSeeOther, "/devices")
+	if body := a.get("/devices").body; !strings.Contains(body, "Sessions ended: 2.") {
+		t.Errorf("no message in\n%s", body)
+	}
+	for _, out := range []*browser{b, c, stolen} {
+		out.isIn(false, "after everywhere else")
+		out.want(out.post("/devices/others", nil), http.StatusSeeOther, "/")
+	}
+	a.handles(1)
+
+	b = as(t, base, "user1", iPhone)
+	stolen = a.thief()
+	a.want(a.post("/devices/all", nil), http.StatusSeeOther, "/")
+	if a.cookie() != "" {
+		t.Error("the cookie is there after everywhere")
+	}
+	for _, out := range []*browser{a, b, stolen} {
+		out.isIn(false, "after everywhere")
+	}
+	other.isIn(true, "another user")
+	if files, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(files) != 1 {
+		t.Errorf("left are %q, want the other user's", files)
+	}
+}
+
+// What matters asks for the password again after five minutes. Then the session has a new id and its old values.
+func TestPasswordAgain(t *testing.T) {
+	base, dir := serve(t, false)
+	a, b := as(t, base, "user1", firefox), as(t, base, "user1", iPhone)
+	code := regexp.MustCompile(`id="code">([A-Z2-7]{26})<`)
+	if body := a.want(a.get("/recovery"), http.StatusOK, "").body; !code.MatchString(body) {
+		t.Errorf("no code right after the login:\n%s", body)
+	}
+	a.views()
+	handle := a.handles(2)[0]
+	later(t, dir, a, freshFor-10*time.Second)
+	a.want(a.get("/recovery"), http.StatusOK, "")
+	later(t, dir, a, 10*time.Second)
+	a.want(a.get("/recovery"), http.StatusSeeOther, "/confirm?next=/recovery")
+	for _, path := range []string{"/devices/end", "/devices/others", "/devices/all"} {
+		a.want(a.post(path, url.Values{"handle": {handle}}), http.StatusSeeOther, "/confirm?next=/devices")
+	}
+	b.isIn(true, "after buttons that ask for the password")
+	if body := a.get("/devices").body; !strings.Contains(body, "asks for your password") {
+		t.Errorf("the list does not say that it will ask:\n%s", body)
+	}
+	confirm := func(password, next string) answer {
+		return a.post("/confirm", url.Values{"password": {password}, "next": {next}, "username": {admin}})
+	}
+	for _, wrong := range []string{"", "x", users[admin]} {
+		a.want(confirm(wrong, "/devices"), http.StatusSeeOther, "/confirm?next=/devices")
+		if body := a.want(a.get("/confirm?next=/devices"), http.StatusOK, "").body; !strings.Contains(body, "Wrong password.") || !strings.Contains(body, `value="/devices"`) {
+			t.Errorf("after a wrong password:\n%s", body)
+		}
+		a.want(a.get("/recovery"), http.StatusSeeOther, "/confirm?next=/recovery")
+	}
+	stolen, file := a.thief(), sessionFile(t, dir, a.cookie())
+	a.want(confirm("mypassword", "/recovery"), http.StatusSeeOther, "/recovery")
+	if body := a.want(a.get("/recovery"), http.StatusOK, "").body; !code.MatchString(body) {
+		t.Errorf("no code:\n%s", body)
+	}
+	if got := a.views(); got != 2 {
+		t.Errorf("the counter is at %d after the second login, want 2: the values stay", got)
+	}
+	stolen.isIn(false, "a copy of the cookie from before")
+	if exists(t, file) {
+		t.Error("the file of the old id is there")
+	}
+	a.handles(2) // not three
+	for _, evil := range []string{"https://other.example/", "//other.example", "/user", ""} {
+		a.want(confirm("mypassword", evil), http.StatusSeeOther, "/recovery")
+	}
+	nobody := newBrowser(t, base)
+	for _, path := range []string{"/recovery", "/confirm"} {
+		nobody.want(nobody.get(path), http.StatusSeeOther, "/")
+	}
+	nobody.want(nobody.post("/confirm", url.Values{"password": {"mypassword"}}), http.StatusSeeOther, "/")
+}
+
+// A second user in one browser gets nothing of the first one's session.
+func TestAnotherUserBeginsAnew(t *testing.T) {
+	base, _ := serve(t, false)
+	b := as(t, base, "user1", firefox)
+	b.views()
+	stolen := b.thief()
+	b.want(b.post("/login", url.Values{"username": {admin}, "password": {users[admin]}}), http.StatusOK, "")
+	if got := b.views(); got != 1 {
+		t.Errorf("the second user's first visit is number %d", got)
+	}
+	stolen.isIn(false, "the first user's cookie")
+	b.handles(1)
+}
+
+// soon is long enough for what happens within a second on a machine that is busy.
+const soon = 20 * time.Second
+
+// watch opens the live page. The first line has come when it returns; the rest comes from the channel at its end.
+func (b *browser) watch(header ...string) (rest chan string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	b.t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, "GET", b.base+"/live", nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := b.client.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if got := resp.Header["Set-Cookie"]; resp.StatusCode != http.StatusOK || got != nil {
+		b.t.Fatalf("GET /live = %d, Set-Cookie %q", resp.StatusCode, got)
+	}
+	r := bufio.NewReader(resp.Body)
+	for line := ""; !regexp.MustCompile(`\d\d:\d\d:\d\d`).MatchString(line); {
+		if line, err = r.ReadString('\n'); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	rest = make(chan string, 1)
+	go func() {
+		defer resp.Body.Close()
+		body, err := io.ReadAll(r)
+		if err != nil {
+			body = append(body, err.Error()...)
+		}
+		rest <- string(body)
+	}()
+	return rest
+}
+
+var stream = []string{"Accept", "text/event-stream"}
+
+// A live page ends within a second of its session: see also TestLiveInAnotherProcess. Other pages go on.
+func TestLive(t *testing.T) {
+	base, _ := serve(t, false)
+	for name, end := range map[string]func(b, other *browser){
+		"logout in another tab":     func(b, _ *browser) { b.thief().get("/logout") },
+		"end by another browser":    func(_, o *browser) { o.post("/devices/end", url.Values{"handle": {o.handles(2)[0]}}) },
+		"everywhere else":           func(_, o *browser) { o.post("/devices/others", nil) },
+		"the password, for a fresh": func(b, _ *browser) { b.thief().post("/confirm", url.Values{"password": {"mypassword"}}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, other := as(t, base, "user1", firefox), as(t, base, "user1", iPhone)
+			page, events, stays := b.watch(), b.watch(stream...), other.watch(stream...)
+			end(b, other)
+			ended := time.Now()
+			if got := <-page; !strings.HasSuffix(got, "</p>\n") || !strings.Contains(got, `role="status">Your session has ended`) {
+				t.Errorf("the page ends with %q", got)
+			}
+			if got := <-events; !strings.HasSuffix(got, "event: end\ndata: the session has ended, or has begun anew\n\n") {
+				t.Errorf("the stream ends with %q", got)
+			}
+			t.Logf("after %v", time.Since(ended))
+			select {
+			case got := <-stays:
+				t.Errorf("the other browser's stream has ended: %q", got)
+			default:
+			}
+			other.get("/logout")
+			<-stays
+		})
+	}
+	nobody := newBrowser(t, base)
+	nobody.want(nobody.get("/live", stream...), http.StatusSeeOther, "/")
+}
+
+// Watching does not keep a session alive: its file stays as it is. It outlasts the server's WriteTimeout.
+func TestLiveDoesNotProlong(t *testing.T) {
+	base, dir := serveWithin(t, false, 1500*time.Millisecond)
+	b := as(t, base, "user1", firefox)
+	file := sessionFile(t, dir, b.cookie())
+	read := func() string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	// Long enough ago that any other page would write it.
+	store, err := filestore.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	ago := strconv.FormatInt(time.Now().Add(-12*time.Hour).UnixMilli(), 10)
+	text := regexp.MustCompile(`"__lastAccess":\d+`).ReplaceAllString(read(), `"__lastAccess":`+ago)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, "GET", base+"/live", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := b.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(resp.Body)
+	for lines := 0; lines < 3; { // three seconds: a request that counts is an access after one
+		line, err := r.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(line, "<li>") {
+			lines++
+		}
+	}
+	cancel()
+	resp.Body.Close()
+	if got := read(); got != text {
+		t.Errorf("the file was\n%s, and is after three seconds of watching\n%s", text, got)
+	}
+	b.get("/user")
+	if got := read(); got == text {
+		t.Error("the file does not change by a visit: nothing is tested")
+	}
+}
+
+// The log says who has logged in and out, and what has ended by what. It has no id and no address.
+func TestAuditLog(t *testing.T) {
+	base, _ := serve(t, false)
+	var mu sync.Mutex
+	var buf bytes.Buffer
+	was := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(writer(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return buf.Write(p)
+	}), nil)))
+	defer slog.SetDefault(was)
+	newBrowser(t, base).login("wrong")
+	a, b := as(t, base, "user1", firefox), as(t, base, "user1", iPhone)
+	ids := []string{sessionID(t, a.cookie()), sessionID(t, b.cookie())}
+	handle := a.handles(2)[0]
+	a.post("/devices/end", url.Values{"handle": {handle}})
+	a.get("/logout")
+	mu.Lock()
+	defer mu.Unlock()
+	log := buf.String()
+	var got []string
+	for _, m := range regexp.MustCompile(`msg="session ([a-z ]+)" session=(\S+) user=(\S+) reason=(\S+) sessions=1\n`).FindAllStringSubmatch(log, -1) {
+		got = append(got, strings.Join([]string{m[1], m[3], m[4]}, " "))
+		if m[1] == "ended" && m[2] != handle {
+			t.Errorf("the session that has ended is %s, want %s", m[2], handle)
+		}
+	}
+	want := []string{`created "" ""`, `logged in user1 ""`, `logged in user1 ""`, "ended user1 Manager.End", `logged out user1 ""`}
+	if !slices.Equal(got, want) {
+		t.Errorf("events\n%q\nwant\n%q in\n%s", got, want, log)
+	}
+	for _, secret := range append(ids, "127.0.0.1", "mypassword", cookieName) {
+		if strings.Contains(log, secret) {
+			t.Errorf("the log has %s:\n%s", secret, log)
+		}
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+// Without a proxy that is trusted the network is the connection's, whatever the client claims.
+func TestForwardedForOnlyBehindAProxy(t *testing.T) {
+	for trust, want := range map[bool]string{false: "from 127.0.0.0/24", true: "from 2001:db8:1::/48"} {
+		base, _ := serve(t, trust)
+		b := as(t, base, "user1", firefox, "X-Forwarded-For", "198.51.100.1, 2001:db8:1:2::3")
+		if body := b.get("/devices").body; !strings.Contains(body, want) || strings.Contains(body, "198.51") {
+			t.Errorf("trusted %v: no %q in\n%s", trust, want, body)
+		}
+	}
+}
+
+func TestDeviceNames(t *testing.T) {
+	for agent, want := range map[string]string{
+		firefox:                         "Firefox on Linux",
+		iPhone:                          "Safari on iPhone",
+		"":                              "Unknown browser",
+		"curl/8.5.0":                    "curl",
+		`<script>alert(1)</script>`:     "Unknown browser",
+		"x (Windows NT 10.0) Gecko/1 Z": "Windows",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0 Safari/537.36 Edg/148.0": "Edge on Windows",
+		"Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0 Mobile Safari/537.36":              "Chrome on Android",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15": "Safari on macOS",
+	} {
+		if got := device(agent); got != want {
+			t.Errorf("device(%q) = %q, want %q", agent, got, want)
+		}
+	}
+	base, _ := serve(t, false)
+	b := as(t, base, "user1", `"><script>alert(1)</script>`)
+	if body := b.get("/devices").body; strings.Contains(body, "<script>") {
+		t.Errorf("an agent is not escaped:\n%s", body)
+	}
+}
+
+// Two programs on one directory: a browser at one sees and ends the session of a browser at the other, and the live
+// page there ends too.
+func TestLiveInAnotherProcess(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sessions")
+	p, q := start(t, dir), start(t, dir)
+	for range 3 {
+		a, b := as(t, p.url, "user1", firefox), as(t, q.url, "user1", iPhone)
+		events := b.watch(stream...)
+		a.post("/devices/end", url.Values{"handle": {a.handles(2)[0]}})
+		ended := time.Now()
+		if got := <-events; !strings.HasSuffix(got, "begun anew\n\n") {
+			t.Errorf("the stream ends with %q", got)
+		}
+		t.Logf("after %v", time.Since(ended))
+		b.isIn(false, "after the end by another process")
+		a.want(a.post("/logout", nil), http.StatusSeeOther, "/")
+	}
+	checkDir(t, dir)
+}
+
+// The program ends although somebody watches.
+func TestShutdownEndsLivePages(t *testing.T) {
+	p := start(t, filepath.Join(t.TempDir(), "sessions"))
+	events := as(t, p.url, "user1", firefox).watch(stream...)
+	if err := p.Process.Signal(os.Interrupt); err != nil {
+		t.Skip(err) // Windows
+	}
+	if got := <-events; strings.Contains(got, "event: end") || strings.Contains(got, "EOF") {
+		t.Errorf("the stream ends with %q", got)
+	}
+	if err := p.Wait(); err != nil {
+		t.Errorf("the program ended with %v", err)
+	}
+}
+
+// A session ends a week after its login although it is used, also for a program with another -lifetime. The cookie does
+// not promise more.
+func TestLifetimeFlag(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sessions")
+	p := start(t, dir)
+	b := as(t, p.url, "user1", firefox)
+	file := func() string {
+		t.Helper()
+		files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("files %q, %v", files, err)
+		}
+		return files[0]
+	}
+	text, err := os.ReadFile(file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	created := func(ago time.Duration) {
+		t.Helper()
+		now := regexp.MustCompile(`"__created":\d+`).ReplaceAll(text, []byte(`"__created":`+strconv.FormatInt(time.Now().Add(-ago).UnixMilli(), 10)))
+		if err := os.WriteFile(file(), now, 0o600); err != nil || bytes.Equal(now, text) {
+			t.Fatalf("%v, %s", err, now)
+		}
+	}
+	const week = 7 * 24 * time.Hour
+	created(week - time.Minute)
+	a := b.want(b.get("/user"), http.StatusOK, "")
+	if c := a.Cookies(); len(c) != 1 || c[0].MaxAge > 60 || c[0].MaxAge < 1 {
+		t.Errorf("a minute before the end the cookies are %v", c)
+	}
+	created(week + time.Second)
+	b.isIn(false, "after a week")
+	forever := start(t, dir, "-lifetime", "0")
+	b.base = forever.url
+	b.isIn(true, "in a program without a lifetime")
+	if err := run([]string{"-dir", dir, "-lifetime", "-1s"}, io.Discard); err == nil {
+		t.Error("a negative lifetime is taken")
+	}
+}
