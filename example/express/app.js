@@ -143,10 +143,14 @@ app.post('/login', express.urlencoded({ extended: false }), (req, res, next) => 
   if (username !== 'user1' || !same(password, 'mypassword')) {
     return res.status(401).type('text').send('Wrong username or password.\n');
   }
-  // regenerate makes worthless any id that somebody planted in the browser before.
+  // regenerate makes worthless any id that somebody planted in the browser before. It empties the
+  // session: what is to stay must be put in again. The members that the Go side has for its own use,
+  // __authenticated and __note, must not: this is no login of the Go side.
+  const { views } = req.session;
   req.session.regenerate((err) => {
     if (err) return next(err);
     req.session.user = username;
+    req.session.views = views;
     // Without save the header of a redirect leaves before express-session has stored
     // the session: a browser that follows it at once would not be logged in yet.
     req.session.save((err) => (err ? next(err) : res.redirect('/')));

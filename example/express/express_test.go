@@ -285,6 +285,7 @@ func testSites(t *testing.T, encrypt bool) {
 		pairs(t, func(t *testing.T, first, second *process) {
 			b := newBrowser(t)
 			b.visit(first)
+			b.visit(second)
 			before := b.cookie(first)
 			if status, body := b.login(first, "mypassword"); status != http.StatusOK || !strings.Contains(body, "Hello, user1.") {
 				t.Fatalf("login at %s = %d %s", first.name, status, body)
@@ -294,8 +295,8 @@ func testSites(t *testing.T, encrypt bool) {
 				t.Error("the session has the same id as before the login")
 			}
 			for _, p := range []*process{second, first} {
-				if got := b.views(p).User; got != "user1" {
-					t.Errorf("%s: the user is %q, want user1", p.name, got)
+				if got := b.views(p); got.User != "user1" || got.Views < 2 {
+					t.Errorf("%s: after the login %+v, want user1, and the views of before", p.name, got)
 				}
 				if got := as(t, p, before).views(p); got.User != "" || got.Views != 0 {
 					t.Errorf("%s: the cookie from before the login opens %+v", p.name, got)
@@ -345,6 +346,8 @@ func testSites(t *testing.T, encrypt bool) {
 			}
 		}
 	})
+
+	testMembers(t, dir, encrypt, goes, node)
 
 	t.Run("still logged in after both were killed", func(t *testing.T) {
 		there, here := newBrowser(t), newBrowser(t)

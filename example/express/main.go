@@ -3,6 +3,9 @@
 // on the other, and both sides count on the same counter. So a site can move from Express
 // to Go, route by route, without logging anybody out.
 //
+// The Go side has a page that Express has nothing for, /devices: a list of the user's sessions, those of
+// Node's logins too, with a button that ends one for both.
+//
 //	go run ./example/express [-addr 127.0.0.1:8081] [-dir ./sessions] [-encrypt]
 //	node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions] [--encrypt]
 //
@@ -57,7 +60,7 @@ func run(args []string, stdout io.Writer) (err error) {
 	}
 	// The defaults are session-file-store's. The reaper is on here and off in app.js,
 	// because ours deletes nothing that it cannot read.
-	opts := new(filestore.Options)
+	opts := &filestore.Options{Lifetime: lifetime}
 	if *encrypt {
 		opts.Codec = kruptein.New(key)
 	}
@@ -100,19 +103,30 @@ const (
 	viewsMember = "views"
 )
 
+// lifetime ends a session on this side, however much it is used. Node does not know of it.
+const lifetime = 7 * 24 * time.Hour
+
+// sessions is for the page that lists them.
+type sessions struct{ *session.Manager }
+
 func handler(store *filestore.Store, secret string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", home)
 	mux.HandleFunc("GET /views", views)
 	mux.HandleFunc("POST /login", login)
 	mux.HandleFunc("POST /logout", logout)
-	sessions := &session.Manager{
+	m := sessions{&session.Manager{
 		Store:   store,
 		Secrets: []string{secret},
 		Name:    cookieName,
 		Cookie:  session.CookieOptions{MaxAge: maxAge},
-	}
-	h := http.NewCrossOriginProtection().Handler(sessions.Handler(mux))
+		Note: func(r *http.Request) session.Note {
+			return session.Note{Agent: r.UserAgent(), Addr: session.Network(r.RemoteAddr)}
+		},
+	}}
+	mux.HandleFunc("GET /devices", m.devices)
+	mux.HandleFunc("POST /devices/end", m.end)
+	h := http.NewCrossOriginProtection().Handler(m.Handler(mux))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store") // each page depends on the visitor
 		h.ServeHTTP(w, r)
@@ -177,9 +191,8 @@ func login(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Wrong username or password.", http.StatusUnauthorized)
 		return
 	}
-	s := session.From(r)
-	// Regenerate makes worthless any id that somebody planted in the browser before.
-	if err := errors.Join(s.Regenerate(), s.Put(userMember, user)); err != nil {
+	// Login makes worthless any id that somebody planted in the browser before, and keeps the views.
+	if err := session.From(r).Login(user); err != nil {
 		fail(w, err)
 		return
 	}
@@ -188,12 +201,56 @@ func login(w http.ResponseWriter, r *http.Request) {
 }
 
 func logout(w http.ResponseWriter, r *http.Request) {
-	if err := session.From(r).Destroy(); err != nil {
+	if err := session.From(r).Logout(); err != nil {
 		fail(w, err)
 		return
 	}
-	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", Expires: time.Unix(0, 0)})
 	http.Redirect(w, r, "/", http.StatusFound)
+}
+
+var devicesPage = template.Must(template.New("devices").Parse(`<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Sessions</title>
+<h1>Your sessions, on both sides</h1>
+<ul>
+{{range .List}}<li>{{if .Current}}This one, {{if $.Fresh}}fresh{{else}}not fresh{{end}}.{{end}}
+{{if .Authenticated.IsZero}}Logged in by Node.{{else}}Logged in by Go, {{.Authenticated.UTC.Format "2 Jan 15:04 MST"}}, {{.Note.Agent}} from {{.Note.Addr}}.{{end}}
+<form method="post" action="/devices/end"><button name="handle" value="{{.Handle}}">End</button></form>
+{{else}}<li>Nobody is logged in.
+{{end}}</ul>
+</html>
+`))
+
+func (m sessions) devices(w http.ResponseWriter, r *http.Request) {
+	s := session.From(r)
+	var page struct {
+		List  []session.Info
+		Fresh bool
+	}
+	user, err := session.Value[string](s, userMember)
+	if err == nil && user != "" {
+		page.List, err = m.Sessions(r.Context(), user)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	page.Fresh = s.Fresh(5 * time.Minute)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	devicesPage.Execute(w, page)
+}
+
+func (m sessions) end(w http.ResponseWriter, r *http.Request) {
+	user, err := session.Value[string](session.From(r), userMember)
+	if err == nil && user != "" {
+		err = m.End(r.Context(), user, r.PostFormValue("handle"))
+	}
+	if err != nil && !errors.Is(err, filestore.ErrNotFound) { // if it has ended already, all is well
+		fail(w, err)
+		return
+	}
+	http.Redirect(w, r, "/devices", http.StatusFound)
 }
 
 func fail(w http.ResponseWriter, err error) {
