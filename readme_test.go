@@ -193,6 +193,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"time"
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/session"
@@ -213,6 +214,19 @@ func main() {
 		messages, _ := s.Flashes("info")
 		fmt.Fprintf(w, "%q %q", user, messages)
 	})
+	mux.HandleFunc("GET /handle", func(w http.ResponseWriter, r *http.Request) {
+		list, _ := sessions.Sessions(r.Context(), "anna")
+		for _, s := range list {
+			if s.Current {
+				fmt.Fprint(w, s.Handle)
+			}
+		}
+	})
+	mux.HandleFunc("POST /devices", func(w http.ResponseWriter, r *http.Request) {
+		ctx, user, handle := r.Context(), "anna", r.FormValue("handle")
+		`+block(t, "go", "list, err := sessions.Sessions")+`
+		fmt.Fprint(w, len(list), " ", n, " ", fresh, " ", err)
+	})
 	log.Fatal(http.ListenAndServe("`+addr+`", sessions.Handler(mux)))
 }
 
@@ -223,7 +237,7 @@ func main() {
 	}
 	client := http.Client{Jar: jar}
 	site, _ := url.Parse("http://" + addr)
-	do := func(method, path, form, want string) {
+	send := func(client *http.Client, method, path, form string) (int, string) {
 		t.Helper()
 		req, _ := http.NewRequest(method, site.String()+path, strings.NewReader(form))
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -232,8 +246,16 @@ func main() {
 			t.Fatal(err)
 		}
 		defer res.Body.Close()
-		if body, _ := io.ReadAll(res.Body); res.StatusCode != 200 || string(body) != want {
-			t.Errorf("%s %s: %d %s, want %s", method, path, res.StatusCode, body, want)
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		return res.StatusCode, string(body)
+	}
+	do := func(method, path, form, want string) {
+		t.Helper()
+		if code, body := send(&client, method, path, form); code != 200 || body != want {
+			t.Errorf("%s %s: %d %s, want %s", method, path, code, body, want)
 		}
 	}
 	files := func() []string {
@@ -252,6 +274,32 @@ func main() {
 		t.Errorf("the files were %q, and are %q after the login: the id must change, and the old session end", before, after)
 	}
 	do("GET", "/", "", `"anna" []`)
+
+	// Of anna's two other browsers one is ended by its handle, the other with all others. Bert's stays.
+	var others []*http.Client
+	for _, user := range []string{"anna", "anna", "bert"} {
+		jar, err := cookiejar.New(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &http.Client{Jar: jar}
+		send(c, "POST", "/login", "username="+user)
+		others = append(others, c)
+	}
+	_, handle := send(others[0], "GET", "/handle", "")
+	do("POST", "/devices", url.Values{"handle": {handle}}.Encode(), "3 1 true <nil>")
+	for i, want := range []string{`"" []`, `"" []`, `"bert" []`} {
+		if _, got := send(others[i], "GET", "/", ""); got != want {
+			t.Errorf("browser %d: %s, want %s", i+1, got, want)
+		}
+		send(others[i], "POST", "/logout", "")
+	}
+	for _, id := range files() { // what the two have left as visitors
+		if id != after[0] {
+			os.Remove(id)
+		}
+	}
+
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	res, err := client.Post(site.String()+"/logout", "", nil)
 	if err != nil {
@@ -410,11 +458,13 @@ func compiles(t *testing.T, pkg string) {
 func TestDocsGo(t *testing.T) {
 	t.Parallel()
 	imports := map[string]string{"context": "context", "fmt": "fmt", "log": "log", "http": "net/http", "time": "time", "expvar": "expvar",
+		"errors": "errors", "slog": "log/slog", "strings": "strings", "testing": "testing", "httptest": "net/http/httptest",
 		"prometheus": "github.com/prometheus/client_golang/prometheus", "promhttp": "github.com/prometheus/client_golang/prometheus/promhttp",
 		"filestore": "github.com/sessionfilestore/filestore", "promstats": "github.com/sessionfilestore/filestore/metrics/promstats"}
 	for _, name := range []string{"session", "kruptein", "sealed"} {
 		imports[name] = imports["filestore"] + "/" + name
 	}
+	imports["sessiontest"] = imports["session"] + "/sessiontest"
 	dir := t.TempDir()
 	write(t, dir, "main.go", "package main\n\nfunc main() {}\n")
 	args := []string{"vet", filepath.Join(dir, "main.go")}
@@ -436,7 +486,8 @@ func TestDocsGo(t *testing.T) {
 						use += "_ = " + name + "\n"
 					}
 				}
-				code = "func _(ctx context.Context, store *filestore.Store, id string, key []byte) {\n{\n" + b + use + "}\n}\n"
+				code = "func _(ctx context.Context, store *filestore.Store, id string, key []byte,\n" +
+					"sessions *session.Manager, r *http.Request, user, handle string) {\n{\n" + b + use + "}\n}\n"
 			}
 			source := "package main\n\nimport (\n"
 			for name, path := range imports {
@@ -454,5 +505,24 @@ func TestDocsGo(t *testing.T) {
 	}
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		t.Errorf("go vet: %v\n%s", err, out)
+	}
+}
+
+// The test file of the recipes has each of them, to the letter.
+func TestRecipesAreRun(t *testing.T) {
+	source := readFile(t, "session", "recipes_test.go")
+	all := blocks(readFile(t, "docs", "RECIPES.md"), "go")
+	for _, b := range all {
+		if !strings.Contains(source, "\n"+b) {
+			t.Errorf("session/recipes_test.go does not have\n%s", b)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^func (\w+)`).FindAllStringSubmatch(b, -1) {
+			if n := len(regexp.MustCompile(`\b`+m[1]+`\b`).FindAllString(source, -1)); n < 2 && !strings.HasPrefix(m[1], "Test") {
+				t.Errorf("session/recipes_test.go does not use %s", m[1])
+			}
+		}
+	}
+	if len(all) < 10 {
+		t.Errorf("only %d recipes", len(all))
 	}
 }
