@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"runtime"
 	"slices"
@@ -480,5 +481,47 @@ func TestCheckFindings(t *testing.T) {
 	}
 	if found < 40 {
 		t.Errorf("only %d findings: nothing is tested", found)
+	}
+}
+
+// SECURITY.md has each requirement of ASVS 5.0.0, chapter V7, with its level, in order.
+func TestASVS(t *testing.T) {
+	want := strings.Fields("V7.1.1=2 V7.1.2=2 V7.1.3=2 V7.2.1=1 V7.2.2=1 V7.2.3=1 V7.2.4=1 V7.3.1=2 V7.3.2=2 " +
+		"V7.4.1=1 V7.4.2=1 V7.4.3=2 V7.4.4=2 V7.4.5=2 V7.5.1=2 V7.5.2=2 V7.5.3=3 V7.6.1=2 V7.6.2=2")
+	var got []string
+	for _, m := range regexp.MustCompile(`(?m)^\| (V7\.\d+\.\d+) \| (\d) \| [^|]{20,} \| [^|]{10,} \|$`).FindAllStringSubmatch(readFile(t, ".", "SECURITY.md"), -1) {
+		got = append(got, m[1]+"="+m[2])
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("SECURITY.md has the requirements\n%q\nwant\n%q", got, want)
+	}
+}
+
+// The fields and methods that the pages name exist.
+func TestDocsFields(t *testing.T) {
+	types := map[string]reflect.Type{
+		"Options": reflect.TypeFor[filestore.Options](), "Store": reflect.TypeFor[*filestore.Store](),
+		"Manager": reflect.TypeFor[*middleware.Manager](), "Session": reflect.TypeFor[*middleware.Session](),
+		"CookieOptions": reflect.TypeFor[middleware.CookieOptions](),
+	}
+	named := 0
+	for page, text := range pages(t) {
+		for _, m := range regexp.MustCompile("`(?:session\\.|filestore\\.)?([A-Z]\\w+)\\.([A-Z]\\w*)").FindAllStringSubmatch(text, -1) {
+			of, ok := types[m[1]]
+			if !ok {
+				continue
+			}
+			named++
+			_, has := of.MethodByName(m[2])
+			if of.Kind() == reflect.Pointer {
+				of = of.Elem()
+			}
+			if _, field := of.FieldByName(m[2]); !has && !field {
+				t.Errorf("%s names %s.%s, which does not exist", page, m[1], m[2])
+			}
+		}
+	}
+	if named < 60 {
+		t.Errorf("the pages name only %d fields and methods", named)
 	}
 }

@@ -248,6 +248,36 @@ func testMembers(t *testing.T, dir string, encrypt bool, goes, node *process) {
 		}
 	})
 
+	t.Run("a logout at Node ends what is open on the Go side", func(t *testing.T) {
+		b := newBrowser(t)
+		b.login(goes, "mypassword")
+		m := &session.Manager{Store: store, Secrets: []string{readSecret(t, dir)}}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.AddCookie(&http.Cookie{Name: cookieName, Value: b.cookie(goes)})
+		waits, done := make(chan struct{}), make(chan bool, 1)
+		go m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			over := session.From(r).Done()
+			close(waits)
+			select {
+			case <-over:
+				done <- true
+			case <-time.After(timeout):
+				done <- false
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r)
+		<-waits
+		b.visit(node) // a change does not end it
+		select {
+		case <-done:
+			t.Fatal("Done was closed before the logout")
+		default:
+		}
+		b.logout(node)
+		if !<-done {
+			t.Error("Done was not closed")
+		}
+	})
+
 	// Node knows of no limit, and a login there ends nothing. The next login of the Go side ends what is too much, and
 	// Node's sessions before its own.
 	t.Run("the limit", func(t *testing.T) {
