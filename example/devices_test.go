@@ -303,21 +303,21 @@ func TestLive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b, other := as(t, base, "user1", firefox), as(t, base, "user1", iPhone)
 			page, events, stays := b.watch(), b.watch(stream...), other.watch(stream...)
+			began := time.Now()
 			end(b, other)
-			ended := time.Now()
 			if got := <-page; !strings.HasSuffix(got, "</p>\n") || !strings.Contains(got, `role="status">Your session has ended`) {
 				t.Errorf("the page ends with %q", got)
 			}
 			if got := <-events; !strings.HasSuffix(got, "event: end\ndata: the session has ended, or has begun anew\n\n") {
 				t.Errorf("the stream ends with %q", got)
 			}
-			t.Logf("after %v", time.Since(ended))
+			t.Logf("after %v", time.Since(began))
 			select {
 			case got := <-stays:
 				t.Errorf("the other browser's stream has ended: %q", got)
 			default:
 			}
-			other.get("/logout")
+			other.post("/devices/all", nil) // also what has begun anew
 			<-stays
 		})
 	}
@@ -463,12 +463,13 @@ func TestLiveInAnotherProcess(t *testing.T) {
 	for range 3 {
 		a, b := as(t, p.url, "user1", firefox), as(t, q.url, "user1", iPhone)
 		events := b.watch(stream...)
-		a.post("/devices/end", url.Values{"handle": {a.handles(2)[0]}})
-		ended := time.Now()
+		handle := a.handles(2)[0]
+		began := time.Now()
+		a.post("/devices/end", url.Values{"handle": {handle}})
 		if got := <-events; !strings.HasSuffix(got, "begun anew\n\n") {
 			t.Errorf("the stream ends with %q", got)
 		}
-		t.Logf("after %v", time.Since(ended))
+		t.Logf("after %v", time.Since(began))
 		b.isIn(false, "after the end by another process")
 		a.want(a.post("/logout", nil), http.StatusSeeOther, "/")
 	}
