@@ -42,7 +42,7 @@ func hostOnly(store session.Store, secret string) *session.Manager {
 
 func TestAccount(t *testing.T) {
 	m := &session.Manager{Store: sessiontest.NewStore(), Secrets: []string{"only for tests"}}
-	r := sessiontest.Request(httptest.NewRequest("GET", "/account", nil), m, map[string]any{"user": "anna"})
+	r := sessiontest.Login(httptest.NewRequest("GET", "/account", nil), m, "anna", nil)
 	w := httptest.NewRecorder()
 	m.Handler(http.HandlerFunc(account)).ServeHTTP(w, r)
 	if w.Code != http.StatusOK || w.Body.String() != "Hello, anna." {
