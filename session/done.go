@@ -59,8 +59,12 @@ func (s *Session) closeDoor() {
 }
 
 const (
-	lookEvery = 400 * time.Millisecond // how often a Store is asked that does not tell of changes
-	settling  = 2 * time.Second        // how long it is asked after a watch has begun, which does not say when it works, and of a session that came
+	// lookEvery is how often a Store is asked that does not tell of changes.
+	lookEvery = 400 * time.Millisecond
+
+	// settling is how long another one is asked too: after a watch has begun, which does not
+	// say when it works, and of a session that may have ended just before somebody asked.
+	settling = 2 * time.Second
 )
 
 // doors are the sessions whose end somebody waits for. While there are some, a goroutine

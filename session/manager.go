@@ -52,7 +52,8 @@ type Manager struct {
 	User string
 
 	// MaxPerUser is how many sessions a user can have: Login ends those that have logged
-	// in first. 0 means any number. The Store must be a Finder.
+	// in first. 0 means any number. The Store must be a Finder. The first Find of a
+	// filestore.Store reads all sessions: with 100,000 the first Login takes seconds.
 	MaxPerUser int
 
 	// Note says what Login keeps for the user's list of sessions, in the member __note.
