@@ -312,6 +312,38 @@ func TestEndBesideRenew(t *testing.T) {
 	}
 }
 
+// EndOthers keeps the session of its own browser, also if another process gives it a new id meanwhile. Its handle stays.
+func TestEndOthersKeepsItsOwn(t *testing.T) {
+	s := &hooked{Store: sessiontest.NewStore()}
+	m, elsewhere := manager(s), manager(s)
+	own, other := logIn(t, m, "anna"), logIn(t, m, "anna")
+	handle := handleOf(t, m, own)
+	next := ""
+	s.find = func() {
+		s.find = nil
+		request(elsewhere, own, "/", func(w http.ResponseWriter, r *http.Request) {
+			if err := session.From(r).Renew(); err != nil {
+				t.Error(err)
+			}
+			next = session.From(r).ID()
+		})
+	}
+	request(m, own, "/", func(w http.ResponseWriter, r *http.Request) {
+		if n, err := session.From(r).EndOthers(); n != 1 || err != nil {
+			t.Errorf("EndOthers = %d, %v, want 1", n, err)
+		}
+	})
+	kept(t, s, next)
+	ended(t, s, other, "EndOthers")
+	if got := handles(t, m, "anna"); len(got) != 1 || got[0] != handle {
+		t.Errorf("after Renew the handles are %q, want %q", got, handle)
+	}
+	if err := m.End(ctx, "anna", handle); err != nil {
+		t.Errorf("End by the handle from before Renew = %v", err)
+	}
+	ended(t, s, next, "End")
+}
+
 // Of the sessions of one user the last logins stay.
 func TestMaxPerUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
