@@ -76,7 +76,7 @@ func (m *Manager) info(e filestore.Entry) Info {
 }
 
 // find returns the sessions of user, the last login first. The order of two sessions is the
-// same for all programs.
+// same for all programs, and stays if one gets another id.
 func (m *Manager) find(ctx context.Context, user string) (found []filestore.Entry, err error) {
 	f, ok := m.Store.(Finder)
 	switch {
@@ -94,7 +94,10 @@ func (m *Manager) find(ctx context.Context, user string) (found []filestore.Entr
 		}
 	}
 	slices.SortFunc(found, func(a, b filestore.Entry) int {
-		return cmp.Or(loggedIn(b).Compare(loggedIn(a)), cmp.Compare(b.ID, a.ID))
+		if c := loggedIn(b).Compare(loggedIn(a)); c != 0 {
+			return c
+		}
+		return cmp.Compare(origin(b.ID, b.Session.Values), origin(a.ID, a.Session.Values)) // not the id, which Renew changes
 	})
 	return found, err
 }
