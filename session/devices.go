@@ -35,9 +35,9 @@ type Info struct {
 var errNoFinder = fmt.Errorf("the Store is not a Finder: %w", errors.ErrUnsupported)
 
 // Sessions returns the sessions of user, the last login first. It finds every session that
-// was stored before the call, by any process, if the Store's Find does. One that gets
-// another id at that moment can be there twice. ctx can be a request's: then the request's
-// own session is marked as Current.
+// was stored before the call, by any process, if the Store's Find does. (A session without
+// a Login, as Node's, that gets another id at that moment can be there twice.) ctx can be a
+// request's: then the request's own session is marked as Current.
 //
 // It fails with ErrNoUser if user is "", and with errors.ErrUnsupported if the Store is not
 // a Finder. If some sessions cannot be read, it returns the others and an error.
@@ -47,10 +47,15 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	}
 	found, err := m.find(ctx, user)
 	current := m.current(ctx)
-	infos := make([]Info, len(found))
-	for i, e := range found {
-		infos[i] = m.info(e)
-		infos[i].Current = e.ID == current
+	var infos []Info
+	for _, e := range found {
+		info := m.info(e)
+		info.Current = e.ID == current
+		if n := len(infos); n > 0 && infos[n-1].Handle == info.Handle { // just being renewed
+			infos[n-1].Current = infos[n-1].Current || info.Current
+			continue
+		}
+		infos = append(infos, info)
 	}
 	if err != nil {
 		return infos, fmt.Errorf("session: sessions: %w", err)
@@ -242,14 +247,28 @@ func (s *Session) limit() error {
 		return nil
 	}
 	_, events, err := s.m.endUntilNone(s.ctx, user, ByLimit, func(all []filestore.Entry, _ int) []filestore.Entry {
-		all = slices.DeleteFunc(all, func(e filestore.Entry) bool {
-			_, pending := authenticated(e.Session.Values)
-			return pending
-		})
-		return all[min(len(all), s.m.MaxPerUser):]
+		surplus := s.m.surplus(slices.Clone(all))
+		if len(surplus) == 0 {
+			return nil
+		}
+		// A session that is being replaced may have been found, and its successor too. What a
+		// second look finds again was there at one moment.
+		again, _ := s.m.find(s.ctx, user) // an error comes again with the next look
+		return s.m.surplus(slices.DeleteFunc(all, func(e filestore.Entry) bool {
+			return !slices.ContainsFunc(again, func(still filestore.Entry) bool { return still.ID == e.ID })
+		}))
 	})
 	s.noteEnded(events)
 	return err
+}
+
+// surplus returns those that are too many, in the order of find.
+func (m *Manager) surplus(all []filestore.Entry) []filestore.Entry {
+	all = slices.DeleteFunc(all, func(e filestore.Entry) bool {
+		_, pending := authenticated(e.Session.Values)
+		return pending
+	})
+	return all[min(len(all), m.MaxPerUser):]
 }
 
 const (

@@ -405,8 +405,25 @@ func TestManyLoginsAtOnce(t *testing.T) {
 			m := manager(s)
 			m.MaxPerUser = 3
 			var wg sync.WaitGroup
-			for range 20 {
-				wg.Go(func() { logIn(t, m, "anna") })
+			for n := range 20 {
+				wg.Go(func() {
+					id := logIn(t, m, "anna")
+					for range n % 3 { // some log in again, or get a new id, unless others have ended their session
+						request(m, id, "/", func(w http.ResponseWriter, r *http.Request) {
+							change := session.From(r).Renew
+							if n%2 == 0 {
+								change = func() error { return session.From(r).Login("anna") }
+							}
+							if session.From(r).ID() != id {
+								return
+							}
+							if err := change(); err != nil && !errors.Is(err, filestore.ErrNotFound) {
+								t.Error(err)
+							}
+							id = session.From(r).ID()
+						})
+					}
+				})
 			}
 			wg.Wait()
 			if n := len(handles(t, m, "anna")); n != 3 {
