@@ -27,12 +27,12 @@ import (
 // than they can be read, Find ends with an error after a hundred attempts.
 //
 // The first Find of a member reads all files, and begins an index that is kept until Close: about 33 bytes for each
-// session that has the member, if its id is of 32 characters. From then on each change of a session's file costs one more read of it. There
-// are at most four such indexes, of the members that were used last. All share one of the system's watches. Each Find
-// makes an empty file in the directory and removes it.
+// session that has the member, if its id is of 32 characters. From then on each change of a session's file costs one
+// more read of it. There are at most four such indexes, of the members that were used last. All share one of the
+// system's watches. Each Find makes an empty file in the directory and removes it.
 //
-// If no such file can be made, if there is no watch left, with ReadOnly, and on systems other than Linux, each Find
-// lists the directory and reads all files. It lists again until no name is new, at most ten times. So it can miss a
+// With ReadOnly, on systems other than Linux, and if such a file cannot be made or the system has used up its watches,
+// each Find lists the directory and reads all files. It lists again until no name is new, at most ten times. So it can miss a
 // session that others move to new ids all the time. A change that the system tells of no directory can be found later:
 // one by a memory map, or by another name of the file.
 func (s *Store) Find(ctx context.Context, member, value string) iter.Seq2[Entry, error] {
@@ -127,7 +127,7 @@ func (s *Store) find(ctx context.Context, f sought, yield func(Entry, error) boo
 	}
 }
 
-// tellScan logs once why there is no index, unless that was to be expected.
+// tellScan logs once why Find has no index, unless that was to be expected.
 func (s *Store) tellScan(err error) {
 	if p := s.here(); p.index != nil && errors.Is(err, index.ErrUnavailable) {
 		p.scans.Do(func() {

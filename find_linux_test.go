@@ -19,6 +19,9 @@ func TestFindOverflow(t *testing.T) {
 		queue, _ = strconv.Atoi(strings.TrimSpace(string(data)))
 	}
 	if queue > 100_000 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("the system's queue is too long to fill, and with CI=true this test must run")
+		}
 		t.Skip("the system's queue is too long")
 	}
 	dir := t.TempDir()

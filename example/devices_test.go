@@ -317,7 +317,7 @@ func TestLive(t *testing.T) {
 				t.Errorf("the other browser's stream has ended: %q", got)
 			default:
 			}
-			other.post("/devices/all", nil) // also what has begun anew
+			other.post("/devices/all", nil) // also the session that began again
 			<-stays
 		})
 	}

@@ -65,7 +65,8 @@ func (s *Session) livesFor(d time.Duration) {
 // setUntil notes that the session ends d from now, or when its Lifetime is over. Its
 // caller holds mu.
 func (s *Session) setUntil(d time.Duration) {
-	s.until = time.Now().Add(format.Capped(d, time.Now(), s.born, s.m.shared.lifetime))
+	now := time.Now()
+	s.until = now.Add(format.Capped(d, now, s.born, s.m.shared.lifetime))
 }
 
 // endOf returns when a session of the Store ends.

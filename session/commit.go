@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/format"
 )
 
 // This file decides what is stored, touched and sent, and when.
@@ -65,13 +66,10 @@ func (m *Manager) renew(c *filestore.Cookie, created time.Time) {
 		return
 	}
 	now := time.Now()
-	c.Expires = now.Add(c.OriginalMaxAge).Truncate(time.Millisecond)
 	if created.IsZero() { // it will be, when the session is written
 		created = now.Truncate(time.Millisecond)
 	}
-	if last := created.Add(m.shared.lifetime); m.shared.lifetime > 0 && c.Expires.After(last) {
-		c.Expires = last
-	}
+	c.Expires = now.Add(format.Capped(c.OriginalMaxAge, now, created, m.shared.lifetime)).Truncate(time.Millisecond)
 }
 
 // syncExpires makes OriginalMaxAge and Expires agree: the one that the handler has set
@@ -302,10 +300,8 @@ func (c *change) merge(sess *filestore.Session) error {
 		sess.Cookie = c.cookie
 	}
 	sess.NoTouch = c.noTouch
-	if !c.noTouch {
-		sess.LastAccess = time.Now()
-	}
 	if !c.noTouch { // or else c.cookie has a new end only if the handler has set one
+		sess.LastAccess = time.Now()
 		c.m.renew(&sess.Cookie, sess.Created)
 	}
 	return nil

@@ -281,7 +281,7 @@ func (m *Manager) check() error {
 		return fmt.Errorf("CookieOptions.Path or Domain is longer than %d bytes: browsers ignore it", maxAttribute)
 	case m.MaxPerUser < 0:
 		return errors.New("Manager.MaxPerUser is negative")
-	case slices.Contains(strings.Split(m.user(), "."), ""):
+	case slices.Contains(m.userPath(), ""):
 		return fmt.Errorf("Manager.User %q has an empty part", m.User)
 	case reserved(m.userPath()[0]):
 		return fmt.Errorf("Manager.User %q is a reserved member", m.User)

@@ -46,7 +46,7 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 		return nil, err
 	}
 	found, err := m.find(ctx, user)
-	current := m.current(ctx)
+	current := m.fromContext(ctx).ID()
 	var infos []Info
 	for _, e := range found {
 		info := m.info(e)
@@ -61,11 +61,6 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 		return infos, fmt.Errorf("session: sessions: %w", err)
 	}
 	return infos, nil
-}
-
-// current returns the id of the session that m has given the request of ctx, or "".
-func (m *Manager) current(ctx context.Context) string {
-	return m.fromContext(ctx).ID()
 }
 
 func (m *Manager) info(e filestore.Entry) Info {
@@ -154,20 +149,20 @@ type choice func(all []filestore.Entry, ended int) []filestore.Entry
 // has an origin. If another one, as Node's, is gone, what could be it is chosen: if it says
 // when it was created a session that says the same, or else one that was made since.
 func (m *Manager) same(e filestore.Entry, since time.Time) choice {
-	from, created := origin(e.ID, e.Session.Values), e.Session.Created
+	created := e.Session.Created
 	_, loggedIn := e.Session.Values[authenticatedMember]
 	since = since.Truncate(time.Millisecond)
 	return func(all []filestore.Entry, ended int) []filestore.Entry {
 		if ended > 0 {
 			return nil
 		}
-		ids := append(m.shared.successors(e.ID), e.ID)
+		is := m.isSession(e.ID, e.Session.Values)
 		guess := !loggedIn && !slices.ContainsFunc(all, func(other filestore.Entry) bool { return other.ID == e.ID })
 		return slices.DeleteFunc(all, func(other filestore.Entry) bool {
 			_, otherIn := other.Session.Values[authenticatedMember]
 			at := other.Session.Created
 			switch {
-			case slices.Contains(ids, other.ID), origin(other.ID, other.Session.Values) == from:
+			case is(other):
 				return false
 			case !guess, otherIn:
 				return true
@@ -176,6 +171,15 @@ func (m *Manager) same(e filestore.Entry, since time.Time) choice {
 			}
 			return !at.Equal(created)
 		})
+	}
+}
+
+// isSession tells of others whether they surely are the session id, which holds v, under an
+// id that it has got by now.
+func (m *Manager) isSession(id string, v values) func(filestore.Entry) bool {
+	from, ids := origin(id, v), append(m.shared.successors(id), id)
+	return func(other filestore.Entry) bool {
+		return slices.Contains(ids, other.ID) || origin(other.ID, other.Session.Values) == from
 	}
 }
 
@@ -221,12 +225,8 @@ func (s *Session) EndOthers() (n int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("session: end others: %w", err)
 	}
-	from := origin(id, now.Values)
 	n, events, err := s.m.endUntilNone(s.ctx, s.m.userOf(now.Values), ByOthers, func(all []filestore.Entry, _ int) []filestore.Entry {
-		own := append(s.m.shared.successors(id), id) // another request may be renewing it
-		return slices.DeleteFunc(all, func(e filestore.Entry) bool {
-			return slices.Contains(own, e.ID) || origin(e.ID, e.Session.Values) == from
-		})
+		return slices.DeleteFunc(all, s.m.isSession(id, now.Values)) // another request may be renewing it
 	})
 	s.noteEnded(events)
 	if err != nil {

@@ -61,7 +61,7 @@ func Network(addr string) string {
 // Login makes s the session of user, which it writes into the member Manager.User. Call it
 // when the user's password or the like was checked, also a second time, for Fresh. The
 // session gets a new id, and keeps its values, unless they were another user's: then it
-// begins empty. It begins anew in all else: when it was created, its cookie, its note. Set
+// begins empty. All else begins again: when it was created, its cookie, its note. Set
 // the cookie's life after Login. When Login returns nil the session is stored, and
 // Manager.Sessions has it.
 //

@@ -104,7 +104,7 @@ func changeRole(s *session.Session, role string) error {
 func timeLeft(ttl time.Duration) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s := session.From(r)
-		s.NoTouch() // to ask is no use of the session
+		s.NoTouch() // to ask is not a use of the session
 		left := time.Until(s.ExpiresAt(ttl))
 		fmt.Fprintf(w, "%.0f seconds", max(0, left.Seconds()))
 	}

@@ -85,7 +85,10 @@ func (s *Session) takeOver(next successor) error {
 		late = true
 	default:
 	}
-	fresh, err := next.of(&c, &filestore.Session{Cookie: c.cookie, Created: c.created, Values: values{}}, err)
+	if err != nil {
+		return err
+	}
+	fresh, err := next.of(&c, &filestore.Session{Cookie: c.cookie, Created: c.created, Values: values{}})
 	if err != nil {
 		return err
 	}
@@ -136,10 +139,7 @@ func (s *Session) takeOver(next successor) error {
 }
 
 // of returns the session that succeeds now, which has the change c still to come.
-func (next successor) of(c *change, now *filestore.Session, err error) (*filestore.Session, error) {
-	if err != nil {
-		return nil, err
-	}
+func (next successor) of(c *change, now *filestore.Session) (*filestore.Session, error) {
 	fresh := c.m.newSession(c.secure)
 	if next.same {
 		fresh.Cookie, fresh.Created = now.Cookie, now.Created
@@ -177,7 +177,9 @@ func (s *Session) replace(c *change, id string, next successor) (fresh *filestor
 				was = maps.Clone(now.Values)
 			}
 		}
-		fresh, err = next.of(c, now, err)
+		if err == nil {
+			fresh, err = next.of(c, now)
+		}
 		pending := false
 		if err == nil {
 			at, _ := authenticated(fresh.Values)

@@ -145,7 +145,7 @@ app.post('/login', express.urlencoded({ extended: false }), (req, res, next) => 
   }
   // regenerate makes worthless any id that somebody planted in the browser before. It empties the
   // session: what is to stay must be put in again. The members that the Go side has for its own use,
-  // __authenticated and __note, must not: this is no login of the Go side.
+  // __authenticated and __note, must not: this is not a login of the Go side.
   const { views } = req.session;
   req.session.regenerate((err) => {
     if (err) return next(err);

@@ -56,7 +56,7 @@ type Source struct {
 
 const (
 	maxMembers = 4       // that have an index at once
-	maxQueue   = 1 << 16 // ids that wait to be read: beyond that it is faster to begin anew
+	maxQueue   = 1 << 16 // ids that wait to be read: beyond that it is faster to begin again
 	scanners   = 2       // reading a file is mostly waiting for system calls
 	idle       = 5 * time.Second
 	longest    = time.Minute
