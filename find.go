@@ -202,6 +202,8 @@ func (p *place) newIndex() *index.Index {
 		Read: func(ctx context.Context, id string) (index.Doc, error) {
 			d, err := p.peek(ctx, id)
 			switch {
+			case err == nil && d.cookie.OriginalMaxAge < 0: // it was emptied before it goes, and may have a successor
+				return nil, index.ErrGone
 			case err == nil:
 				return d, nil
 			case err == ErrNotFound:

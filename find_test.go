@@ -384,10 +384,61 @@ func TestFindBesideRenewals(t *testing.T) {
 	storetest.Sweep(t, dir) // what the killed one was writing
 }
 
+// A holding codec lets nobody read the session of a gate until that is opened.
+type holding map[string]chan bool
+
+func (h holding) Encode(id string, doc []byte) ([]byte, error) { return doc, nil }
+
+func (h holding) Decode(id string, file []byte) ([]byte, error) {
+	if gate := h[id]; gate != nil {
+		<-gate
+	}
+	return file, nil
+}
+
+// A session that was emptied, to go, before the index has read it for the first time may have a successor.
+func TestFindEmptied(t *testing.T) {
+	dir := t.TempDir()
+	writer := open(t, dir, nil)
+	gates := holding{"gate": make(chan bool), "new": make(chan bool)}
+	o := quick()
+	o.Codec = gates
+	s := open(t, dir, o)
+	wantFound(t, s, "user", "anna")
+	set(t, writer, "gate", "user", "bob") // whoever reads events waits here
+	set(t, writer, "old", "user", "anna")
+	answer := make(chan []string, 1)
+	go func() {
+		ids, err := found(s, "user", "anna")
+		if err != nil {
+			t.Error(err)
+		}
+		answer <- ids
+	}()
+	time.Sleep(200 * time.Millisecond) // Find has made its mark
+	set(t, writer, "new", "user", "anna")
+	must(empty(writer, "old"))
+	close(gates["gate"])
+	time.Sleep(200 * time.Millisecond)
+	close(gates["new"])
+	if ids := <-answer; !slices.Equal(ids, []string{"new"}) {
+		t.Errorf("Find = %q, want the successor", ids)
+	}
+}
+
+// empty takes a session as the middleware does before it destroys it.
+func empty(s *filestore.Store, id string) error {
+	return s.Update(ctx, id, func(sess *filestore.Session) error {
+		sess.Cookie.OriginalMaxAge, sess.Values = -time.Second, nil
+		return nil
+	})
+}
+
 func renew(s *filestore.Store, old, user, id string) string {
 	sess := new(filestore.Session)
 	must(sess.Put("user", user))
 	must(s.Create(ctx, id, sess))
+	must(empty(s, old))
 	must(s.Destroy(ctx, old))
 	return id
 }

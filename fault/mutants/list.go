@@ -213,6 +213,7 @@ var mutants = []mutant{
 	{"finds without a mark", []edit{{"internal/index/index.go", "	if err := w.wait(ctx, m.met, longest); err != nil {", "	if err := ctx.Err(); err != nil {"}}, core, "TestFindBetweenProcesses"},
 	{"goes on when events were lost", []edit{{"internal/index/index.go", "		case <-w.notify.Errors: // also that events were lost\n			return\n", "		case <-w.notify.Errors:\n"}}, core, "TestFindOverflow"},
 	{"does not look for a successor", []edit{{"find.go", "			again = again || errors.Is(err, ErrNotFound) || err == nil && sess == nil // it may have a successor\n", ""}}, core, "TestFindBesideRenewals"},
+	{"takes an emptied session for another user's", []edit{{"find.go", "case err == nil && d.cookie.OriginalMaxAge < 0:", "case false:"}}, core, "TestFindEmptied"},
 	{"counts on an event for an unsafe file", []edit{{"find.go", " && !errors.Is(err, ErrUnsafeFile): // a file", ": // a file"}}, core, "TestFindPlantedObjects"},
 	{"takes numbers for floats", []edit{{"internal/format/key.go", "		return \"n\" + canonical(raw), true\n", "		f, _ := strconv.ParseFloat(raw, 64)\n		return \"n\" + canonical(strconv.FormatFloat(f, 'f', -1, 64)), true\n"}}, "internal/format", "TestKey"},
 }

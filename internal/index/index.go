@@ -49,7 +49,7 @@ type Source struct {
 	Mark  func(name string) error // makes a file of that name and removes it; called in Find only
 
 	// Read returns what the file of id holds. It returns neither a Doc nor an error if that will not be a Doc until
-	// the file changes, and exactly ErrGone if there is no file. After any other error the id is a candidate for
+	// the file changes, and exactly ErrGone if there is no file, or none that counts any more. After any other error the id is a candidate for
 	// all that is sought until it could be read.
 	Read func(ctx context.Context, id string) (Doc, error)
 }
