@@ -100,7 +100,15 @@ func (s *Session) life(ttl time.Duration) time.Duration {
 // MarshalJSON returns the document that the session's file holds under a nil Codec: without space
 // between the members, in the order that the file had, new members last. In a new session __lastAccess
 // is last, as Node writes it.
-func (s *Session) MarshalJSON() ([]byte, error) {
+func (s *Session) MarshalJSON() ([]byte, error) { return s.document(s.LastAccess) }
+
+// Document is MarshalJSON without __lastAccess. That is the form of the stores that keep a session's end
+// beside it: those of Express for Redis, PostgreSQL, MySQL and MongoDB. UnmarshalJSON reads it too, and
+// leaves LastAccess zero.
+func (s *Session) Document() ([]byte, error) { return s.document(time.Time{}) }
+
+// document leaves out the last access if it is zero.
+func (s *Session) document(lastAccess time.Time) ([]byte, error) {
 	cookie, err := s.Cookie.marshal()
 	if err != nil {
 		return nil, err
@@ -117,7 +125,7 @@ func (s *Session) MarshalJSON() ([]byte, error) {
 	if s.from != nil {
 		order = &s.from.members
 	}
-	return order.Join(format.Parts{Cookie: string(cookie), LastAccess: s.LastAccess, Created: s.Created}, s.Values)
+	return order.Join(format.Parts{Cookie: string(cookie), LastAccess: lastAccess, Created: s.Created}, s.Values)
 }
 
 func checkKey(key string) error {

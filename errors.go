@@ -1,14 +1,13 @@
 package filestore
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"os"
 	"strings"
 
 	"github.com/sessionfilestore/filestore/internal/disk"
+	"github.com/sessionfilestore/filestore/internal/format"
 	"github.com/sessionfilestore/filestore/internal/lock"
 )
 
@@ -83,8 +82,7 @@ func wrap(op, id string, err error) error {
 	}
 	e := &Error{Op: op, Err: err}
 	if id != "" {
-		sum := sha256.Sum256([]byte(id))
-		e.ID = hex.EncodeToString(sum[:4])
+		e.ID = format.ShortID(id)
 	}
 	return e
 }

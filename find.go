@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"iter"
 	"slices"
-	"strings"
 
 	"github.com/sessionfilestore/filestore/internal/format"
 	"github.com/sessionfilestore/filestore/internal/index"
@@ -37,7 +36,7 @@ import (
 // one by a memory map, or by another name of the file.
 func (s *Store) Find(ctx context.Context, member, value string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		if slices.Contains(strings.Split(member, "."), "") {
+		if !format.ValidMember(member) {
 			yield(Entry{}, wrap("find", "", errors.New("a member's name is empty")))
 			return
 		}

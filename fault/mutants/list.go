@@ -119,7 +119,7 @@ var mutants = []mutant{
 	{"trusts stamps of whole seconds", []edit{{"internal/disk/version.go", "		wait = settledCoarse", "		wait += 0"}}, faults, "TestStampsOfSeconds"},
 	{"gives the cache's bytes away", []edit{{"internal/format/document.go", "	b := []byte(d.values)\n", "	b := unsafe.Slice(unsafe.StringData(d.values), len(d.values))\n"}, {"internal/format/document.go", "	\"time\"\n", "	\"time\"\n	\"unsafe\"\n"}}, core, "TestCacheKeepsToItself"},
 	{"goes by the umask", []edit{{"internal/disk/sys_unix.go", "	if fs.FileMode(st.Mode)&fs.ModePerm != mode {", "	if false {"}}, core, "TestUmask"},
-	{"shows ids in errors", []edit{{"errors.go", "		e.ID = hex.EncodeToString(sum[:4])", "		e.ID = id + hex.EncodeToString(sum[:4])"}}, core, "TestErrors|TestNoDataInErrors"},
+	{"shows ids in errors", []edit{{"errors.go", "		e.ID = format.ShortID(id)", "		e.ID = id + format.ShortID(id)"}}, core, "TestErrors|TestNoDataInErrors"},
 	{"logs out who is active", []edit{{"filestore.go", "min(cmp.Or(p.opts.TouchAfter, life/100), life/2)", "cmp.Or(p.opts.TouchAfter, life/100)"}}, core, "TestTouchAfterLongerThanLife"},
 	{"counts no hits", []edit{{"stats.go", "		c.hits.Add(1)\n", "		c.otherGets.Add(1)\n"}}, core, "TestStatsHits"},
 	{"counts what has failed", []edit{{"stats.go", "	if err == nil {\n		c.Add(1)\n	}\n	return err\n", "	c.Add(1)\n	return err\n"}}, core, "TestStats$"},

@@ -3,6 +3,7 @@ package format
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -22,6 +23,9 @@ func Keys(value string) (keys []string) {
 	}
 	return keys
 }
+
+// ValidMember reports whether member can name one: neither it nor a part between dots is empty.
+func ValidMember(member string) bool { return !slices.Contains(strings.Split(member, "."), "") }
 
 // Key returns the key of the application's member with this name, in which a dot goes into objects. ok is false if
 // there is none, or if it is not a string or a number. A string that is not Unicode has no key.

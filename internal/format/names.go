@@ -5,6 +5,7 @@ package format
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -51,6 +52,12 @@ func ValidID(id string) bool {
 	}
 	first, _, _ := strings.Cut(id, ".")
 	return 1 <= len(id) && len(id) <= 200 && (len(first) < 3 || len(first) > 4 || !reserved.MatchString(first))
+}
+
+// ShortID stands for id in errors, as ids are credentials: the first 8 hex digits of its SHA-256.
+func ShortID(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return fmt.Sprintf("%x", sum[:4])
 }
 
 // What Windows takes for devices, whatever stands behind the dot.
