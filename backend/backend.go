@@ -74,12 +74,6 @@ type Snapshotter interface {
 	Snapshot(ctx context.Context, alive func(), visit func(Row)) error
 }
 
-// A Reaper is an Engine that does not remove rows by itself when their time is over.
-type Reaper interface {
-	// Reap removes the rows that are not live any more, and returns their number.
-	Reap(ctx context.Context) (int, error)
-}
-
 // Options are a Store's settings. The packages of the engines say what the defaults are.
 type Options struct {
 	TTL, Lifetime, TouchAfter, Timeout, ReapInterval time.Duration
@@ -89,21 +83,21 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
-// A Store keeps sessions in an Engine. It is a session.Store with all optional methods but Watch, and safe for
-// concurrent use. Errors are a *filestore.Error.
+// A Store keeps sessions in an Engine. It is a session.Store with all optional methods but Watch and OnReap, and safe
+// for concurrent use. Errors are a *filestore.Error.
 type Store struct {
 	engine Engine
 	opts   Options
 
 	mu     sync.Mutex // guards the rest, and each Add against its Wait
 	closed bool
-	onReap []func(removed int)
 	ops    sync.WaitGroup // operations, and the reaper
 	done   context.Context
 	stop   context.CancelFunc
 }
 
-// New returns the Store on e. A Store must be closed; that does not close e.
+// New returns the Store on e, which removes rows by itself when their time is over. See also NewReaping. A Store must be
+// closed; that does not close e.
 func New(e Engine, o Options) (*Store, error) {
 	o.Timeout = cmp.Or(o.Timeout, 5*time.Second)
 	o.MaxSize = cmp.Or(o.MaxSize, 1<<20)
@@ -114,9 +108,6 @@ func New(e Engine, o Options) (*Store, error) {
 		return nil, s.wrap("open", "", err)
 	}
 	s.done, s.stop = context.WithCancel(context.Background())
-	if _, ok := e.(Reaper); ok && o.ReapInterval > 0 {
-		s.ops.Go(s.reapLoop)
-	}
 	return s, nil
 }
 

@@ -2,14 +2,44 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
+// A Reaper is an Engine that does not remove rows by itself when their time is over.
+type Reaper interface {
+	Engine
+
+	// Reap removes the rows that are not live any more, and returns their number.
+	Reap(ctx context.Context) (int, error)
+}
+
+// A ReapingStore is a Store on a Reaper, with a background reaper.
+type ReapingStore struct {
+	*Store
+	engine Reaper
+
+	mu     sync.Mutex
+	onReap []func(removed int)
+}
+
+// NewReaping returns the Store on e, and starts its background reaper; see New.
+func NewReaping(e Reaper, o Options) (*ReapingStore, error) {
+	s, err := New(e, o)
+	if err != nil {
+		return nil, err
+	}
+	r := &ReapingStore{Store: s, engine: e}
+	if s.opts.ReapInterval > 0 {
+		s.ops.Go(r.reapLoop)
+	}
+	return r, nil
+}
+
 // reapLoop is the background reaper. It runs until Close. Several programs need not reap at the same moment, so
 // a pass comes after 50 to 150 % of the interval, as in connect-pg-simple.
-func (s *Store) reapLoop() {
+func (s *ReapingStore) reapLoop() {
 	for {
 		wait := s.opts.ReapInterval/2 + rand.N(s.opts.ReapInterval)
 		select {
@@ -23,15 +53,11 @@ func (s *Store) reapLoop() {
 	}
 }
 
-// Reap removes the sessions whose time is over, and returns their number. On an engine that does so by itself
-// it fails with errors.ErrUnsupported.
-func (s *Store) Reap(ctx context.Context) (n int, err error) {
-	r, ok := s.engine.(Reaper)
-	if !ok {
-		return 0, s.wrap("reap", "", errors.ErrUnsupported)
-	}
+// Reap removes the sessions whose time is over, and returns their number. One that is renewed meanwhile stays. Any
+// number of programs may reap at once.
+func (s *ReapingStore) Reap(ctx context.Context) (n int, err error) {
 	err = s.do(ctx, "reap", "", func(ctx context.Context) (err error) {
-		n, err = r.Reap(ctx)
+		n, err = s.engine.Reap(ctx)
 		return err
 	})
 	s.mu.Lock()
@@ -46,8 +72,8 @@ func (s *Store) Reap(ctx context.Context) (n int, err error) {
 }
 
 // OnReap registers fn, which is called after each Reap of this Store, also in the background, that has removed
-// sessions, with their number. An engine that removes them by itself tells nobody.
-func (s *Store) OnReap(fn func(removed int)) {
+// sessions, with their number, in the goroutine of the Reap.
+func (s *ReapingStore) OnReap(fn func(removed int)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onReap = append(s.onReap, fn)

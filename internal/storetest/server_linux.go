@@ -1,0 +1,131 @@
+package storetest
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore/internal/interop"
+)
+
+// A Server is a database server that a test has started, on loopback. It ends with the test.
+type Server struct {
+	Addr string // host:port
+	Port string
+	Dir  string // its data, of its own
+
+	args []string
+	env  *syscall.Credential // whose process it is; nil = the test's
+	cmd  *exec.Cmd
+	log  *Logged
+}
+
+const serverTimeout = 60 * time.Second
+
+// Need skips the test if a program of a server is not installed; see interop.Skip. It returns its path. Debian keeps
+// some of them out of the PATH.
+func Need(t testing.TB, programs ...string) (paths []string) {
+	t.Helper()
+	for _, name := range programs {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+			found2, _ := filepath.Glob("/usr/sbin/" + name)
+			if found = append(found, found2...); len(found) == 0 {
+				interop.Skip(t, name+" is not installed")
+			}
+			path = found[len(found)-1]
+		}
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+// FreePort returns a port of loopback that nobody has.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+}
+
+// StartServer starts the program and waits until it takes connections on the port. The program must stay in the
+// foreground.
+func StartServer(t testing.TB, dir, port string, as *syscall.Credential, program string, args ...string) *Server {
+	t.Helper()
+	s := &Server{Addr: "127.0.0.1:" + port, Port: port, Dir: dir, args: append([]string{program}, args...), env: as}
+	t.Cleanup(s.Kill)
+	s.Start(t)
+	return s
+}
+
+// Start starts the server again, after Kill.
+func (s *Server) Start(t testing.TB) {
+	t.Helper()
+	s.cmd = exec.Command(s.args[0], s.args[1:]...)
+	s.cmd.Dir = s.Dir
+	s.log = new(Logged)
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: s.env}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("tcp", s.Addr)
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Since(began) > serverTimeout || s.cmd.Process.Signal(syscall.Signal(0)) != nil {
+			t.Fatalf("%s takes no connections: %v\n%s", filepath.Base(s.args[0]), err, s.log)
+		}
+	}
+}
+
+// Kill ends the server at once, as a crash does.
+func (s *Server) Kill() {
+	if s.cmd != nil && s.cmd.Process != nil {
+		syscall.Kill(-s.cmd.Process.Pid, syscall.SIGCONT)
+		syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+		s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+// Hang stops the server, so that it answers nobody, until Continue.
+func (s *Server) Hang() { syscall.Kill(-s.cmd.Process.Pid, syscall.SIGSTOP) }
+
+// Continue lets the server go on.
+func (s *Server) Continue() { syscall.Kill(-s.cmd.Process.Pid, syscall.SIGCONT) }
+
+// Redis starts a redis-server with these options.
+func Redis(t testing.TB, options ...string) *Server {
+	t.Helper()
+	path := Need(t, "redis-server")[0]
+	dir, port := t.TempDir(), FreePort(t)
+	return StartServer(t, dir, port, nil, path, append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", ""}, options...)...)
+}
+
+// RunProgram runs a program of a server to its end and returns what it prints.
+func RunProgram(t testing.TB, as *syscall.Credential, program string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.Dir = os.TempDir()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: as}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s", filepath.Base(program), err, out.String())
+	}
+	return out.String()
+}
+
