@@ -128,4 +128,3 @@ func RunProgram(t testing.TB, as *syscall.Credential, program string, args ...st
 	}
 	return out.String()
 }
-
