@@ -29,7 +29,7 @@ type FullStore interface {
 
 // A MovingStore has the sessions of two Stores. It moves each session from one to the other when it is used for the
 // first time, so that nobody is logged out when a site changes its Store. When all sessions have moved or ended, use the
-// new Store alone; the command filestore move can move the rest. Make one with Moving.
+// new Store alone. (To move all at once, stop the site and use the command filestore move.) Make one with Moving.
 //
 // All programs of the site must use a MovingStore before the first one moves a session: for one that has only the old
 // Store, a session that has moved is empty. Express cannot share the sessions meanwhile. Any number of programs can

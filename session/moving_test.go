@@ -146,10 +146,55 @@ func TestMovingSteps(t *testing.T) {
 					t.Errorf("%s: the old Store still has %s", name, sess.Values)
 				}
 				// Whoever uses the new Store alone from now on sees no user who has logged out.
-				if sess, err := to.Get(ctx, "a"); tt.destroyed && err == nil && sess.Values["user"] != nil {
+				if sess, err := to.Get(ctx, "a"); tt.destroyed && err == nil && (sess.Values["user"] != nil || !dies) {
 					t.Errorf("%s: the new Store has %s", name, sess.Values)
 				}
 			}
+		}
+	}
+}
+
+// A change that a program with the old Store alone makes while the session is copied moves too.
+func TestMovingChanged(t *testing.T) {
+	from, to := sessiontest.NewStore(), sessiontest.NewStore()
+	set := func(n int) {
+		sess := new(filestore.Session)
+		sess.Put("n", n)
+		if err := from.Set(ctx, "a", sess); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(1)
+	steps := 0
+	mover := session.Moving(to, stepper{from, func() {
+		if steps++; steps <= 2 {
+			set(1 + steps)
+		}
+	}})
+	if sess, err := mover.Get(ctx, "a"); err != nil || string(sess.Values["n"]) != "3" || len(sess.Values) != 1 {
+		t.Errorf("Get = %v, %v", sess, err)
+	}
+}
+
+// A move between the two steps of a Destroy does not bring the session back.
+func TestMovingWithinDestroy(t *testing.T) {
+	for pause := 1; pause <= 2; pause++ {
+		from, to := sessiontest.NewStore(), sessiontest.NewStore()
+		if err := from.Set(ctx, "a", new(filestore.Session)); err != nil {
+			t.Fatal(err)
+		}
+		others := session.Moving(to, from)
+		steps := 0
+		step := func() {
+			if steps++; steps == pause {
+				others.Get(ctx, "a")
+			}
+		}
+		if err := session.Moving(stepper{to, step}, stepper{from, step}).Destroy(ctx, "a"); err != nil || steps != 2 {
+			t.Errorf("Destroy = %v, in %d steps", err, steps)
+		}
+		if sess, err := others.Get(ctx, "a"); !errors.Is(err, filestore.ErrNotFound) {
+			t.Errorf("after a Destroy with a move at step %d: %v, %v", pause, sess, err)
 		}
 	}
 }
