@@ -10,8 +10,9 @@ type clock struct {
 	ask func(context.Context) (time.Time, error) // the server's time
 
 	held   chan struct{} // guards the rest, also while the server is asked
-	at     time.Time     // when it was asked, by this host's clock
-	server time.Time     // what the server's clock said then
+	at     time.Time     // when it was asked, by this host's monotonic clock
+	wall   time.Time     // the same by its wall clock; zero = never
+	server time.Time     // the same by the server's clock
 }
 
 func newClock(ask func(context.Context) (time.Time, error)) *clock {
@@ -42,12 +43,8 @@ func (c *clock) now(ctx context.Context) (time.Time, error) {
 // old reports whether to ask the server. Between two questions only the monotonic clock counts, which nobody sets;
 // but it stands still while the host sleeps, and then the wall clock has gone further.
 func (c *clock) old() bool {
-	if c.at.IsZero() {
-		return true
-	}
-	now := time.Now()
-	passed := now.Sub(c.at)
-	return passed > clockAge || (now.Round(0).Sub(c.at.Round(0))-passed).Abs() > time.Second
+	passed := time.Since(c.at)
+	return passed >= clockAge || (time.Now().Round(0).Sub(c.wall)-passed).Abs() > time.Second
 }
 
 // measure asks the server, again if the answer takes long, as the first one does that opens a connection.
@@ -61,6 +58,7 @@ func (c *clock) measure(ctx context.Context) error {
 		}
 		if took := time.Since(began); best < 0 || took < best {
 			best, c.at, c.server = took, began.Add(took/2), server
+			c.wall = c.at.Round(0)
 		}
 		if best < clockTrip {
 			break

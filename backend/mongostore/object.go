@@ -222,7 +222,7 @@ func objectOf(raw string, old bson.RawValue, name string) (any, error) {
 			return old, nil
 		}
 	}
-	var doc bson.D
+	doc := bson.D{}
 	at := make(map[string]int)
 	add := func(key string, v any) {
 		if i, twice := at[key]; twice { // the last counts, as in Node
