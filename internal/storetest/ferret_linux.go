@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sessionfilestore/filestore/internal/interop"
 )
@@ -29,12 +30,12 @@ type MongoServer struct {
 // interop.Skip.
 func Mongo(t testing.TB) *MongoServer {
 	t.Helper()
-	path, err := ferret()
+	program, err := ferret()
 	if err != nil {
 		interop.Skip(t, err.Error())
 	}
 	dir, port := t.TempDir(), FreePort(t)
-	m := &MongoServer{Server: StartServer(t, dir, port, nil, path, "127.0.0.1:"+port, dir)}
+	m := &MongoServer{Server: StartServer(t, dir, port, nil, fmt.Sprint("/proc/self/fd/", program.Fd()), "127.0.0.1:"+port, dir)}
 	m.proxy = startProxy(t, m.Addr)
 	m.URI = "mongodb://" + m.proxy.ln.Addr().String() + "/?directConnection=true"
 	return m
@@ -48,12 +49,20 @@ func (m *MongoServer) Lose(fn func(command string) (before, after bool)) {
 	m.proxy.lose = fn
 }
 
-// ferret builds the server once for all tests of the process, and returns its path.
-var ferret = sync.OnceValues(func() (string, error) {
+// Skew makes the server's clock seem to be ahead by d, in the answers of hello.
+func (m *MongoServer) Skew(d time.Duration) {
+	m.proxy.mu.Lock()
+	defer m.proxy.mu.Unlock()
+	m.proxy.skew = d
+}
+
+// ferret builds the server once for all tests of the process. The file has no name any more, so that nothing is left
+// when the process ends, however it ends.
+var ferret = sync.OnceValues(func() (*os.File, error) {
 	_, file, _, _ := runtime.Caller(0)
 	dir, err := os.MkdirTemp("", "ferret-")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	program := filepath.Join(dir, "ferret")
@@ -61,13 +70,9 @@ var ferret = sync.OnceValues(func() (string, error) {
 	cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..", "backend", "mongostore", "ferret")
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("FerretDB cannot be built: %w\n%s", err, bytes.TrimSpace(out))
+		return nil, fmt.Errorf("FerretDB cannot be built: %w\n%s", err, bytes.TrimSpace(out))
 	}
-	f, err := os.Open(program) // which stays until the process ends, and nothing is left then
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), nil
+	return os.Open(program)
 })
 
 // A proxy passes messages of MongoDB's protocol.
@@ -79,6 +84,7 @@ type proxy struct {
 
 	mu   sync.Mutex // held until a message has its answer
 	lose func(command string) (before, after bool)
+	skew time.Duration
 }
 
 // startProxy starts a proxy before the server at the address to, until the test ends.
@@ -142,6 +148,11 @@ func (p *proxy) pass(server, client net.Conn, message []byte) bool {
 	answer, err := readMessage(server)
 	if err != nil || after {
 		return false
+	}
+	name := []byte("\x09localTime\x00") // a Date, whose milliseconds follow
+	if i := bytes.Index(answer, name); i >= 0 && command(message) == "hello" {
+		ms := answer[i+len(name):]
+		binary.LittleEndian.PutUint64(ms, binary.LittleEndian.Uint64(ms)+uint64(p.skew.Milliseconds()))
 	}
 	_, err = client.Write(answer)
 	return err == nil
