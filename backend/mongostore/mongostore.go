@@ -178,32 +178,28 @@ func (e answer) Unwrap() error { return e.err }
 // whole returns err as the engine returns it: a server's answer as a refusal if nothing has been done, or else as an
 // answer.
 func whole(err error) error {
-	code, sure := "", true
+	server, ok := errors.AsType[mongo.ServerError](err)
+	if !ok || mongo.IsNetworkError(err) {
+		return err
+	}
+	sure := !mongo.IsTimeout(err) && !server.HasErrorLabel("RetryableWriteError")
+	code := ""
 	name := func(name string, number int) { code = cmp.Or(name, strconv.Itoa(number)) }
-	var (
-		command mongo.CommandError
-		write   mongo.WriteException
-		bulk    mongo.BulkWriteException
-		concern *mongo.WriteConcernError
-	)
-	switch {
-	case mongo.IsNetworkError(err):
-		return err
-	case errors.As(err, &command):
-		name(command.Name, int(command.Code))
-		sure = !command.HasErrorLabel("RetryableWriteError") && !mongo.IsTimeout(err)
-	case errors.As(err, &write):
-		concern = write.WriteConcernError
-		for _, e := range write.WriteErrors {
-			name("", e.Code)
+	var errs []mongo.WriteError
+	var concern *mongo.WriteConcernError
+	switch e := server.(type) {
+	case mongo.CommandError:
+		name(e.Name, int(e.Code))
+	case mongo.WriteException:
+		errs, concern = e.WriteErrors, e.WriteConcernError
+	case mongo.BulkWriteException:
+		for _, w := range e.WriteErrors {
+			errs = append(errs, w.WriteError)
 		}
-	case errors.As(err, &bulk):
-		concern = bulk.WriteConcernError
-		for _, e := range bulk.WriteErrors {
-			name("", e.Code)
-		}
-	default:
-		return err
+		concern = e.WriteConcernError
+	}
+	if len(errs) > 0 {
+		name("", errs[0].Code)
 	}
 	if concern != nil { // the primary has done it, and may lose it
 		name(concern.Name, concern.Code)
