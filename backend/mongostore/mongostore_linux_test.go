@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -336,6 +337,73 @@ func TestPlanted(t *testing.T) {
 	}
 	if n, err := c.CountDocuments(ctx, bson.D{}); n != 3 || err != nil {
 		t.Errorf("Clear leaves %d documents, %v, want the 3 whose ids are not ours", n, err)
+	}
+}
+
+// A session that ends while Update's fn runs, by its time or by a Destroy, is not brought back.
+func TestEndedMeanwhile(t *testing.T) {
+	c := connect(t, storetest.Mongo(t).URI).Database("test").Collection("sessions")
+	for _, objects := range []bool{false, true} {
+		s := open(t, c, &mongostore.Options{Objects: objects})
+		for name, end := range map[string]func() error{
+			"its time": func() error {
+				_, err := c.UpdateOne(ctx, bson.D{{Key: "_id", Value: id}}, bson.D{{Key: "$set", Value: bson.D{{Key: "expires", Value: time.Now().Add(-time.Second)}}}})
+				return err
+			},
+			"Destroy": func() error { return s.Destroy(ctx, id) },
+		} {
+			if err := s.Set(ctx, id, with(t, 1)); err != nil {
+				t.Fatal(err)
+			}
+			err := s.Update(ctx, id, func(sess *filestore.Session) error {
+				if err := end(); err != nil {
+					return err
+				}
+				return plus1(sess)
+			})
+			if !errors.Is(err, filestore.ErrNotFound) {
+				t.Errorf("objects %v, ended by %s: Update = %v, want ErrNotFound", objects, name, err)
+			}
+			if _, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) {
+				t.Errorf("objects %v, ended by %s: Get = %v, want ErrNotFound", objects, name, err)
+			}
+		}
+	}
+}
+
+// The times that connect-mongo adds with touchAfter and timestamps are kept right by each write, and never added.
+func TestTimes(t *testing.T) {
+	c := connect(t, storetest.Mongo(t).URI).Database("test").Collection("sessions")
+	past := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	for _, objects := range []bool{false, true} {
+		s := open(t, c, &mongostore.Options{Objects: objects, TouchAfter: -1})
+		for i, there := range [][]string{nil, {"lastModified"}, {"createdAt", "updatedAt"}} { // neither, touchAfter, timestamps
+			id := fmt.Sprintf("%v-%d", objects, i)
+			if err := s.Create(ctx, id, with(t, 1)); err != nil {
+				t.Fatal(err)
+			}
+			for name, write := range map[string]func() error{
+				"Update": func() error { return s.Update(ctx, id, plus1) },
+				"Touch":  func() error { return s.Touch(ctx, id, nil) },
+				"Set":    func() error { return s.Set(ctx, id, with(t, 1)) },
+			} {
+				for _, member := range there {
+					if _, err := c.UpdateOne(ctx, bson.D{{Key: "_id", Value: id}}, bson.D{{Key: "$set", Value: bson.D{{Key: member, Value: past}}}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := write(); err != nil {
+					t.Errorf("%s = %v", name, err)
+				}
+				doc := document(t, c, id)
+				for _, member := range []string{"createdAt", "lastModified", "updatedAt"} {
+					at, ok := doc.Lookup(member).TimeOK()
+					if ok != slices.Contains(there, member) || ok && at.Equal(past) != (member == "createdAt") {
+						t.Errorf("objects %v, with %q: after %s %s is %v, %v", objects, there, name, member, at, ok)
+					}
+				}
+			}
+		}
 	}
 }
 
