@@ -438,6 +438,43 @@ func TestNoTouch(t *testing.T) {
 	}
 }
 
+// A late engine has one more row each time that its ids are asked for, which is not a session.
+type late struct {
+	*memory
+	n int
+}
+
+func (e *late) Page(ctx context.Context, cursor string, docs bool) (rows []backend.Row, next string, err error) {
+	rows, next, err = e.memory.Page(ctx, cursor, docs)
+	if e.n++; !docs {
+		rows = append(rows, backend.Row{ID: fmt.Sprint("late", e.n)})
+	}
+	return rows, next, err
+}
+
+func (e *late) Get(ctx context.Context, id string) (backend.Row, error) {
+	if strings.HasPrefix(id, "late") {
+		return backend.Row{}, filestore.ErrCorrupt
+	}
+	return e.memory.Get(ctx, id)
+}
+
+// What is not a session does not fail Find, also if it comes while Find looks.
+func TestFindAmongDamaged(t *testing.T) {
+	s := open(t, &late{memory: newMemory()}, backend.Options{})
+	put(t, s, "a", "user", "anna")
+	var found []string
+	for e, err := range s.Find(ctx, "user", "anna") {
+		if err != nil {
+			t.Errorf("Find = %v", err)
+		}
+		found = append(found, e.ID)
+	}
+	if !slices.Equal(found, []string{"a"}) {
+		t.Errorf("Find has %q, want a", found)
+	}
+}
+
 // What New refuses.
 func TestOptions(t *testing.T) {
 	for name, o := range map[string]backend.Options{

@@ -79,7 +79,7 @@ func (s *Store) rounds(ctx context.Context, match func(Row) *result) (found []*r
 						r, err = s.engine.Get(ctx, r.ID)
 						return err
 					})
-					if errors.Is(err, filestore.ErrNotFound) {
+					if noSession(err) {
 						continue
 					}
 					if err != nil {

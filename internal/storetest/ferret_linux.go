@@ -1,0 +1,184 @@
+package storetest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore/internal/interop"
+)
+
+// A MongoServer is FerretDB, which speaks MongoDB's protocol, behind a proxy that passes one message and its answer at
+// a time. MongoDB changes a document in one step; FerretDB 1 does so only if nobody else asks it meanwhile.
+type MongoServer struct {
+	*Server
+	URI string // of the proxy
+
+	proxy *proxy
+}
+
+// Mongo starts a MongoServer without data. It skips the test if FerretDB cannot be built, for want of the network; see
+// interop.Skip.
+func Mongo(t testing.TB) *MongoServer {
+	t.Helper()
+	program, err := ferret()
+	if err != nil {
+		interop.Skip(t, err.Error())
+	}
+	dir, port := t.TempDir(), FreePort(t)
+	m := &MongoServer{Server: StartServer(t, dir, port, nil, fmt.Sprint("/proc/self/fd/", program.Fd()), "127.0.0.1:"+port, dir)}
+	m.proxy = startProxy(t, m.Addr)
+	m.URI = "mongodb://" + m.proxy.ln.Addr().String() + "/?directConnection=true"
+	return m
+}
+
+// Lose lets fn decide for each command, by its name, whether the connection breaks before the server gets it, or when
+// the server has answered. nil = neither.
+func (m *MongoServer) Lose(fn func(command string) (before, after bool)) {
+	m.proxy.mu.Lock()
+	defer m.proxy.mu.Unlock()
+	m.proxy.lose = fn
+}
+
+// Skew makes the server's clock seem to be ahead by d, in the answers of hello.
+func (m *MongoServer) Skew(d time.Duration) {
+	m.proxy.mu.Lock()
+	defer m.proxy.mu.Unlock()
+	m.proxy.skew = d
+}
+
+// ferret builds the server once for all tests of the process. The file has no name any more, so that nothing is left
+// when the process ends, however it ends.
+var ferret = sync.OnceValues(func() (*os.File, error) {
+	_, file, _, _ := runtime.Caller(0)
+	dir, err := os.MkdirTemp("", "ferret-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "ferret")
+	cmd := exec.Command("go", "build", "-tags", "ferretdb_no_postgresql,ferretdb_no_mysql,ferretdb_no_hana", "-o", program, ".")
+	cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..", "backend", "mongostore", "ferret")
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("FerretDB cannot be built: %w\n%s", err, bytes.TrimSpace(out))
+	}
+	return os.Open(program)
+})
+
+// A proxy passes messages of MongoDB's protocol.
+type proxy struct {
+	ln    net.Listener
+	to    string
+	done  sync.WaitGroup
+	conns sync.Map // of the clients and to the server
+
+	mu   sync.Mutex // held until a message has its answer
+	lose func(command string) (before, after bool)
+	skew time.Duration
+}
+
+// startProxy starts a proxy before the server at the address to, until the test ends.
+func startProxy(t testing.TB, to string) *proxy {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{ln: ln, to: to}
+	t.Cleanup(func() {
+		ln.Close()
+		p.conns.Range(func(c, _ any) bool { c.(net.Conn).Close(); return true })
+		p.done.Wait()
+	})
+	p.done.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			p.done.Go(func() { p.serve(c) })
+		}
+	})
+	return p
+}
+
+// serve passes the messages of one client, until a connection breaks.
+func (p *proxy) serve(client net.Conn) {
+	defer p.keep(client)()
+	server, err := net.Dial("tcp", p.to)
+	if err != nil {
+		return
+	}
+	defer p.keep(server)()
+	for {
+		message, err := readMessage(client)
+		if err != nil || !p.pass(server, client, message) {
+			return
+		}
+	}
+}
+
+func (p *proxy) keep(c net.Conn) (drop func()) {
+	p.conns.Store(c, nil)
+	return func() { c.Close(); p.conns.Delete(c) }
+}
+
+func (p *proxy) pass(server, client net.Conn, message []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, after := false, false
+	if p.lose != nil {
+		before, after = p.lose(command(message))
+	}
+	if before {
+		return false
+	}
+	if _, err := server.Write(message); err != nil {
+		return false
+	}
+	answer, err := readMessage(server)
+	if err != nil || after {
+		return false
+	}
+	name := []byte("\x09localTime\x00") // a Date, whose milliseconds follow
+	if i := bytes.Index(answer, name); i >= 0 && command(message) == "hello" {
+		ms := answer[i+len(name):]
+		binary.LittleEndian.PutUint64(ms, binary.LittleEndian.Uint64(ms)+uint64(p.skew.Milliseconds()))
+	}
+	_, err = client.Write(answer)
+	return err == nil
+}
+
+// readMessage reads a message, whose first four bytes are its length.
+func readMessage(r io.Reader) ([]byte, error) {
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return nil, err
+	}
+	n := binary.LittleEndian.Uint32(head)
+	if n < 16 || n > 64<<20 {
+		return nil, fmt.Errorf("a message of %d bytes", n)
+	}
+	message := append(head, make([]byte, n-4)...)
+	_, err := io.ReadFull(r, message[4:])
+	return message, err
+}
+
+// command returns the name of the command in an OP_MSG: that of the first member of the document in its first section.
+func command(message []byte) string {
+	const opMsg, first = 2013, 16 + 4 + 1 + 4 + 1
+	if len(message) < first || binary.LittleEndian.Uint32(message[12:]) != opMsg {
+		return ""
+	}
+	name, _, _ := bytes.Cut(message[first:], []byte{0})
+	return string(name)
+}
