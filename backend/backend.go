@@ -192,6 +192,9 @@ func (s *Store) wrap(op, id string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if e, ok := err.(*filestore.Error); ok { // it is about one of many
+		return e
+	}
 	e := &filestore.Error{Op: op, Err: err}
 	if id != "" {
 		e.ID = format.ShortID(id)
@@ -355,6 +358,38 @@ func (s *Store) Create(ctx context.Context, id string, sess *filestore.Session) 
 	})
 }
 
+// Import stores sessions as they are: their LastAccess, and with it their end, and Created stay. Each is stored whose
+// id no live session has, and whose time is not over; stored says of each whether it was. After an error it is
+// unknown which were; to do it again does no harm.
+func (s *Store) Import(ctx context.Context, sessions []filestore.Entry) (stored []bool, err error) {
+	stored = make([]bool, len(sessions))
+	err = s.do(ctx, "import", "", func(ctx context.Context) error {
+		var rows []Row
+		var at []int // of each row in sessions
+		for i, e := range sessions {
+			if !filestore.ValidID(e.ID) {
+				return s.wrap("import", e.ID, filestore.ErrInvalidID)
+			}
+			row, err := s.row(ctx, e.ID, e.Session, time.Now())
+			if err != nil {
+				return s.wrap("import", e.ID, err)
+			}
+			if row.Left > 0 {
+				rows, at = append(rows, row), append(at, i)
+			}
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		done, err := s.insert(ctx, rows)
+		for i, ok := range done {
+			stored[at[i]] = ok
+		}
+		return err
+	})
+	return stored, err
+}
+
 // insert is Engine.Insert, but finds out what became of the rows if the answer was lost.
 func (s *Store) insert(ctx context.Context, rows []Row) ([]bool, error) {
 	stored, err := s.engine.Insert(ctx, rows)
@@ -498,6 +533,11 @@ func (s *Store) touched(ctx context.Context, was Row, sess *filestore.Session, c
 // Destroy removes the session id. It succeeds if there is none.
 func (s *Store) Destroy(ctx context.Context, id string) error {
 	return s.on(ctx, "destroy", id, func(ctx context.Context) error { return s.remove(ctx, id) })
+}
+
+// DestroyAll is Destroy for many sessions.
+func (s *Store) DestroyAll(ctx context.Context, ids []string) error {
+	return s.do(ctx, "destroy", "", func(ctx context.Context) error { return s.remove(ctx, ids...) })
 }
 
 func (s *Store) remove(ctx context.Context, ids ...string) error {
