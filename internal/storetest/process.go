@@ -22,6 +22,9 @@ func Main(m *testing.M, workers map[string]func(args []string)) {
 	Work(workers)
 	goroutines, files := runtime.NumGoroutine(), OpenFiles()
 	code := m.Run()
+	for _, fn := range slices.Backward(atEnd) {
+		fn()
+	}
 	http.DefaultClient.CloseIdleConnections()
 	if code == 0 && !slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
 		if err := leaks(goroutines, files); err != nil {
@@ -31,6 +34,9 @@ func Main(m *testing.M, workers map[string]func(args []string)) {
 	}
 	os.Exit(code)
 }
+
+// atEnd is what Main calls, the last one first, when the tests have ended.
+var atEnd []func()
 
 // leaks returns an error if more goroutines or descriptors than these stay.
 func leaks(goroutines, files int) error {
