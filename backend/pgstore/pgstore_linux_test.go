@@ -1,8 +1,10 @@
 package pgstore_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -41,12 +43,16 @@ func connect(t testing.TB, url string, set ...func(*pgxpool.Config)) *pgxpool.Po
 
 var databases atomic.Int64
 
-// database makes an empty database on the shared server, and returns its connection string.
-func database(t testing.TB) string {
+// database makes a database on the shared server, in which it executes statements, and returns its connection string.
+// {} in a statement is the database's name.
+func database(t testing.TB, statements ...string) string {
 	t.Helper()
 	server := storetest.SharedPostgres(t)
 	name := fmt.Sprint("test", databases.Add(1))
 	run(t, server.URL(""), "CREATE DATABASE "+name)
+	for _, s := range statements {
+		run(t, server.URL(name), strings.ReplaceAll(s, "{}", name))
+	}
 	return server.URL(name)
 }
 
@@ -81,40 +87,45 @@ func open(t testing.TB, pool *pgxpool.Pool, o *pgstore.Options) *pgstore.Store {
 	return s
 }
 
-// modes are the ways in which pgx can send a statement.
-var modes = map[string]pgx.QueryExecMode{
-	"CacheStatement": pgx.QueryExecModeCacheStatement,
-	"CacheDescribe":  pgx.QueryExecModeCacheDescribe,
-	"DescribeExec":   pgx.QueryExecModeDescribeExec,
-	"Exec":           pgx.QueryExecModeExec,
-	"SimpleProtocol": pgx.QueryExecModeSimpleProtocol,
-}
-
+// in sets how pgx sends statements.
 func in(mode pgx.QueryExecMode) func(*pgxpool.Config) {
-	return func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode }
+	return func(c *pgxpool.Config) {
+		c.ConnConfig.DefaultQueryExecMode = cmp.Or(mode, pgx.QueryExecModeCacheStatement)
+	}
 }
 
-// Every promise of session.Store, on a real server, however pgx sends the statements, and with a jsonb column.
+// Every promise of session.Store, on a real server: however pgx sends the statements, whatever the database's time zone,
+// and whatever the server's clock says, which is an hour off. Serializable transactions fail if others are in their way.
 func TestStore(t *testing.T) {
-	for name, mode := range modes {
-		for _, kind := range []string{"json", "jsonb", "text"} {
-			if kind != "json" && mode != pgx.QueryExecModeCacheStatement && mode != pgx.QueryExecModeSimpleProtocol {
-				continue
-			}
-			t.Run(name+"/"+kind, func(t *testing.T) {
-				pool := connect(t, database(t), in(mode))
-				var n atomic.Int64
-				sessiontest.Run(t, func(t *testing.T) session.Store {
-					table := fmt.Sprint("session", n.Add(1))
-					s := open(t, pool, &pgstore.Options{Table: table})
-					if kind != "json" {
-						if _, err := pool.Exec(ctx, "ALTER TABLE "+table+" ALTER sess TYPE "+kind); err != nil {
-							t.Fatal(err)
-						}
-					}
-					return s
-				})
-			})
+	clock := func(by string) []string {
+		return []string{
+			"CREATE SCHEMA skew",
+			"CREATE FUNCTION skew.statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql AS $$ SELECT pg_catalog.statement_timestamp() + interval '" + by + "' $$",
+			"ALTER DATABASE {} SET search_path = skew, pg_catalog",
 		}
+	}
+	for name, v := range map[string]struct {
+		mode  pgx.QueryExecMode
+		setup []string
+	}{
+		"CacheStatement": {},
+		"CacheDescribe":  {mode: pgx.QueryExecModeCacheDescribe},
+		"DescribeExec":   {mode: pgx.QueryExecModeDescribeExec},
+		"Exec":           {mode: pgx.QueryExecModeExec},
+		"SimpleProtocol": {mode: pgx.QueryExecModeSimpleProtocol},
+		"Tokyo":          {setup: []string{"ALTER DATABASE {} SET timezone = 'Asia/Tokyo'"}},
+		"New York":       {setup: []string{"ALTER DATABASE {} SET timezone = 'America/New_York'"}},
+		"clock behind":   {setup: clock("-1 hour")},
+		"clock ahead":    {setup: clock("1 hour")},
+		"serializable":   {setup: []string{"ALTER DATABASE {} SET default_transaction_isolation = serializable"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := connect(t, database(t, v.setup...), in(v.mode))
+			var n atomic.Int64
+			sessiontest.Run(t, func(t *testing.T) session.Store { // an empty Store each time
+				return open(t, pool, &pgstore.Options{Table: fmt.Sprint("session", n.Add(1))})
+			})
+		})
 	}
 }
