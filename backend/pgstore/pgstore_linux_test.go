@@ -3,6 +3,7 @@ package pgstore_test
 import (
 	"cmp"
 	"context"
+	"flag"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -19,9 +20,10 @@ import (
 
 var ctx = context.Background()
 
-func TestMain(m *testing.M) { storetest.Main(m, workers) }
-
-var workers = map[string]func(args []string){}
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "32") // the tests wait most of their time
+	storetest.Main(m, workers)
+}
 
 // connect returns a pool until the end of the test.
 func connect(t testing.TB, url string, set ...func(*pgxpool.Config)) *pgxpool.Pool {
@@ -129,3 +131,5 @@ func TestStore(t *testing.T) {
 		})
 	}
 }
+
+var workers = map[string]func(args []string){}
