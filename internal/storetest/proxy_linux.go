@@ -92,7 +92,10 @@ func (p *Proxy) serve(client net.Conn) {
 	}
 	var up sync.WaitGroup
 	defer up.Wait()
-	up.Go(func() { io.Copy(server, client); server.Close() })
+	up.Go(func() {
+		io.Copy(struct{ io.Writer }{server}, client) // no splice, as its pipes stay open for the next one
+		server.Close()
+	})
 	defer func() { client.Close(); server.Close() }() // so that Copy ends
 	buf := make([]byte, 1<<16)
 	for {
