@@ -132,4 +132,4 @@ func TestStore(t *testing.T) {
 	}
 }
 
-var workers = map[string]func(args []string){}
+func TestReadme(t *testing.T) { storetest.Readme(t) }
