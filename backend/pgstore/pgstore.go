@@ -77,7 +77,7 @@ type Options struct {
 // A Store keeps sessions in a table. Make one with New.
 type Store struct{ *backend.ReapingStore }
 
-// New returns a Store on pool, which stays the caller's to close. It fails if the server does not answer or takes no
+// New returns a Store on pool, which stays the caller's to close, on PostgreSQL 12 or newer. It fails if the server does not answer or takes no
 // writes, as a standby, if there is no table or one in which sessions would not be safe, if the connection has a time
 // zone of its own, or if the table cannot hold what the Codec makes; the error says which, and the cure.
 func New(pool *pgxpool.Pool, o *Options) (*Store, error) {
@@ -267,6 +267,7 @@ func duration(seconds float64) time.Duration {
 
 func (e *engine) Get(ctx context.Context, id string) (row backend.Row, err error) {
 	err = try(ctx, func() error {
+		row = backend.Row{}
 		return e.each(ctx, func(r backend.Row) { row = r }, getRow, id)
 	})
 	switch {

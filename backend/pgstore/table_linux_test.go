@@ -410,6 +410,38 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// A session is never ended early by a change to or from summer time. In the hour that comes twice it is late by one.
+func TestSummerTime(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, database(t, "CREATE SCHEMA skew",
+		"CREATE FUNCTION skew.statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql AS $$ SELECT coalesce(nullif(current_setting('test.now', true), '')::timestamptz, now()) $$",
+		"ALTER DATABASE {} SET search_path = skew, pg_catalog", "ALTER DATABASE {} SET timezone = 'America/New_York'"),
+		func(c *pgxpool.Config) { c.MaxConns = 1 })
+	s := open(t, pool, nil)
+	const life = 10 * time.Minute
+	late := 0
+	for _, night := range []time.Time{time.Date(2026, 3, 8, 5, 0, 0, 0, time.UTC), time.Date(2026, 11, 1, 4, 0, 0, 0, time.UTC)} {
+		for now := night; now.Before(night.Add(4 * time.Hour)); now = now.Add(5 * time.Minute) {
+			_, err := pool.Exec(ctx, "SET test.now = '"+now.Format(time.RFC3339)+"'")
+			must(t, err)
+			must(t, s.Set(ctx, id, with(1, life)))
+			value(t, s, id)
+			left := time.Duration(ask[float64](t, pool, "SELECT extract(epoch FROM expire::timestamptz - statement_timestamp())::float8 FROM session")) * time.Second
+			switch {
+			case left < life:
+				t.Errorf("at %v a session lives for %v, want %v", now, left, life)
+			case left > life+time.Hour:
+				t.Errorf("at %v a session lives for %v, want at most an hour more than %v", now, left, life)
+			case left > life+time.Second:
+				late++
+			}
+		}
+	}
+	if late == 0 || late > 12 {
+		t.Errorf("at %d of 96 moments a session lives longer than it should, want those of one hour", late)
+	}
+}
+
 // Whatever expire holds, no time overflows.
 func TestStrangeEnds(t *testing.T) {
 	t.Parallel()
