@@ -442,6 +442,28 @@ func TestSummerTime(t *testing.T) {
 	}
 }
 
+// A session that ends while Update's function runs, or that Destroy has removed, is not brought back.
+func TestEndsMeanwhile(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, database(t))
+	s := open(t, pool, nil)
+	for _, end := range []string{"UPDATE session SET expire = expire - interval '2 days'", "DELETE FROM session"} {
+		must(t, s.Set(ctx, id, with(1, 0)))
+		calls := 0
+		err := s.Update(ctx, id, func(sess *filestore.Session) error {
+			calls++
+			_, err := pool.Exec(ctx, end)
+			return errors.Join(err, add(sess))
+		})
+		if !errors.Is(err, filestore.ErrNotFound) || calls != 1 {
+			t.Errorf("Update beside %s = %v after %d calls, want ErrNotFound after one", end, err, calls)
+		}
+		if _, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) {
+			t.Errorf("then Get = %v", err)
+		}
+	}
+}
+
 // Whatever expire holds, no time overflows.
 func TestStrangeEnds(t *testing.T) {
 	t.Parallel()
