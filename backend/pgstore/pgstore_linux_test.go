@@ -21,7 +21,7 @@ import (
 var ctx = context.Background()
 
 func TestMain(m *testing.M) {
-	flag.Set("test.parallel", "32") // the tests wait most of their time
+	flag.Set("test.parallel", "16") // the tests wait most of their time
 	storetest.Main(m, workers)
 }
 
