@@ -468,8 +468,8 @@ func (s *Store) busy(ctx context.Context, conflicts int, err error) error {
 	return err
 }
 
-// swap is Engine.Swap, but finds out what became of it if the answer was lost. If that cannot be known, as
-// somebody has changed or ended the session since, it returns the error.
+// swap is Engine.Swap, but begins again if the answer was lost and the row is as it was. If it is not, it returns the
+// error: not even a row that holds now says whose change that is, as two can add 1 to the same number.
 func (s *Store) swap(ctx context.Context, was, now Row) (bool, error) {
 	for try := 0; ; try++ {
 		done, err := s.engine.Swap(ctx, was, now)
@@ -477,12 +477,7 @@ func (s *Store) swap(ctx context.Context, was, now Row) (bool, error) {
 			return done, err
 		}
 		is, getErr := s.engine.Get(ctx, was.ID)
-		switch {
-		case getErr != nil:
-			return false, err
-		case is.Doc == now.Doc && now.Doc != was.Doc:
-			return true, nil
-		case is.Doc != was.Doc:
+		if getErr != nil || is.Doc != was.Doc {
 			return false, err
 		}
 	}
@@ -523,7 +518,7 @@ func (s *Store) touched(ctx context.Context, was Row, sess *filestore.Session, c
 	}
 	life := format.Life(next.OriginalMaxAge, s.opts.TTL)
 	after := min(cmp.Or(s.opts.TouchAfter, life/100), life/2) // longer would log out who is active
-	if was.Left != Forever && left-was.Left < after {
+	if was.Left != Forever && s.opts.TouchAfter >= 0 && left-was.Left < after {
 		return was, nil
 	}
 	was.Left = left

@@ -137,7 +137,7 @@ func (p *proxy) pass(server, client net.Conn, message []byte) bool {
 	defer p.mu.Unlock()
 	before, after := false, false
 	if p.lose != nil {
-		before, after = p.lose(command(message))
+		before, after = p.lose(wireCommand(message))
 	}
 	if before {
 		return false
@@ -150,7 +150,7 @@ func (p *proxy) pass(server, client net.Conn, message []byte) bool {
 		return false
 	}
 	name := []byte("\x09localTime\x00") // a Date, whose milliseconds follow
-	if i := bytes.Index(answer, name); i >= 0 && command(message) == "hello" {
+	if i := bytes.Index(answer, name); i >= 0 && wireCommand(message) == "hello" {
 		ms := answer[i+len(name):]
 		binary.LittleEndian.PutUint64(ms, binary.LittleEndian.Uint64(ms)+uint64(p.skew.Milliseconds()))
 	}
@@ -174,7 +174,7 @@ func readMessage(r io.Reader) ([]byte, error) {
 }
 
 // command returns the name of the command in an OP_MSG: that of the first member of the document in its first section.
-func command(message []byte) string {
+func wireCommand(message []byte) string {
 	const opMsg, first = 2013, 16 + 4 + 1 + 4 + 1
 	if len(message) < first || binary.LittleEndian.Uint32(message[12:]) != opMsg {
 		return ""

@@ -118,13 +118,18 @@ func Redis(t testing.TB, options ...string) *Server {
 // RunProgram runs a program of a server to its end and returns what it prints.
 func RunProgram(t testing.TB, as *syscall.Credential, program string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(program, args...)
-	cmd.Dir = os.TempDir()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: as}
+	cmd := command(as, program, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%s: %v\n%s", filepath.Base(program), err, out.String())
 	}
 	return out.String()
+}
+
+func command(as *syscall.Credential, program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(program, args...)
+	cmd.Dir = os.TempDir()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: as}
+	return cmd
 }
