@@ -62,9 +62,9 @@ type Engine interface {
 	// Delete removes the rows that are there, live or not.
 	Delete(ctx context.Context, ids []string) error
 
-	// Page returns some rows, and the cursor for the next page: "" if there is none, and for the first page.
-	// A row that is there from the first to the last page is on one of them, maybe more than once. Without
-	// docs the rows need only have their ids.
+	// Page returns some rows, and the cursor of the next page. The first page has the cursor "". After the last
+	// page next is "". A row that is there from the first to the last page is on one of them, maybe more than once.
+	// Without docs the rows need only have their ids.
 	Page(ctx context.Context, cursor string, docs bool) (rows []Row, next string, err error)
 }
 
@@ -81,6 +81,10 @@ type Options struct {
 	MaxSize int64
 	Codec   filestore.Codec
 	Logger  *slog.Logger
+
+	// Check asks the server whether sessions are safe there. New calls it, with Timeout as its bound, and fails if it
+	// does. nil = nothing to ask.
+	Check func(context.Context) error
 }
 
 // A Store keeps sessions in an Engine. It is a session.Store with all optional methods but Watch and OnReap, and safe
@@ -108,6 +112,12 @@ func New(e Engine, o Options) (*Store, error) {
 		return nil, s.wrap("open", "", err)
 	}
 	s.done, s.stop = context.WithCancel(context.Background())
+	if o.Check != nil {
+		if err := s.do(context.Background(), "open", "", o.Check); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
@@ -141,7 +151,7 @@ func (s *Store) Close() error {
 // TTL returns how long a session lives after its last access if its cookie has no maxAge.
 func (s *Store) TTL() time.Duration { return s.opts.TTL }
 
-// Lifetime returns how long a session lives at most since it was created, 0 if there is no limit.
+// Lifetime returns how long a session lives at most since it was created. 0 = no limit.
 func (s *Store) Lifetime() time.Duration { return s.opts.Lifetime }
 
 // on runs an operation on the session id, which ends with Options.Timeout at the latest.
@@ -223,9 +233,9 @@ func isRefused(err error) bool {
 	return ok
 }
 
-// Get returns the session id. filestore.ErrNotFound if there is none or its time is over, ErrExpired (an
-// ErrNotFound too) if that is known, ErrCorrupt, ErrDecrypt or ErrTooLarge if what the engine has is not a
-// session to use; it stays there.
+// Get returns the session id. It fails with filestore.ErrNotFound if the engine does not have it or its time is over.
+// If it is known that its time is over, the error is also ErrExpired. ErrCorrupt, ErrDecrypt or ErrTooLarge say that
+// what the engine has is not a session to use; it stays there.
 func (s *Store) Get(ctx context.Context, id string) (sess *filestore.Session, err error) {
 	err = s.on(ctx, "get", id, func(ctx context.Context) error {
 		_, sess, err = s.load(ctx, id)
@@ -236,16 +246,22 @@ func (s *Store) Get(ctx context.Context, id string) (sess *filestore.Session, er
 
 // load returns the row id and the session in it.
 func (s *Store) load(ctx context.Context, id string) (Row, *filestore.Session, error) {
+	row, err := s.get(ctx, id)
+	if err != nil {
+		return row, nil, err
+	}
+	sess, err := s.decode(ctx, row)
+	return row, sess, err
+}
+
+// get returns the row id.
+func (s *Store) get(ctx context.Context, id string) (Row, error) {
 	row, err := s.engine.Get(ctx, id)
 	if s.again(ctx, err) {
 		row, err = s.engine.Get(ctx, id)
 	}
-	if err != nil {
-		return row, nil, err
-	}
 	row.ID = id
-	sess, err := s.decode(ctx, row)
-	return row, sess, err
+	return row, err
 }
 
 // again reports whether to repeat, once, what does no harm twice: a server that was started again has closed
@@ -415,9 +431,9 @@ func (s *Store) insert(ctx context.Context, rows []Row) ([]bool, error) {
 
 // Update reads the session id, calls fn with it and stores the result if nobody has changed the session
 // meanwhile; if somebody has, it begins again, so fn can be called more than once. Nothing is locked while fn
-// runs. It fails with filestore.ErrNotFound, without a call of fn, if there is no such session, and never
-// makes one. If fn returns an error, Update returns it and stores nothing. filestore.ErrLockTimeout says that
-// others changed the session for all of Options.Timeout.
+// runs. If there is no such session, Update fails with filestore.ErrNotFound and does not call fn. It never
+// makes a session. If fn returns an error, Update returns it and stores nothing. filestore.ErrLockTimeout says
+// that others changed the session for all of Options.Timeout.
 func (s *Store) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
 	return s.on(ctx, "update", id, func(ctx context.Context) error {
 		return s.change(ctx, id, func(was Row, sess *filestore.Session) (now Row, err error) {
@@ -525,7 +541,7 @@ func (s *Store) touched(ctx context.Context, was Row, sess *filestore.Session, c
 	return was, nil
 }
 
-// Destroy removes the session id. It succeeds if there is none.
+// Destroy removes the session id. It also succeeds if the engine does not have it.
 func (s *Store) Destroy(ctx context.Context, id string) error {
 	return s.on(ctx, "destroy", id, func(ctx context.Context) error { return s.remove(ctx, id) })
 }

@@ -76,7 +76,7 @@ func (s *Store) rounds(ctx context.Context, match func(Row) *result) (found []*r
 				looked[r.ID], fresh = true, true
 				if round > 0 {
 					err := s.do(ctx, "find", r.ID, func(ctx context.Context) (err error) {
-						r, err = s.engine.Get(ctx, r.ID)
+						r, err = s.get(ctx, r.ID)
 						return err
 					})
 					if noSession(err) {

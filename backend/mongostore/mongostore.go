@@ -102,15 +102,10 @@ func New(c *mongo.Collection, o *Options) (*Store, error) {
 	s, err := backend.NewReaping(e, backend.Options{
 		TTL: cmp.Or(o.TTL, 14*24*time.Hour), Lifetime: o.Lifetime, TouchAfter: o.TouchAfter, Timeout: o.Timeout,
 		ReapInterval: cmp.Or(o.ReapInterval, 10*time.Minute), MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger,
+		Check: func(ctx context.Context) error { return e.prepare(ctx, o) },
 	})
 	if err != nil {
 		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(o.Timeout, 5*time.Second))
-	defer cancel()
-	if err := e.prepare(ctx, o); err != nil {
-		s.Close()
-		return nil, &filestore.Error{Op: "open", Err: err}
 	}
 	return &Store{s}, nil
 }

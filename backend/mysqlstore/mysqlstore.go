@@ -89,31 +89,27 @@ func New(db *sql.DB, o *Options) (*Store, error) {
 	if o == nil {
 		o = new(Options)
 	}
-	wrap := func(err error) error { return &filestore.Error{Op: "open", Err: err} }
 	schema, table, dot := strings.Cut(cmp.Or(o.Table, "sessions"), ".")
 	if !dot {
 		schema, table = "", schema
 	}
 	if table == "" || dot && schema == "" {
-		return nil, wrap(errors.New("Options.Table is not a name, or two with a dot between them"))
+		return nil, &filestore.Error{Op: "open", Err: errors.New("Options.Table is not a name, or two with a dot between them")}
 	}
 	e := newEngine(db, schema, table)
+	var lockWait time.Duration
 	s, err := backend.NewReaping(e, backend.Options{
 		TTL: cmp.Or(o.TTL, 24*time.Hour), Lifetime: o.Lifetime, TouchAfter: o.TouchAfter, Timeout: o.Timeout,
 		ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger,
+		Check: func(ctx context.Context) (err error) {
+			lockWait, err = e.check(ctx, o.CreateTable)
+			return err
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	timeout := cmp.Or(o.Timeout, 5*time.Second)
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	lockWait, err := e.check(ctx, o.CreateTable)
-	if err != nil {
-		s.Close()
-		return nil, wrap(err)
-	}
-	if lockWait > timeout {
+	if timeout := cmp.Or(o.Timeout, 5*time.Second); lockWait > timeout {
 		cmp.Or(o.Logger, slog.Default()).Warn("filestore: a statement can take effect after Options.Timeout has ended it: "+
 			"put innodb_lock_wait_timeout=4 into the data source name", "timeout", timeout, "innodb_lock_wait_timeout", lockWait)
 	}

@@ -77,35 +77,30 @@ type Options struct {
 // A Store keeps sessions in a table. Make one with New.
 type Store struct{ *backend.ReapingStore }
 
-// New returns a Store on pool, which stays the caller's to close, on PostgreSQL 12 or newer. It fails if the server does not answer or takes no
-// writes, as a standby, if there is no table or one in which sessions would not be safe, if the connection has a time
-// zone of its own, or if the table cannot hold what the Codec makes; the error says which, and the cure.
+// New returns a Store on pool, which stays the caller's to close, on PostgreSQL 12 or newer. It fails if the server does
+// not answer or takes no writes, as a standby, if there is no table or one in which sessions would not be safe, if the
+// connection has a time zone of its own, or if the table cannot hold what the Codec makes; the error says which, and the
+// cure.
 func New(pool *pgxpool.Pool, o *Options) (*Store, error) {
 	if o == nil {
 		o = new(Options)
 	}
-	wrap := func(err error) error { return &filestore.Error{Op: "open", Err: err} }
 	name, err := tableName(cmp.Or(o.Table, "session"))
 	if err != nil {
-		return nil, wrap(err)
+		return nil, &filestore.Error{Op: "open", Err: err}
+	}
+	create := ""
+	if o.CreateTable {
+		create = createTable(name)
 	}
 	e := &engine{pool: pool, table: name.Sanitize()}
 	s, err := backend.NewReaping(e, backend.Options{
 		TTL: cmp.Or(o.TTL, 24*time.Hour), Lifetime: o.Lifetime, TouchAfter: o.TouchAfter, Timeout: o.Timeout,
 		ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger,
+		Check: func(ctx context.Context) error { return e.check(ctx, create, o.Codec) },
 	})
 	if err != nil {
 		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(o.Timeout, 5*time.Second))
-	defer cancel()
-	create := ""
-	if o.CreateTable {
-		create = createTable(name)
-	}
-	if err := e.check(ctx, create, o.Codec); err != nil {
-		s.Close()
-		return nil, wrap(err)
 	}
 	return &Store{s}, nil
 }

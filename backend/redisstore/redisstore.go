@@ -78,19 +78,12 @@ func New(client redis.UniversalClient, o *Options) (*Store, error) {
 	e := &engine{client: client, prefix: cmp.Or(o.Prefix, "sess:"), swap: redis.NewScript(swap)}
 	s, err := backend.New(e, backend.Options{
 		TTL: cmp.Or(o.TTL, 24*time.Hour), Lifetime: o.Lifetime, TouchAfter: o.TouchAfter, Timeout: o.Timeout,
-		MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger,
+		MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger, Check: e.check,
 	})
 	if err != nil {
 		return nil, err
 	}
-	timeout := cmp.Or(o.Timeout, 5*time.Second)
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	if err := e.check(ctx); err != nil {
-		s.Close()
-		return nil, &filestore.Error{Op: "open", Err: err}
-	}
-	if e.waitsLong(timeout) {
+	if timeout := cmp.Or(o.Timeout, 5*time.Second); e.waitsLong(timeout) {
 		cmp.Or(o.Logger, slog.Default()).Warn("filestore: the Redis client can keep requests waiting longer than Options.Timeout: set its ContextTimeoutEnabled", "timeout", timeout)
 	}
 	return &Store{s}, nil

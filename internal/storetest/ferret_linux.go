@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // A MongoServer is FerretDB, which speaks MongoDB's protocol, behind a proxy that passes one message and its answer at
@@ -27,12 +27,12 @@ type MongoServer struct {
 }
 
 // Mongo starts a MongoServer without data. It skips the test if FerretDB cannot be built, for want of the network; see
-// interop.Skip.
+// skip.Test.
 func Mongo(t testing.TB) *MongoServer {
 	t.Helper()
 	program, err := ferret()
 	if err != nil {
-		interop.Skip(t, err.Error())
+		skip.Test(t, err.Error())
 	}
 	dir, port := t.TempDir(), FreePort(t)
 	m := &MongoServer{Server: StartServer(t, dir, port, nil, fmt.Sprint("/proc/self/fd/", program.Fd()), "127.0.0.1:"+port, dir)}
@@ -137,7 +137,7 @@ func (p *proxy) pass(server, client net.Conn, message []byte) bool {
 	defer p.mu.Unlock()
 	before, after := false, false
 	if p.lose != nil {
-		before, after = p.lose(wireCommand(message))
+		before, after = p.lose(commandOf(message))
 	}
 	if before {
 		return false
@@ -150,7 +150,7 @@ func (p *proxy) pass(server, client net.Conn, message []byte) bool {
 		return false
 	}
 	name := []byte("\x09localTime\x00") // a Date, whose milliseconds follow
-	if i := bytes.Index(answer, name); i >= 0 && wireCommand(message) == "hello" {
+	if i := bytes.Index(answer, name); i >= 0 && commandOf(message) == "hello" {
 		ms := answer[i+len(name):]
 		binary.LittleEndian.PutUint64(ms, binary.LittleEndian.Uint64(ms)+uint64(p.skew.Milliseconds()))
 	}
@@ -174,7 +174,7 @@ func readMessage(r io.Reader) ([]byte, error) {
 }
 
 // command returns the name of the command in an OP_MSG: that of the first member of the document in its first section.
-func wireCommand(message []byte) string {
+func commandOf(message []byte) string {
 	const opMsg, first = 2013, 16 + 4 + 1 + 4 + 1
 	if len(message) < first || binary.LittleEndian.Uint32(message[12:]) != opMsg {
 		return ""
