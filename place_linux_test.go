@@ -21,7 +21,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/disk"
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -29,7 +29,7 @@ import (
 // opens the directory, and reads work.
 func TestReadOnlyDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
-		interop.Skip(t, "mounting needs root")
+		skip.Test(t, "mounting needs root")
 	}
 	if runtime.GOOS != "linux" {
 		return
@@ -39,7 +39,7 @@ func TestReadOnlyDirectory(t *testing.T) {
 	os.Mkdir(dir, 0o700)
 	write(t, dir, "id.json", doc(nowMs(), `,"n":1`))
 	if err := syscall.Mount(dir, dir, "", syscall.MS_BIND, ""); err != nil {
-		interop.Skip(t, "no mounts here: "+err.Error())
+		skip.Test(t, "no mounts here: "+err.Error())
 	}
 	defer syscall.Unmount(dir, syscall.MNT_DETACH)
 	if err := syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
@@ -237,7 +237,7 @@ func TestDirectoryDeleted(t *testing.T) {
 // files.
 func TestDirectoryDeletedOnOverlay(t *testing.T) {
 	if os.Geteuid() != 0 {
-		interop.Skip(t, "mounting needs root")
+		skip.Test(t, "mounting needs root")
 	}
 	for name, op := range map[string]func(s *filestore.Store) error{
 		"Set":  func(s *filestore.Store) error { return s.Set(ctx, "id", new(filestore.Session)) },
@@ -252,7 +252,7 @@ func TestDirectoryDeletedOnOverlay(t *testing.T) {
 			merged := filepath.Join(parent, "merged")
 			options := fmt.Sprintf("lowerdir=%s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", parent)
 			if err := syscall.Mount("overlay", merged, "overlay", 0, options); err != nil {
-				interop.Skip(t, "no overlays here: "+err.Error())
+				skip.Test(t, "no overlays here: "+err.Error())
 			}
 			t.Cleanup(func() { syscall.Unmount(merged, syscall.MNT_DETACH) })
 			dir := filepath.Join(merged, "sessions")
@@ -318,7 +318,7 @@ func TestDirectoryDeletedForAnother(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if os.Geteuid() != 0 && name == "a stranger's" {
-				interop.Skip(t, "to give files away needs root")
+				skip.Test(t, "to give files away needs root")
 			}
 			y := newYard(t, nil)
 			os.Mkdir(filepath.Join(y.parent, "elsewhere"), 0o700)

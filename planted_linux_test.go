@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -64,7 +64,7 @@ func TestPlantedObjects(t *testing.T) {
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			if strings.Contains(r.name, "/dev/zero") && os.Geteuid() != 0 {
-				interop.Skip(t, "making a device needs root")
+				skip.Test(t, "making a device needs root")
 			}
 			y := newYard(t, nil)
 			path := filepath.Join(y.dir, "id.json")
@@ -241,7 +241,7 @@ func TestPlantedLockFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "device" && os.Geteuid() != 0 {
-				interop.Skip(t, "making a device needs root")
+				skip.Test(t, "making a device needs root")
 			}
 			y := newYard(t, nil)
 			for i := 1; i < 64; i++ {
@@ -307,7 +307,7 @@ func TestPlantedLockFiles(t *testing.T) {
 // B9, H8: files and directories of another user.
 func TestOtherUsers(t *testing.T) {
 	if os.Geteuid() != 0 {
-		interop.Skip(t, "becoming another user needs root")
+		skip.Test(t, "becoming another user needs root")
 	}
 	base, err := os.MkdirTemp("", "filestore")
 	if err != nil {
@@ -393,13 +393,13 @@ func init() {
 // B12: an immutable file stays, and no temporary file is left.
 func TestImmutableFile(t *testing.T) {
 	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
-		interop.Skip(t, "chattr needs root on Linux")
+		skip.Test(t, "chattr needs root on Linux")
 	}
 	y := newYard(t, nil)
 	set(t, y.s, "id", "n", 1)
 	path := filepath.Join(y.dir, "id.json")
 	if err := chattr(path, true); err != nil {
-		interop.Skip(t, "no immutable files here: "+err.Error())
+		skip.Test(t, "no immutable files here: "+err.Error())
 	}
 	defer chattr(path, false)
 	y.mark()

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // blocks returns the code blocks of a page that begin with ```lang.
@@ -50,11 +50,11 @@ func block(t *testing.T, lang, start string) string {
 func shell(t *testing.T, dir, bin, script string, env ...string) *exec.Cmd {
 	t.Helper()
 	if runtime.GOOS == "windows" {
-		interop.Skip(t, "the README's commands are a Unix shell's")
+		skip.Test(t, "the README's commands are a Unix shell's")
 	}
 	for _, tool := range []string{"sh", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			interop.Skip(t, "the README's commands need "+tool)
+			skip.Test(t, "the README's commands need "+tool)
 		}
 	}
 	cmd := exec.Command("sh", "-ec", script)
@@ -149,7 +149,7 @@ func TestReadmeTwoMinutes(t *testing.T) {
 	}
 	parent := t.TempDir()
 	if err := os.Symlink(root, filepath.Join(parent, "filestore")); err != nil {
-		interop.Skip(t, err.Error())
+		skip.Test(t, err.Error())
 	}
 	addr := freeAddr(t)
 	outside := []string{"GOWORK=off", "GOFLAGS="}
@@ -168,7 +168,7 @@ func TestReadmeTwoMinutes(t *testing.T) {
 	}
 	if out, err := shell(t, site, "", tidy, outside...).CombinedOutput(); err != nil {
 		if regexp.MustCompile(`dial tcp|no such host|module lookup disabled`).Match(out) {
-			interop.Skip(t, fmt.Sprintf("no module proxy: %s", out))
+			skip.Test(t, fmt.Sprintf("no module proxy: %s", out))
 		}
 		t.Fatalf("%s: %v\n%s", tidy, err, out)
 	}

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -45,7 +45,7 @@ func dice(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// need skips a test and says what is missing; see interop.Skip.
+// need skips a test and says what is missing; see skip.Test.
 func need(t testing.TB, what ...string) {
 	t.Helper()
 	for _, name := range what {
@@ -60,7 +60,7 @@ func need(t testing.TB, what ...string) {
 			_, err = os.Stat(name)
 		}
 		if err != nil {
-			interop.Skip(t, err.Error())
+			skip.Test(t, err.Error())
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/sealed"
 	"github.com/sessionfilestore/filestore/session"
@@ -392,7 +392,7 @@ func TestUnreadableSession(t *testing.T) {
 func TestUploadsAreRemoved(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	if os.TempDir() != os.Getenv("TMPDIR") {
-		interop.Skip(t, "this system's temporary directory cannot be set") // Windows
+		skip.Test(t, "this system's temporary directory cannot be set") // Windows
 	}
 	h := manager(newStore(t)).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := r.ParseMultipartForm(1 << 10); err != nil {

@@ -61,9 +61,8 @@ func TestStore(t *testing.T) {
 	for _, objects := range []bool{false, true} {
 		t.Run(fmt.Sprint("objects=", objects), func(t *testing.T) {
 			sessiontest.Run(t, func(t *testing.T) session.Store { // an empty Store each time, on one server
-				if objects && strings.HasSuffix(t.Name(), "/Values") {
-					t.Skip("not tested: objects have no number of 20 digits, and FerretDB has no lists in lists; see TestObject")
-				}
+				// Objects have no number of 20 digits, and FerretDB has no lists in lists; see TestObject.
+				objects := objects && !strings.HasSuffix(t.Name(), "/Values")
 				return open(t, c.Database("test").Collection(fmt.Sprint("sessions", n.Add(1))), &mongostore.Options{
 					Objects: objects,
 					Timeout: time.Minute, // all the tests' messages go one by one

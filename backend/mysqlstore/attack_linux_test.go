@@ -23,7 +23,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/backend"
 	"github.com/sessionfilestore/filestore/backend/mysqlstore"
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -785,7 +785,7 @@ func first[T any](seq func(func(T, error) bool)) (v T, err error) {
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=200m"); err != nil {
-		interop.Skip(t, "no file system can be mounted: "+err.Error())
+		skip.Test(t, "no file system can be mounted: "+err.Error())
 	}
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	server := storetest.MariaDB(t, dir)

@@ -23,7 +23,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/backend"
 	"github.com/sessionfilestore/filestore/backend/mysqlstore"
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 	"github.com/sessionfilestore/filestore/session/sessiontest"
@@ -665,7 +665,7 @@ func testZones(t *testing.T, server *storetest.Server) {
 		zones.SetMaxOpenConns(1)
 		execute(t, zones, load)
 	} else {
-		interop.Skip(t, "there are no time zones")
+		skip.Test(t, "there are no time zones")
 	}
 	zones := []string{"SYSTEM", "'%2B00:00'", "'%2B09:00'", "'-12:00'", "'America%2FNew_York'"}
 	// Summer time ends at 1793512800, 2 o'clock in New York, and begins at 1805007600.

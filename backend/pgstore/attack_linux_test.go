@@ -20,6 +20,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/backend/pgstore"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -575,7 +576,7 @@ func TestDiskFull(t *testing.T) {
 	must(t, err)
 	owner := fi.Sys().(*syscall.Stat_t)
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=5m,mode=700,uid=%d,gid=%d", owner.Uid, owner.Gid)); err != nil {
-		t.Skipf("SKIPPED, a small disk cannot be mounted: %v", err)
+		skip.Test(t, "no file system can be mounted: "+err.Error())
 	}
 	t.Cleanup(func() { server.Kill(); syscall.Unmount(dir, 0) })
 	must(t, os.WriteFile(dir+"/reserve", make([]byte, 1<<20), 0o600))

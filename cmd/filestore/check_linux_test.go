@@ -10,19 +10,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // A directory that nothing can be written to, as a check of a read-only mount sees it.
 func TestCheckReadOnlyMount(t *testing.T) {
 	if os.Geteuid() != 0 {
-		interop.Skip(t, "mounting needs root")
+		skip.Test(t, "mounting needs root")
 	}
 	dir, _ := sessions(t, nil)
 	put(t, dir, "open.json", document(time.Now(), "null", ""))
 	os.Chmod(filepath.Join(dir, "open.json"), 0o644)
 	if err := mountReadOnly(dir); err != nil {
-		interop.Skip(t, "no mounts here: "+err.Error())
+		skip.Test(t, "no mounts here: "+err.Error())
 	}
 	defer syscall.Unmount(dir, syscall.MNT_DETACH)
 	before := manifest(t, dir)
@@ -45,7 +45,7 @@ func mountReadOnly(dir string) error {
 func TestCheckFlush(t *testing.T) {
 	for _, tool := range []string{"mkfs.ext4", "mount"} {
 		if _, err := exec.LookPath(tool); err != nil || os.Geteuid() != 0 {
-			interop.Skip(t, "mounting an image needs root and "+tool)
+			skip.Test(t, "mounting an image needs root and "+tool)
 		}
 	}
 	run := func(name string, args ...string) {

@@ -24,7 +24,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/format"
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // A planted object is named, nothing hangs, and nothing changes: neither with --fix, nor outside.
@@ -309,7 +309,7 @@ func TestCheckLocks(t *testing.T) {
 // As root --fix leaves alone the files that are neither root's nor the directory's owner's.
 func TestCheckOthersFile(t *testing.T) {
 	if os.Geteuid() != 0 {
-		interop.Skip(t, "only root can give files away")
+		skip.Test(t, "only root can give files away")
 	}
 	dir, _ := sessions(t, nil)
 	const node = "x.json.3998329561"
@@ -331,7 +331,7 @@ func TestCheckOthersFile(t *testing.T) {
 // What a user who may only read sees, and whom root's check speaks of.
 func TestCheckOwners(t *testing.T) {
 	if os.Geteuid() != 0 {
-		interop.Skip(t, "only root can give files away")
+		skip.Test(t, "only root can give files away")
 	}
 	const www, eve = 65534, 65533
 	dir, _ := sessions(t, nil)
@@ -459,7 +459,7 @@ func TestCheckLinkedCopy(t *testing.T) {
 		}
 	}
 	if out, err := exec.Command("cp", "-al", dir, dir+".copy").CombinedOutput(); err != nil {
-		interop.Skip(t, fmt.Sprintf("cp -al: %v %s", err, out))
+		skip.Test(t, fmt.Sprintf("cp -al: %v %s", err, out))
 	}
 	findings, code := checked(t, dir)
 	n := 0

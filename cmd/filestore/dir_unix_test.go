@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 var looking = [][]string{
@@ -178,7 +178,7 @@ func TestReadBesideWriter(t *testing.T) {
 // As another user who may read, if the test may become one.
 func TestOtherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		interop.Skip(t, "only root can become another user")
+		skip.Test(t, "only root can become another user")
 	}
 	// Not in the test's own directory: nobody may enter that.
 	parent, err := os.MkdirTemp("", "filestore")

@@ -15,7 +15,7 @@ import (
 
 	"github.com/creack/pty"
 	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/kruptein"
 	"github.com/sessionfilestore/filestore/sealed"
 )
@@ -200,7 +200,7 @@ func TestExportTerminal(t *testing.T) {
 	dir, _ := sessions(t, nil)
 	screen, tty, err := pty.Open()
 	if err != nil {
-		interop.Skip(t, err.Error())
+		skip.Test(t, err.Error())
 	}
 	defer screen.Close()
 	var stderr bytes.Buffer

@@ -16,14 +16,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // Any number of sessions takes the same memory: the peak of the process, as the system counts it,
 // stays below 100 MiB. With FILESTORE_LONG there are 1,000,000.
 func TestScale(t *testing.T) {
 	if testing.Short() {
-		interop.Skip(t, "makes 100,000 files")
+		skip.Test(t, "makes 100,000 files")
 	}
 	t.Parallel()
 	n := 100_000

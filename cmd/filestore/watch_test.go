@@ -12,13 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // watch prints the changes by other processes, writes nothing, and ends with SIGINT.
 func TestWatch(t *testing.T) {
 	if isWindows {
-		interop.Skip(t, "no signals")
+		skip.Test(t, "no signals")
 	}
 	for _, asJSON := range []bool{false, true} {
 		parent := t.TempDir()
@@ -93,7 +93,7 @@ func TestWatch(t *testing.T) {
 // A replaced directory ends watch with an error.
 func TestWatchReplaced(t *testing.T) {
 	if isWindows {
-		interop.Skip(t, "an open directory cannot be removed")
+		skip.Test(t, "an open directory cannot be removed")
 	}
 	dir := filepath.Join(t.TempDir(), "sessions")
 	os.Mkdir(dir, 0o700)

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -212,14 +212,14 @@ func search(t *testing.T, model, settings, optimize string) string {
 func need(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("cc"); err != nil {
-		interop.Skip(t, err.Error())
+		skip.Test(t, err.Error())
 	}
 	out, err := exec.Command("spin", "-V").Output()
 	if err != nil {
-		interop.Skip(t, err.Error())
+		skip.Test(t, err.Error())
 	}
 	if !strings.HasPrefix(string(out), "Spin Version") { // others have the name too
-		interop.Skip(t, "spin is not the model checker")
+		skip.Test(t, "spin is not the model checker")
 	}
 }
 

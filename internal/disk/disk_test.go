@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore/internal/disk"
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 func open(t *testing.T, path string, o disk.Options) *disk.Dir {
@@ -312,7 +312,7 @@ func TestSub(t *testing.T) {
 		t.Errorf("Sub of a file: %v", err)
 	}
 	if err := os.Symlink("sub", filepath.Join(path, "link")); err != nil {
-		interop.Skip(t, err.Error())
+		skip.Test(t, err.Error())
 	}
 	if _, err := d.Sub("link"); !errors.Is(err, disk.ErrUnsafe) {
 		t.Errorf("Sub of a link: %v", err)
@@ -322,7 +322,7 @@ func TestSub(t *testing.T) {
 // Permissions are set on the file that was looked at, or on none.
 func TestSetMode(t *testing.T) {
 	if !disk.Modes {
-		interop.Skip(t, "this system has no modes")
+		skip.Test(t, "this system has no modes")
 	}
 	path := t.TempDir()
 	d, err := disk.Open(path, disk.Options{ReadOnly: true})

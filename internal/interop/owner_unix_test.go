@@ -7,13 +7,15 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // A root process that uses the directory of another user does not lock its owner out.
 func TestOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		Skip(t, "only root can give files away")
+		skip.Test(t, "only root can give files away")
 	}
 	const uid = 65534
 	n := driver(t)

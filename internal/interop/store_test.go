@@ -18,6 +18,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -502,7 +503,7 @@ var npmTemp = regexp.MustCompile(`\.json\.\d+$`)
 func TestTemporaryFiles(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		Skip(t, "other systems' watchers do not tell of each file")
+		skip.Test(t, "other systems' watchers do not tell of each file")
 	}
 	n := driver(t)
 	dir := t.TempDir()
@@ -597,7 +598,7 @@ func TestTemporaryFiles(t *testing.T) {
 func TestModes(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
-		Skip(t, "no modes here")
+		skip.Test(t, "no modes here")
 	}
 	n := driver(t)
 	dir := t.TempDir()

@@ -16,8 +16,8 @@ import (
 
 	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/format"
-	"github.com/sessionfilestore/filestore/internal/interop"
 	"github.com/sessionfilestore/filestore/internal/lock"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 var ctx = context.Background()
@@ -188,7 +188,7 @@ func TestLockFileReplaced(t *testing.T) {
 			t.Errorf("%s: Check before = %v", name, err)
 		}
 		if err := replace(filepath.Join(dir, format.LockFile(a.Index("id")))); err != nil {
-			interop.Skip(t, fmt.Sprintf("%s: %v", name, err))
+			skip.Test(t, fmt.Sprintf("%s: %v", name, err))
 		}
 		next := take(t, b, "id")
 		for _, file := range []string{"old", "new"} {
@@ -241,7 +241,7 @@ func TestMoved(t *testing.T) {
 	dir, moved := filepath.Join(parent, "dir"), filepath.Join(parent, "moved")
 	a, _ := open(t, dir)
 	if err := os.Rename(dir, moved); err != nil {
-		interop.Skip(t, err.Error())
+		skip.Test(t, err.Error())
 	}
 	b, _ := open(t, moved)
 	held := take(t, b, "id")
@@ -285,7 +285,7 @@ func TestMark(t *testing.T) {
 			t.Error(err)
 		}
 		if err := os.RemoveAll(filepath.Dir(mark)); err != nil {
-			interop.Skip(t, err.Error())
+			skip.Test(t, err.Error())
 		}
 		for i := range format.Stripes {
 			for l := (*lock.Stripe)(nil); l == nil; { // the first attempt makes the file

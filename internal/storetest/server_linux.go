@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // A Server is a database server that a test has started, on loopback. It ends with the test.
@@ -28,7 +28,7 @@ type Server struct {
 
 const serverTimeout = 60 * time.Second
 
-// Need skips the test if a program of a server is not installed; see interop.Skip. It returns its path. Debian keeps
+// Need skips the test if a program of a server is not installed; see skip.Test. It returns its path. Debian keeps
 // some of them out of the PATH.
 func Need(t testing.TB, programs ...string) (paths []string) {
 	t.Helper()
@@ -38,7 +38,7 @@ func Need(t testing.TB, programs ...string) (paths []string) {
 			found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
 			found2, _ := filepath.Glob("/usr/sbin/" + name)
 			if found = append(found, found2...); len(found) == 0 {
-				interop.Skip(t, name+" is not installed")
+				skip.Test(t, name+" is not installed")
 			}
 			path = found[len(found)-1]
 		}
