@@ -11,6 +11,7 @@
 package backend
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -312,35 +313,52 @@ func (s *Store) left(c *filestore.Cookie, created, now time.Time) time.Duration 
 	return format.Capped(format.Life(c.OriginalMaxAge, s.opts.TTL), now, created, s.opts.Lifetime)
 }
 
+// access marks sess as accessed now.
+func access(sess *filestore.Session, now time.Time) {
+	if !sess.NoTouch || sess.LastAccess.IsZero() || sess.LastAccess.After(now) {
+		sess.LastAccess = now
+	}
+	if sess.Created = format.Created(sess.Created, now); sess.Created.IsZero() {
+		sess.Created = now
+	}
+}
+
+// rest returns how long sess still lives.
+func (s *Store) rest(sess *filestore.Session, now time.Time) time.Duration {
+	life, age := s.left(&sess.Cookie, sess.Created, sess.LastAccess), max(now.Sub(sess.LastAccess), 0)
+	if life <= age { // by how much can be more than a Duration holds
+		return 0
+	}
+	return life - age
+}
+
 // encode returns the row to store for sess. It does not change sess.
 func (s *Store) encode(ctx context.Context, id string, sess *filestore.Session) (Row, error) {
 	if sess == nil {
 		return Row{}, errors.New("nil session")
 	}
 	own, now := *sess, time.Now()
-	if !own.NoTouch || own.LastAccess.IsZero() || own.LastAccess.After(now) {
-		own.LastAccess = now
-	}
-	if own.Created = format.Created(own.Created, now); own.Created.IsZero() {
-		own.Created = now
-	}
+	access(&own, now)
 	return s.row(ctx, id, &own, now)
 }
 
 // row returns the row of sess as it is.
-func (s *Store) row(ctx context.Context, id string, sess *filestore.Session, now time.Time) (row Row, err error) {
+func (s *Store) row(ctx context.Context, id string, sess *filestore.Session, now time.Time) (Row, error) {
+	row := Row{ID: id, Left: s.rest(sess, now)}
 	doc, err := sess.Document()
-	if err != nil {
-		return row, err
+	if err == nil {
+		row.Doc, err = s.seal(ctx, id, doc)
 	}
-	if doc, err = s.code(ctx, id, doc, filestore.Codec.Encode, filestore.ContextCodec.EncodeContext); err != nil {
-		return row, err
+	return row, err
+}
+
+// seal returns what the engine is to hold for a document.
+func (s *Store) seal(ctx context.Context, id string, doc []byte) (string, error) {
+	doc, err := s.code(ctx, id, doc, filestore.Codec.Encode, filestore.ContextCodec.EncodeContext)
+	if err == nil && int64(len(doc)) > s.opts.MaxSize {
+		err = fmt.Errorf("%w: %d bytes", filestore.ErrTooLarge, len(doc))
 	}
-	if int64(len(doc)) > s.opts.MaxSize {
-		return row, fmt.Errorf("%w: %d bytes", filestore.ErrTooLarge, len(doc))
-	}
-	life := s.left(&sess.Cookie, sess.Created, sess.LastAccess)
-	return Row{ID: id, Doc: string(doc), Left: max(life, -time.Hour) - now.Sub(sess.LastAccess)}, nil
+	return string(doc), err
 }
 
 // Set stores sess as the session id, accessed now, whether or not there is one. It does not change sess. To
@@ -434,30 +452,47 @@ func (s *Store) insert(ctx context.Context, rows []Row) ([]bool, error) {
 // runs. If there is no such session, Update fails with filestore.ErrNotFound and does not call fn. It never
 // makes a session. If fn returns an error, Update returns it and stores nothing. filestore.ErrLockTimeout says
 // that others changed the session for all of Options.Timeout.
+//
+// If the server's answer gets lost, Update looks whether the change is there; nil says that it is. Any error but
+// those above can mean that the change is there: others may have changed the session since, or the engine cannot
+// be reached, or holds documents in a form of its own.
 func (s *Store) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
 	return s.on(ctx, "update", id, func(ctx context.Context) error {
-		return s.change(ctx, id, func(was Row, sess *filestore.Session) (now Row, err error) {
+		return s.change(ctx, id, func(was Row, sess *filestore.Session) (doc []byte, left time.Duration, err error) {
+			before, err := sess.Document()
+			if err != nil {
+				return nil, 0, err
+			}
 			at, life := sess.LastAccess, s.left(&sess.Cookie, sess.Created, sess.LastAccess)
 			if err := fn(sess); err != nil {
-				return now, fnError{err}
+				return nil, 0, fnError{err}
 			}
-			now, err = s.encode(ctx, id, sess)
-			if sess.NoTouch && sess.LastAccess.Equal(at) && life == s.left(&sess.Cookie, sess.Created, at) {
-				now.Left = was.Left
+			now := time.Now()
+			if left = was.Left; !sess.NoTouch || !sess.LastAccess.Equal(at) || life != s.left(&sess.Cookie, sess.Created, at) {
+				access(sess, now)
+				left = s.rest(sess, now)
 			}
-			return now, err
+			if doc, err = sess.Document(); bytes.Equal(doc, before) {
+				doc = nil
+			}
+			return doc, left, err
 		})
 	})
 }
 
-// change puts what next makes of the session id in its place, unless that is the row as it was.
-func (s *Store) change(ctx context.Context, id string, next func(Row, *filestore.Session) (Row, error)) error {
+// change puts what next makes of the session id in its place: a document, nil if it stays as it is, and how long the
+// session still lives.
+func (s *Store) change(ctx context.Context, id string, next func(Row, *filestore.Session) ([]byte, time.Duration, error)) error {
 	for try := 0; ; try++ {
 		was, sess, err := s.load(ctx, id)
 		if err != nil {
 			return s.busy(ctx, try, err)
 		}
-		now, err := next(was, sess)
+		now := was
+		doc, left, err := next(was, sess)
+		if now.Left = left; err == nil && doc != nil {
+			now.Doc, err = s.seal(ctx, id, mark(doc))
+		}
 		if err != nil || now == was {
 			return err
 		}
@@ -476,6 +511,19 @@ func (s *Store) change(ctx context.Context, id string, next func(Row, *filestore
 	}
 }
 
+// mark returns doc with white space before its last brace that nobody else puts there. JSON gives it no meaning, and a
+// reader drops it. It tells a change from another's that makes the same document, as two do that add 1 to a number.
+func mark(doc []byte) []byte {
+	end, bits := len(doc)-1, rand.Uint32()
+	marked := append(make([]byte, 0, len(doc)+markSize), doc[:end]...)
+	for i := range markSize {
+		marked = append(marked, " \t"[bits>>i&1])
+	}
+	return append(marked, doc[end])
+}
+
+const markSize = 16
+
 // busy returns the error of a change that has met conflicts until its time was over.
 func (s *Store) busy(ctx context.Context, conflicts int, err error) error {
 	if conflicts > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -484,19 +532,32 @@ func (s *Store) busy(ctx context.Context, conflicts int, err error) error {
 	return err
 }
 
-// swap is Engine.Swap, but begins again if the answer was lost and the row is as it was. If it is not, it returns the
-// error: not even a row that holds now says whose change that is, as two can add 1 to the same number.
+// swap is Engine.Swap, but if the answer gets lost it looks what became of the change. A new document is marked, so if
+// the row holds it the change was made. If the row is as it was, swap tries again. If it is neither, the change may
+// have been made and then changed again: the error stays.
 func (s *Store) swap(ctx context.Context, was, now Row) (bool, error) {
-	for try := 0; ; try++ {
-		done, err := s.engine.Swap(ctx, was, now)
-		if !s.again(ctx, err) || try == 3 {
+	done, lost := s.engine.Swap(ctx, was, now)
+	if !s.again(ctx, lost) {
+		return done, lost
+	}
+	for range 3 {
+		is, err := s.engine.Get(ctx, was.ID)
+		switch {
+		case errors.Is(err, filestore.ErrNotFound), err == nil && was.Doc == now.Doc && is.Doc != was.Doc:
+			return false, nil // a conflict, whatever became of a change that is over
+		case err != nil:
+			return false, lost
+		case is.Doc == now.Doc && now.Doc != was.Doc:
+			return true, nil
+		case is.Doc != was.Doc:
+			return false, lost
+		}
+		// The first request can still be under way: of the two only one will find the row as it was.
+		if done, err = s.engine.Swap(ctx, was, now); done || isRefused(err) {
 			return done, err
 		}
-		is, getErr := s.engine.Get(ctx, was.ID)
-		if getErr != nil || is.Doc != was.Doc {
-			return false, err
-		}
 	}
+	return false, lost
 }
 
 // Touch marks the session id as accessed now. c nil, or different from its cookie in Expires only, moves the
@@ -507,15 +568,15 @@ func (s *Store) swap(ctx context.Context, was, now Row) (bool, error) {
 // filestore.ErrNotFound if the session is gone or its time is over: Touch never brings one back.
 func (s *Store) Touch(ctx context.Context, id string, c *filestore.Cookie) error {
 	return s.on(ctx, "touch", id, func(ctx context.Context) error {
-		return s.change(ctx, id, func(was Row, sess *filestore.Session) (Row, error) {
-			return s.touched(ctx, was, sess, c)
+		return s.change(ctx, id, func(was Row, sess *filestore.Session) ([]byte, time.Duration, error) {
+			return s.touch(was, sess, c)
 		})
 	})
 }
 
-// touched returns was as it is after Touch.
-func (s *Store) touched(ctx context.Context, was Row, sess *filestore.Session, c *filestore.Cookie) (Row, error) {
-	at := time.Now()
+// touch is Touch on what change gives.
+func (s *Store) touch(was Row, sess *filestore.Session, c *filestore.Cookie) (doc []byte, left time.Duration, err error) {
+	now := time.Now()
 	next := sess.Cookie
 	if c != nil {
 		same := *c
@@ -524,21 +585,22 @@ func (s *Store) touched(ctx context.Context, was Row, sess *filestore.Session, c
 			next = *c
 		}
 	}
-	left := s.left(&next, sess.Created, at)
-	if next == sess.Cookie && next.OriginalMaxAge > 0 && next.Expires.Before(at.Add(left/2)) {
-		next.Expires = at.Add(left).Truncate(time.Millisecond)
+	left = s.left(&next, sess.Created, now)
+	if next == sess.Cookie && next.OriginalMaxAge > 0 && next.Expires.Before(now.Add(left/2)) {
+		next.Expires = now.Add(left).Truncate(time.Millisecond)
 	}
 	if next != sess.Cookie {
-		sess.Cookie = next
-		return s.encode(ctx, was.ID, sess)
+		sess.Cookie, sess.NoTouch = next, false
+		access(sess, now)
+		doc, err = sess.Document()
+		return doc, left, err
 	}
 	life := format.Life(next.OriginalMaxAge, s.opts.TTL)
 	after := min(cmp.Or(s.opts.TouchAfter, life/100), life/2) // longer would log out who is active
 	if was.Left != Forever && s.opts.TouchAfter >= 0 && left-was.Left < after {
-		return was, nil
+		left = was.Left
 	}
-	was.Left = left
-	return was, nil
+	return nil, left, nil
 }
 
 // Destroy removes the session id. It also succeeds if the engine does not have it.
