@@ -154,12 +154,7 @@ func SharedPostgres(t testing.TB) *PostgresServer {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.server == nil {
-		shared.server = Postgres(lasting{t}, "fsync=off", "max_connections=300")
+		shared.server = Postgres(Lasting(t), "fsync=off", "max_connections=300")
 	}
 	return shared.server
 }
-
-// lasting is a test whose end is that of Main.
-type lasting struct{ testing.TB }
-
-func (lasting) Cleanup(fn func()) { atEnd = append(atEnd, fn) }

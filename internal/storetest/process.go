@@ -38,6 +38,26 @@ func Main(m *testing.M, workers map[string]func(args []string)) {
 // atEnd is what Main calls, the last one first, when the tests have ended.
 var atEnd []func()
 
+// Lasting returns t for what other tests use too, such as a server: its Cleanup and the end of its TempDir wait for the
+// end of Main. It must not be used by two tests at once.
+func Lasting(t testing.TB) testing.TB { return lasting{t} }
+
+type lasting struct{ testing.TB }
+
+func (lasting) Cleanup(fn func()) { atEnd = append(atEnd, fn) }
+
+// Logf does not log: at the end of Main the test is over.
+func (lasting) Logf(string, ...any) {}
+
+func (l lasting) TempDir() string {
+	dir, err := os.MkdirTemp("", "lasting-")
+	if err != nil {
+		l.Fatal(err)
+	}
+	l.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // leaks returns an error if more goroutines or descriptors than these stay.
 func leaks(goroutines, files int) error {
 	var err error
