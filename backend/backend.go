@@ -323,13 +323,13 @@ func access(sess *filestore.Session, now time.Time) {
 	}
 }
 
-// rest returns how long sess still lives.
+// rest returns how long sess still lives. It is not positive if its time is over.
 func (s *Store) rest(sess *filestore.Session, now time.Time) time.Duration {
 	life, age := s.left(&sess.Cookie, sess.Created, sess.LastAccess), max(now.Sub(sess.LastAccess), 0)
-	if life <= age { // by how much can be more than a Duration holds
-		return 0
+	if life > 0 { // else the difference can be more than a Duration holds
+		life -= age
 	}
-	return life - age
+	return max(life, -time.Hour) // for how long it has been over does not matter
 }
 
 // encode returns the row to store for sess. It does not change sess.

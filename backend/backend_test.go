@@ -495,6 +495,22 @@ func TestNoTouch(t *testing.T) {
 	}
 }
 
+// A session whose times are further apart than a Duration can say is over.
+func TestSetOfLongAgo(t *testing.T) {
+	s := open(t, newMemory(), backend.Options{Lifetime: time.Hour})
+	for _, year := range []int{1600, 2000} {
+		sess := with("n", 0)
+		sess.NoTouch, sess.LastAccess = true, time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)
+		sess.Created = time.Date(1000, 1, 1, 0, 0, 0, 0, time.UTC)
+		if err := s.Set(ctx, "a", sess); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Get(ctx, "a"); !errors.Is(err, filestore.ErrNotFound) {
+			t.Errorf("Get of one that was last accessed in %d = %v, want ErrNotFound", year, err)
+		}
+	}
+}
+
 // A late engine has one more row each time that its ids are asked for, which is not a session.
 type late struct {
 	*memory

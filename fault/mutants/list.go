@@ -4,6 +4,7 @@ const (
 	core   = "."
 	faults = "fault"
 	web    = "session"
+	base   = "backend"
 	node   = "kruptein"
 	box    = "sealed"
 	prom   = "metrics/promstats"
@@ -179,6 +180,17 @@ var mutants = []mutant{
 	{"takes a copy for a session", []edit{{"session/moving.go", "err == nil && isCopy(sess) {", "false {"}}, web, "TestMovingSteps"},
 	{"misses a session that is half moved", []edit{{"session/moving.go", "s.from.Find(ctx, movedMember, \"1\")", "s.from.Find(ctx, movedMember, \"2\")"}}, web, "TestMovingSteps"},
 	{"leaves the copy of a destroyed session", []edit{{"session/moving.go", "join(err, s.discard(ctx, id))", "err"}}, web, "TestMovingSteps"},
+	{"takes another's change for its own", []edit{{"backend/backend.go", "\" \\t\"[bits>>i&1]", "\" \\t\"[bits>>i&0]"}}, base, "TestLostAnswersBesideOthers"},
+	{"fails if the answer is lost", []edit{{"backend/backend.go", "		case is.Doc == now.Doc && now.Doc != was.Doc:\n			return true, nil\n", ""}}, base, "TestLostAnswers$"},
+	{"takes its own late change for a conflict", []edit{{"backend/backend.go", "; done || isRefused(err) {", "; err == nil || isRefused(err) {"}}, base, "TestLostAnswers$"},
+	{"makes a session twice if the answer is lost", []edit{{"backend/backend.go", "err == nil && is.Doc == rows[i].Doc //", "err == nil && is.Doc == \"\" //"}}, base, "TestLostAnswers$"},
+	{"stores what has not changed", []edit{{"backend/backend.go", "; bytes.Equal(doc, before) {", "; bytes.Equal(doc, before) && err != nil {"}}, base, "TestUpdateNothing"},
+	{"touches the document each time", []edit{{"backend/backend.go", "next.Expires.Before(now.Add(left/2))", "next.Expires.Before(now.Add(2*left))"}}, base, "TestTouch"},
+	{"leaves a stale expires", []edit{{"backend/backend.go", "if next == sess.Cookie && next.OriginalMaxAge > 0 &&", "if next == sess.Cookie && next.OriginalMaxAge < 0 &&"}}, base, "TestTouch"},
+	{"moves the end for a request that does not count", []edit{{"backend/backend.go", "if left = was.Left; !sess.NoTouch ||", "if left = was.Left; left > 0 ||"}}, base, "TestNoTouch"},
+	{"lives for ever from long ago", []edit{{"backend/backend.go", "	if life > 0 { // else", "	if life != 0 { // else"}}, base, "TestSetOfLongAgo"},
+	{"quotes the server", []edit{{"backend/backend.go", "return \"the server refuses: \" + e.code }", "return \"the server refuses: \" + e.err.Error() }"}}, base, "TestErrors"},
+	{"removes what it cannot read", []edit{{"backend/backend.go", "		_, sess, err = s.load(ctx, id)\n		return err\n", "		_, sess, err = s.load(ctx, id)\n		if noSession(err) {\n			s.remove(ctx, id)\n		}\n		return err\n"}}, base, "TestErrors"},
 	{"ends another user's session", []edit{{"session/devices.go", "if !m.isOf(now.Values, user) {", "if now == nil {"}}, web, "TestEndBesideRenew"},
 	{"ends what it has found at first", []edit{{"session/devices.go", "	return n, events, join(err, errors.New(\"somebody logs in, or renews a session, all the time\"))\n", "	return n, events, err\n"}, {"session/devices.go", "	for range maxRounds {\n		if ctx", "	for range 1 {\n		if ctx"}}, web, "TestEndBesideRenew"},
 	{"takes a renewed session for one that has ended", []edit{{"session/devices.go", "			case is(other):", "			case is(other) && other.ID == e.ID:"}}, web, "TestEndBesideRenew"},
