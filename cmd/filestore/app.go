@@ -158,8 +158,6 @@ func await[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	}
 }
 
-const ellipsis = "…"
-
 // id returns id as it is shown: shortened unless --full is given.
 func (a *app) id(id string) string {
 	if !a.full && len(id) > 8 {
@@ -219,15 +217,6 @@ func show(s string) string {
 		i += n
 	}
 	return s
-}
-
-// oneLine escapes s for a terminal like show, without quotes.
-func oneLine(s string) string {
-	q := strconv.Quote(s)
-	if q[1:len(q)-1] == s {
-		return s
-	}
-	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(q[1 : len(q)-1])
 }
 
 // cause strips from err the operation and the name that the os package adds. The name may be an id.
