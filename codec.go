@@ -97,6 +97,15 @@ func (s *Session) life(ttl time.Duration) time.Duration {
 	return format.Capped(format.Life(s.Cookie.OriginalMaxAge, ttl), s.LastAccess, s.Created, s.lifetime)
 }
 
+// Size returns the length in bytes of the document that s was read from: that of its file if there is no Codec. It is 0
+// for a session that was not read.
+func (s *Session) Size() int {
+	if s.from == nil {
+		return 0
+	}
+	return s.from.size
+}
+
 // MarshalJSON returns the document that the session's file holds under a nil Codec: without space
 // between the members, in the order that the file had, new members last. In a new session __lastAccess
 // is last, as Node writes it.
@@ -163,6 +172,7 @@ type document struct {
 	lastAccess time.Time
 	created    time.Time
 	members    format.Document
+	size       int // of the text that it was decoded from
 	origin     origin
 }
 
@@ -171,5 +181,5 @@ func decode(doc []byte) (*document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	return &document{cookie: unmarshalCookie(p.Cookie), lastAccess: p.LastAccess, created: p.Created, members: members}, nil
+	return &document{cookie: unmarshalCookie(p.Cookie), lastAccess: p.LastAccess, created: p.Created, members: members, size: len(doc)}, nil
 }

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"github.com/sessionfilestore/filestore/internal/lock"
 )
@@ -83,6 +86,84 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 			}
 		}
 	}
+}
+
+// Scan yields all sessions with a file, in no order, also those that All passes over: one that has expired and was not
+// reaped comes with its Session and an error that is ErrExpired; for one that could not be read, whatever the reason,
+// Scan yields an Entry that has the ID and no Session, and the error. It goes on after both. An error without an ID ends
+// it. Files are read a few hundred ahead of the loop, by several goroutines, so that a Session is as its file was a
+// moment before.
+//
+// An expired session comes with its Session because nobody has removed it yet: an operator who asks why the directory
+// is large wants to see whose it was, and since when it waits.
+func (s *Store) Scan(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		batch := make([]scanned, 0, scanBatch)
+		for t, err := range s.targets(ctx, "scan") {
+			if err != nil {
+				if s.scan(ctx, batch, yield) {
+					yield(Entry{}, err)
+				}
+				return
+			}
+			if batch = append(batch, scanned{target: t}); len(batch) == scanBatch {
+				if !s.scan(ctx, batch, yield) {
+					return
+				}
+				batch = batch[:0]
+			}
+		}
+		s.scan(ctx, batch, yield)
+	}
+}
+
+const scanBatch = 256 // files: enough to keep the readers busy, and few in memory
+
+type scanned struct {
+	target
+	sess *Session
+	err  error
+}
+
+// scan reads the batch and yields it. It returns false if the loop has ended.
+func (s *Store) scan(ctx context.Context, batch []scanned, yield func(Entry, error) bool) bool {
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range min(runtime.GOMAXPROCS(0), 8, len(batch)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(batch)); i = next.Add(1) - 1 {
+				batch[i].sess, batch[i].err = s.scanOne(ctx, batch[i].target)
+			}
+		})
+	}
+	wg.Wait()
+	for _, f := range batch {
+		if errors.Is(f.err, ErrNotFound) && f.sess == nil || s.interrupted(ctx) != nil { // targets will say so
+			continue
+		}
+		if !yield(Entry{f.id, f.sess}, wrap("scan", f.id, f.err)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Store) scanOne(ctx context.Context, t target) (*Session, error) {
+	p, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer p.ops.Done()
+	d, err := p.document(ctx, t, false) // a scan must not empty the cache
+	if err != nil {
+		return nil, err
+	}
+	sess := new(Session)
+	if err = p.check(d, sess); err != nil && !errors.Is(err, ErrExpired) {
+		return nil, err
+	}
+	sess.Values = d.members.Values()
+	return sess, err
 }
 
 // Len returns the number of live sessions. It reads each.

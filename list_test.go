@@ -1,11 +1,17 @@
 package filestore_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
 )
 
 func TestIterators(t *testing.T) {
@@ -75,5 +81,60 @@ func TestIterators(t *testing.T) {
 	y.check(gone...)
 	if n, err := y.s.Len(ctx); n != 1 || err != nil {
 		t.Errorf("Len after Clear = %d, %v", n, err)
+	}
+}
+
+// Scan leaves nothing out: what All passes over comes with the reason, and what is gone meanwhile does not come.
+func TestScan(t *testing.T) {
+	y := newYard(t, &filestore.Options{MaxSize: 2000, Lifetime: time.Hour})
+	for i := range 1000 {
+		write(t, y.dir, fmt.Sprintf("id%d.json", i), doc(nowMs(), ""))
+	}
+	write(t, y.dir, "expired.json", doc(1, `,"user":"bert"`))
+	write(t, y.dir, "corrupt.json", "{")
+	write(t, y.dir, "large.json", doc(nowMs(), `,"x":"`+strings.Repeat("x", 2000)+`"`))
+	write(t, y.dir, "z.txt", doc(1, ""))
+	os.Mkdir(filepath.Join(y.dir, "dir.json"), 0o700)
+	y.mark()
+	want := map[string]error{"expired": filestore.ErrExpired, "corrupt": filestore.ErrCorrupt, "large": filestore.ErrTooLarge, "dir": filestore.ErrUnsafeFile}
+	seen := make(map[string]bool)
+	for e, err := range y.s.Scan(ctx) {
+		if seen[e.ID] || !errors.Is(err, want[e.ID]) || (e.Session == nil) != (err != nil && e.ID != "expired") {
+			t.Errorf("Scan gave %q, %v, %v", e.ID, e.Session, err)
+		}
+		seen[e.ID] = true
+		if e.ID == "expired" && (string(e.Session.Values["user"]) != `"bert"` || !e.Session.ExpiresAt(time.Hour).Equal(time.UnixMilli(1).Add(time.Hour))) {
+			t.Errorf("the expired session is %s and ended at %v", e.Session.Values, e.Session.ExpiresAt(time.Hour))
+		}
+		if data, err := os.ReadFile(filepath.Join(y.dir, e.ID+".json")); e.Session != nil && (err != nil || e.Session.Size() != len(data)) {
+			t.Errorf("the size of %s is %d, and its file has %d bytes", e.ID, e.Session.Size(), len(data))
+		}
+	}
+	if len(seen) != 1000+5 {
+		t.Errorf("Scan gave %d", len(seen))
+	}
+	y.check()
+
+	own, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n := 0
+	var last error
+	for _, err := range y.s.Scan(own) {
+		if n++; n == 3 {
+			cancel()
+		}
+		last = err
+	}
+	if n > 4 || !errors.Is(last, context.Canceled) {
+		t.Errorf("after its context was done Scan gave %d, at last %v", n, last)
+	}
+	for range y.s.Scan(ctx) {
+		break
+	}
+	y.s.Close()
+	for e, err := range y.s.Scan(ctx) {
+		if e.ID != "" || !errors.Is(err, filestore.ErrClosed) {
+			t.Errorf("on a closed store Scan gave %q, %v", e.ID, err)
+		}
 	}
 }

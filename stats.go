@@ -1,10 +1,12 @@
 package filestore
 
 import (
+	"context"
 	"errors"
 	"sync/atomic"
 	"time"
 
+	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/lock"
 )
 
@@ -74,6 +76,26 @@ func (s *Store) Stats() Stats {
 		st.LastReapRemoved, st.LastReapUnreadable = r.removed, r.unreadable
 	}
 	return st
+}
+
+// Space is the room on the file system of a Store's directory, for its owner: what only root may use is not free.
+type Space struct {
+	Free, Total      int64 // bytes
+	FreeFiles, Files int64 // files that it has room for; 0 and 0 if it does not count them
+}
+
+// Space asks the system how much room there is. The error is errors.ErrUnsupported on systems that are not asked.
+func (s *Store) Space(ctx context.Context) (sp Space, err error) {
+	err = s.within(ctx, func(p *place) error {
+		path, ok := p.dir.PathNow()
+		if !ok {
+			path = p.dir.Path()
+		}
+		v, err := disk.VolumeOf(path)
+		sp = Space{int64(v.FreeBlocks * v.BlockSize), int64(v.Blocks * v.BlockSize), int64(v.FreeInodes), int64(v.Inodes)}
+		return err
+	})
+	return sp, wrap("space", "", err)
 }
 
 // counts are a Store's counters. A place has none of its own, as another one may succeed it.

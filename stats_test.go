@@ -563,3 +563,18 @@ func BenchmarkSet(b *testing.B) {
 		}
 	}
 }
+
+func TestSpace(t *testing.T) {
+	s := open(t, t.TempDir(), nil)
+	sp, err := s.Space(ctx)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("this system is not asked")
+	}
+	if err != nil || sp.Total <= 0 || sp.Free < 0 || sp.Free > sp.Total || sp.FreeFiles > sp.Files {
+		t.Errorf("Space = %+v, %v", sp, err)
+	}
+	s.Close()
+	if _, err := s.Space(ctx); !errors.Is(err, filestore.ErrClosed) {
+		t.Errorf("on a closed store Space = %v", err)
+	}
+}

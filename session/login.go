@@ -221,6 +221,17 @@ func (s *Session) isLogout() bool {
 	return s.clears
 }
 
+// User returns whose the session is, as Manager.User has it, in the request's copy of the session: "" if nobody has
+// logged in. Manager.Sessions takes it.
+func (s *Session) User() string {
+	if s == nil {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.m.userOf(s.Values)
+}
+
 // AuthenticatedAt returns when Login was called, the zero time if it was not. The login of
 // an Express program does not count: it leaves no time.
 func (s *Session) AuthenticatedAt() time.Time {

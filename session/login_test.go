@@ -65,6 +65,9 @@ func TestLogin(t *testing.T) {
 			if err := sess.Login("anna"); err != nil {
 				t.Errorf("Login = %v", err)
 			}
+			if got := sess.User(); got != "anna" {
+				t.Errorf("after Login User = %q", got)
+			}
 			after = sess.ID()
 			got := kept(t, s, after)
 			for key, want := range map[string]string{"cart": `"1"`, "now": "1", "user": `"anna"`, "__note": `{"agent":"` + strings.Repeat("ü", 128) + `","addr":"127.0.0.0/24"}`} {

@@ -53,29 +53,22 @@ func (c *checker) inPlace() {
 	}
 }
 
-// A volume is the file system that the directory is on.
-type volume struct {
-	blocks, freeBlocks, blockSize uint64
-	inodes, freeInodes            uint64 // 0, 0: it does not count them
-	network                       string // the kind, if other machines may write to it
-}
-
-var statVolume = volumeOf // tests have another
+var statVolume = disk.VolumeOf // tests have another
 
 func (c *checker) volume() {
 	v, err := statVolume(c.dir.Path())
 	if err != nil {
 		return // not every system tells
 	}
-	switch v.network {
+	switch v.Network {
 	case "":
 	case "FUSE":
 		c.find(onFUSE, c.a.dir)
 	default:
-		c.find(onNetwork, c.a.dir, v.network)
+		c.find(onNetwork, c.a.dir, v.Network)
 	}
-	c.room(lowSpace, noSpace, v.freeBlocks, v.blocks, size(int64(v.freeBlocks*v.blockSize)))
-	c.room(lowInodes, noInodes, v.freeInodes, v.inodes, fmt.Sprint(v.freeInodes))
+	c.room(lowSpace, noSpace, v.FreeBlocks, v.Blocks, size(int64(v.FreeBlocks*v.BlockSize)))
+	c.room(lowInodes, noInodes, v.FreeInodes, v.Inodes, fmt.Sprint(v.FreeInodes))
 }
 
 func (c *checker) room(low, none trouble, free, all uint64, text string) {

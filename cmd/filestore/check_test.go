@@ -21,8 +21,8 @@ import (
 
 // What the disk of whoever runs the tests is like must not matter, in scripts neither.
 func init() {
-	statVolume = func(string) (volume, error) {
-		return volume{blocks: 100, freeBlocks: 50, blockSize: 4096, inodes: 100, freeInodes: 50}, nil
+	statVolume = func(string) (disk.Volume, error) {
+		return disk.Volume{Blocks: 100, FreeBlocks: 50, BlockSize: 4096, Inodes: 100, FreeInodes: 50}, nil
 	}
 }
 
@@ -335,41 +335,41 @@ func TestCheckGivesUp(t *testing.T) {
 
 func TestCheckVolume(t *testing.T) {
 	dir, _ := sessions(t, nil)
-	defer func(old func(string) (volume, error)) { statVolume = old }(statVolume)
+	defer func(old func(string) (disk.Volume, error)) { statVolume = old }(statVolume)
 	for _, v := range []struct {
-		volume
+		disk.Volume
 		want []string
 	}{
-		{volume{blocks: 1000, freeBlocks: 50, inodes: 1000, freeInodes: 50}, nil},
-		{volume{blocks: 1000, freeBlocks: 49, inodes: 1000, freeInodes: 50}, []string{"warning space"}},
-		{volume{blocks: 1000, freeBlocks: 9, inodes: 1000, freeInodes: 0}, []string{"error inodes", "error space"}},
-		{volume{blocks: 1000, freeBlocks: 50, network: "NFS"}, []string{"warning network"}},
-		{volume{blocks: 1000, freeBlocks: 50, network: "FUSE"}, []string{"note network"}},
-		{volume{}, nil},
+		{disk.Volume{Blocks: 1000, FreeBlocks: 50, Inodes: 1000, FreeInodes: 50}, nil},
+		{disk.Volume{Blocks: 1000, FreeBlocks: 49, Inodes: 1000, FreeInodes: 50}, []string{"warning space"}},
+		{disk.Volume{Blocks: 1000, FreeBlocks: 9, Inodes: 1000, FreeInodes: 0}, []string{"error inodes", "error space"}},
+		{disk.Volume{Blocks: 1000, FreeBlocks: 50, Network: "NFS"}, []string{"warning network"}},
+		{disk.Volume{Blocks: 1000, FreeBlocks: 50, Network: "FUSE"}, []string{"note network"}},
+		{disk.Volume{}, nil},
 	} {
-		statVolume = func(string) (volume, error) { return v.volume, nil }
+		statVolume = func(string) (disk.Volume, error) { return v.Volume, nil }
 		findings, _ := checked(t, dir)
 		wantFindings(t, findings, dir, v.want...)
 	}
-	statVolume = func(string) (volume, error) { return volume{}, errors.ErrUnsupported }
+	statVolume = func(string) (disk.Volume, error) { return disk.Volume{}, errors.ErrUnsupported }
 	findings, _ := checked(t, dir)
 	wantFindings(t, findings, dir)
 	// The real one.
-	if v, err := volumeOf(dir); err == nil && (v.blocks == 0 || v.freeBlocks > v.blocks || v.freeInodes > v.inodes || v.blockSize == 0) || err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("volumeOf(%s) = %+v, %v", dir, v, err)
+	if v, err := disk.VolumeOf(dir); err == nil && (v.Blocks == 0 || v.FreeBlocks > v.Blocks || v.FreeInodes > v.Inodes || v.BlockSize == 0) || err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("VolumeOf(%s) = %+v, %v", dir, v, err)
 	}
 }
 
 func TestCheckReplaced(t *testing.T) {
 	dir, _ := sessions(t, nil)
 	put(t, dir, "old.json", "{")
-	defer func(old func(string) (volume, error)) { statVolume = old }(statVolume)
-	statVolume = func(string) (volume, error) { // a moment after it was opened
+	defer func(old func(string) (disk.Volume, error)) { statVolume = old }(statVolume)
+	statVolume = func(string) (disk.Volume, error) { // a moment after it was opened
 		if err := errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o700)); err != nil {
 			t.Error(err)
 		}
 		put(t, dir, "new.json", "{")
-		return volume{}, nil
+		return disk.Volume{}, nil
 	}
 	findings, _ := checked(t, dir)
 	wantFindings(t, findings, dir, "error replaced")

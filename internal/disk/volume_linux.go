@@ -1,4 +1,4 @@
-package main
+package disk
 
 import "golang.org/x/sys/unix"
 
@@ -10,13 +10,14 @@ var networks = map[int64]string{
 	0x65735546: "FUSE",
 }
 
-func volumeOf(dir string) (v volume, err error) {
+// VolumeOf returns the volume of the directory at path. Not every system tells.
+func VolumeOf(dir string) (v Volume, err error) {
 	var st unix.Statfs_t
 	if err = unix.Statfs(dir, &st); err != nil {
 		return v, err
 	}
-	return volume{
-		blocks: st.Blocks, freeBlocks: st.Bavail, blockSize: uint64(st.Bsize),
-		inodes: st.Files, freeInodes: st.Ffree, network: networks[int64(uint32(st.Type))],
+	return Volume{
+		Blocks: st.Blocks, FreeBlocks: st.Bavail, BlockSize: uint64(st.Bsize),
+		Inodes: st.Files, FreeInodes: st.Ffree, Network: networks[int64(uint32(st.Type))],
 	}, nil
 }
