@@ -1,0 +1,295 @@
+package browser
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/skip"
+	"github.com/sessionfilestore/filestore/session"
+	"github.com/sessionfilestore/filestore/sessionui"
+)
+
+// Every wait of a browser has this bound, so that a page that does not come fails its test.
+const patience = 60 * time.Second
+
+// chromium starts a browser that ends with the test. Each tab of it is a visitor with cookies of their own.
+func chromium(t testing.TB) context.Context {
+	t.Helper()
+	path := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			path = p
+			break
+		}
+	}
+	if path == "" {
+		skip.Test(t, "NOT LOOKED AT: there is no chromium")
+	}
+	dir := t.TempDir()
+	opts := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(path), chromedp.UserDataDir(dir),
+		chromedp.NoSandbox, // the tests may run as root
+		chromedp.DisableGPU, chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("hide-scrollbars", true),
+		chromedp.Flag("font-render-hinting", "none"), chromedp.WSURLReadTimeout(patience))
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), opts...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(func() {
+		chromedp.Cancel(ctx)
+		cancel()
+	})
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("chromium does not start: %v", err)
+	}
+	return ctx
+}
+
+// A visitor is a browser with cookies of its own.
+type visitor struct {
+	t   testing.TB
+	ctx context.Context
+
+	mu         sync.Mutex
+	complaints []string // of the browser: violations of the policy, errors of scripts
+}
+
+// visit opens a new tab for a visitor. No complaint of the browser may be left when the test ends.
+func visit(t testing.TB, browser context.Context, actions ...action) *visitor {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
+	v := &visitor{t: t, ctx: ctx}
+	err := chromedp.Listen(ctx, func(ev any) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		switch ev := ev.(type) {
+		case *log.EventEntryAdded:
+			if ev.Entry.Level == log.EntryLevelError || ev.Entry.Source == log.EntrySourceSecurity {
+				v.complaints = append(v.complaints, ev.Entry.Text+" "+ev.Entry.URL)
+			}
+		case *runtime.EventExceptionThrown:
+			v.complaints = append(v.complaints, ev.ExceptionDetails.Text)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call(v, log.Enable, cdp.Empty{})
+	v.do(actions...)
+	t.Cleanup(func() {
+		for _, c := range v.complained() {
+			t.Errorf("the browser complains: %s", c)
+		}
+		cancel()
+	})
+	return v
+}
+
+// complained returns the complaints, and forgets them.
+func (v *visitor) complained() []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	c := v.complaints
+	v.complaints = nil
+	return c
+}
+
+type action = chromedp.Action[chromedp.Void]
+
+// get runs an action that has a result.
+func get[T any](v *visitor, a chromedp.Action[T]) T {
+	v.t.Helper()
+	ctx, cancel := context.WithTimeout(v.ctx, patience)
+	defer cancel()
+	got, err := chromedp.Run(ctx, a)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return got
+}
+
+// call sends a command to the browser.
+func call[P, R any](v *visitor, cmd cdp.Command[P, R], params P) R {
+	v.t.Helper()
+	return get(v, func(ctx context.Context, t *chromedp.Target) (R, error) { return cdp.Call(ctx, t, cmd, params) })
+}
+
+// scriptless switches JavaScript off.
+func (v *visitor) scriptless() {
+	v.t.Helper()
+	call(v, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+}
+
+func (v *visitor) do(actions ...action) {
+	v.t.Helper()
+	ctx, cancel := context.WithTimeout(v.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		v.t.Fatal(err)
+	}
+}
+
+func (v *visitor) open(url string) {
+	v.t.Helper()
+	v.do(chromedp.Navigate(url))
+}
+
+// click clicks on the first element that sel selects.
+func (v *visitor) click(sel string) {
+	v.t.Helper()
+	v.do(chromedp.Click(chromedp.CSS(sel), chromedp.NodeVisible))
+}
+
+// text is the text of the first element that sel selects, when it is there.
+func (v *visitor) text(sel string) string {
+	v.t.Helper()
+	return get(v, chromedp.TextContent(chromedp.CSS(sel)))
+}
+
+// count is the number of elements that sel selects now.
+func (v *visitor) count(sel string) int {
+	v.t.Helper()
+	return get(v, chromedp.Evaluate[int](fmt.Sprintf("document.querySelectorAll(%q).length", sel)))
+}
+
+// until waits for ok.
+func (v *visitor) until(what string, ok func() bool) {
+	v.t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			v.t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// A site has the pages at two paths, behind a session.
+type site struct {
+	*httptest.Server
+	store   *filestore.Store
+	dir     string
+	manager *session.Manager
+	denied  func(*http.Request) bool // nil = nobody
+}
+
+func newSite(t testing.TB, o *sessionui.Options, d *sessionui.DevicesOptions) *site {
+	t.Helper()
+	s := &site{dir: filepath.Join(t.TempDir(), "sessions")}
+	var err error
+	if s.store, err = filestore.Open(s.dir, &filestore.Options{ReapInterval: -1, NoSync: true}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.store.Close() })
+	s.manager = &session.Manager{
+		Store: s.store, Secrets: []string{"a secret of the tests"}, Cookie: session.CookieOptions{MaxAge: 24 * time.Hour},
+		Note: func(r *http.Request) session.Note {
+			return session.Note{Agent: r.UserAgent(), Addr: session.Network(r.RemoteAddr)}
+		},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	opts := *o
+	opts.Context = ctx
+	mux := http.NewServeMux()
+	mux.Handle("/admin/sessions/", sessionui.Operator(s.store, &opts))
+	mux.Handle("/account/devices/", sessionui.Devices(s.manager, d))
+	mux.HandleFunc("/login", func(w http.ResponseWriter, r *http.Request) {
+		if err := session.From(r).Login(r.FormValue("user")); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+		fmt.Fprintf(w, "<!doctype html><title>in</title><p id=in>in as %s", r.FormValue("user"))
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "<!doctype html><title>who</title><p id=who>%s", cmpOr(session.From(r).User(), "nobody"))
+	})
+	s.Server = httptest.NewServer(s.manager.Handler(mux))
+	t.Cleanup(func() {
+		cancel()
+		s.Server.Close()
+	})
+	return s
+}
+
+func cmpOr(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a
+}
+
+const (
+	operatorPath = "/admin/sessions/"
+	devicesPath  = "/account/devices/"
+)
+
+// login logs in as user.
+func (v *visitor) login(s *site, user string) {
+	v.t.Helper()
+	v.open(s.URL + "/login?user=" + user)
+	if got := v.text("#in"); got != "in as "+user {
+		v.t.Fatalf("the login says %q", got)
+	}
+}
+
+// who is the user whom the site takes the visitor for.
+func (v *visitor) who(s *site) string {
+	v.t.Helper()
+	v.open(s.URL + "/")
+	return v.text("#who")
+}
+
+func TestMain(m *testing.M) {
+	if os.Getenv("SESSIONUI_WRITER") != "" { // see TestLive
+		write()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func put(t testing.TB, s *filestore.Store, id string, maxAge time.Duration, members map[string]any) {
+	t.Helper()
+	sess := &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: maxAge, HTTPOnly: true, Path: "/", SameSite: "lax"}}
+	for name, v := range members {
+		if err := sess.Put(name, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Set(context.Background(), id, sess); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write() {
+	s, err := filestore.Open(os.Getenv("SESSIONUI_WRITER"), &filestore.Options{ReapInterval: -1})
+	if err != nil {
+		panic(err)
+	}
+	defer s.Close()
+	for line := range strings.Lines(os.Getenv("SESSIONUI_DO")) {
+		do, id, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch do {
+		case "put":
+			sess := new(filestore.Session)
+			sess.Put("user", "written")
+			if err := s.Set(context.Background(), id, sess); err != nil {
+				panic(err)
+			}
+		case "destroy":
+			if err := s.Destroy(context.Background(), id); err != nil {
+				panic(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package browser
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/sessionui"
+)
+
+// The agents of real browsers, shortened to what tells them apart.
+var agents = []string{
+	"Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0",
+	"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0 Safari/537.36",
+	"Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1",
+	"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Safari/605.1.15",
+	"Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0 Mobile Safari/537.36",
+	"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0 Safari/537.36 Edg/128.0",
+}
+
+// populate makes an hour of a small shop.
+func populate(t testing.TB, s *site) {
+	t.Helper()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	users := []string{"anna", "bert", "clara", "dora", "emil", "frida", "gustav", "hanna", "ida", "jakob"}
+	now := time.Now()
+	file := func(id string, created, access time.Time, maxAge time.Duration, user string) {
+		sess := filestore.Session{Created: created, LastAccess: access, Cookie: filestore.Cookie{OriginalMaxAge: maxAge, Expires: access.Add(maxAge).Truncate(time.Millisecond), HTTPOnly: true, Path: "/", SameSite: "lax"}}
+		if user != "" {
+			sess.Put("user", user)
+			sess.Put("role", map[string]string{"anna": "admin"}[user]+map[bool]string{true: "", false: "customer"}[user == "anna"])
+			sess.Put("__authenticated", created.UnixMilli())
+		}
+		sess.Put("__note", map[string]string{"agent": agents[rnd.IntN(len(agents))], "addr": fmt.Sprintf("198.51.%d.0/24", rnd.IntN(200))})
+		sess.Put("cart", make([]int, rnd.IntN(60)))
+		data, err := sess.MarshalJSON()
+		if err == nil {
+			err = os.WriteFile(filepath.Join(s.dir, id+".json"), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 412 {
+		age := time.Duration(rnd.ExpFloat64() * float64(70*time.Minute))
+		if i%3 == 0 {
+			age = time.Duration(rnd.ExpFloat64() * float64(9*time.Hour))
+		}
+		access := now.Add(-time.Duration(rnd.Float64() * rnd.Float64() * float64(age)))
+		user := ""
+		if rnd.IntN(3) > 0 {
+			user = users[rnd.IntN(len(users))]
+		}
+		file(fmt.Sprintf("shop%028d", i), now.Add(-age), access, 24*time.Hour, user)
+	}
+	for i := range 37 {
+		end := time.Duration(rnd.Float64() * float64(55*time.Minute))
+		file(fmt.Sprintf("over%028d", i), now.Add(-end-2*time.Hour), now.Add(-end-time.Hour), time.Hour, users[rnd.IntN(len(users))])
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "torn0000000000000000000000000000.json"), []byte(`{"cookie":{"origi`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file("node0000000000000000000000000000", time.Time{}, now.Add(-20*time.Second), 24*time.Hour, "dora")
+}
+
+// size, colours and height of a screen.
+type screen struct {
+	name          string
+	width, height int64
+	dark          bool
+}
+
+var screens = []screen{{"light", 1280, 900, false}, {"dark", 1280, 900, true}, {"360", 360, 780, false}}
+
+// look gives the visitor that screen.
+func (v *visitor) look(c screen) {
+	v.t.Helper()
+	scheme := map[bool]string{false: "light", true: "dark"}[c.dark]
+	v.do(chromedp.EmulateViewport(c.width, c.height))
+	call(v, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+	}})
+}
+
+// TestScreenshots takes pictures of both pages. With SESSIONUI_SHOTS it puts them into that directory, for docs and for
+// people to look at; without, it tests only that no page is wider than its screen.
+func TestScreenshots(t *testing.T) {
+	browser := chromium(t)
+	s := newSite(t, &sessionui.Options{Show: []string{"user", "role"}, Write: true}, nil)
+	populate(t, s)
+	anna := visit(t, browser)
+	anna.login(s, "anna")
+	for _, shot := range []struct{ name, path string }{
+		{"operator", operatorPath}, {"devices", devicesPath}, {"one", ""}, {"ask", operatorPath + "?ask=1&member=user&value=anna"}, {"troubles", operatorPath + "?state=unreadable"},
+	} {
+		for _, c := range screens {
+			if shot.path == "" {
+				anna.open(s.URL + operatorPath)
+				anna.open(s.URL + operatorPath + get(anna, chromedp.AttributeValue(chromedp.CSS("tr[data-current] a.handle"), "href")).Value)
+			} else {
+				anna.open(s.URL + shot.path)
+			}
+			anna.look(c)
+			if width := get(anna, chromedp.Evaluate[int64]("document.documentElement.scrollWidth")); width > c.width {
+				t.Errorf("%s on a screen of %d is %d wide", shot.name, c.width, width)
+			}
+			anna.shoot(shot.name+"-"+c.name, c)
+		}
+	}
+}
+
+func (v *visitor) shoot(name string, c screen) {
+	v.t.Helper()
+	dir := os.Getenv("SESSIONUI_SHOTS")
+	if dir == "" {
+		return
+	}
+	time.Sleep(300 * time.Millisecond) // fonts
+	beyond := true
+	shot := call(v, page.CaptureScreenshot, page.CaptureScreenshotParams{
+		Clip: &page.Viewport{Width: float64(c.width), Height: float64(c.height), Scale: 1}, CaptureBeyondViewport: &beyond,
+	})
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), shot.Data, 0o644); err != nil {
+		v.t.Fatal(err)
+	}
+}

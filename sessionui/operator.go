@@ -1,0 +1,588 @@
+package sessionui
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"html/template"
+	"iter"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/format"
+	"github.com/sessionfilestore/filestore/internal/words"
+	"github.com/sessionfilestore/filestore/session"
+)
+
+// A Source has the sessions that Operator shows: a *filestore.Store, or a Store of one of the packages in backend.
+//
+// Operator finds more by type assertion, by the names of the methods of *filestore.Store. Without Scan it does not know
+// what cannot be read, without Stats neither the last pass of the reaper nor errors, without Space not how much room
+// there is, without TTL not when a session ends whose cookie has no maxAge. It says so. With Scan and Stats it knows what
+// has expired and was not reaped. Without Watch and Get it reads all sessions again and again while somebody looks.
+// Without Update a session that changes at the moment when it ends can come back. With Find a filter also finds
+// sessions that are too many to be listed.
+type Source interface {
+	// All yields the live sessions, as filestore.Store.All does.
+	All(ctx context.Context) iter.Seq2[filestore.Entry, error]
+
+	// Destroy removes the session id. It succeeds if there is none.
+	Destroy(ctx context.Context, id string) error
+}
+
+// Options are the settings of Operator. The zero value of each field, and a nil *Options, stand for the default.
+type Options struct {
+	// Show has the members whose values are shown; a dot goes into objects, as in filestore.Store.Find. Of all other
+	// members the names and sizes are shown. Only by members of Show can the page be filtered.
+	Show []string
+
+	// Write lets the page end sessions. Without it there are no buttons, and a POST is refused.
+	Write bool
+
+	// Who names the visitor, for the log. nil = nobody is named.
+	Who func(*http.Request) string
+
+	// Key is a secret of which the handles are made: with the same key they are the same after a restart, and in all
+	// programs. At least 16 bytes. nil = a random one.
+	Key []byte
+
+	// Logger is told of each end and of errors. nil = slog.Default().
+	Logger *slog.Logger
+
+	// User is the member that says whose a session is, for OnEvent. "" = "user".
+	User string
+
+	// OnEvent is told of each session that was ended, for an audit log: give it the function of session.Manager.OnEvent.
+	// The Handle is this page's, and not the Manager's.
+	OnEvent func(context.Context, session.Event)
+
+	// Context ends the live streams when it is done: give it one that ends when the server shuts down, because
+	// http.Server.Shutdown waits for requests that do not end. While it lasts, the sessions are watched also if nobody
+	// looks, so that the charts show the whole last hour. nil = they are watched while somebody looks; a stream then
+	// ends with its request, and after five minutes at the latest.
+	Context context.Context
+}
+
+// Operator returns a page that shows the sessions of s to whoever calls it: the caller must authenticate, and let only
+// operators through.
+//
+// The page shows how many sessions there are and what became of them in the last hour, finds them by a filter, shows one
+// without the values that Options.Show does not name, and, with Options.Write, ends one or all that a filter means. It
+// counts those again when it ends them, each at the moment of its end: a session that is not meant any more stays. It
+// never ends one with them that cannot be read. While JavaScript runs in the browser and the page is visible, it
+// follows what happens.
+//
+// A page is there within a second. If not all sessions could be read by then, it says so. It lists at most 200,000
+// sessions, in about 100 MB, and counts the others. No look at the sessions goes on after its request, and no goroutine if
+// nobody looks, unless there is an Options.Context.
+//
+// It panics if Options.Key is too short or a member of Show has an empty name.
+func Operator(s Source, o *Options) http.Handler {
+	op := &operator{source: s, turn: make(chan struct{}, 1), streams: make(chan struct{}, maxStreams)}
+	if o != nil {
+		op.opts = *o
+	}
+	op.opts.Show = slices.Clone(op.opts.Show)
+	for _, member := range op.opts.Show {
+		if !format.ValidMember(member) {
+			panic("sessionui: a member of Options.Show has an empty name")
+		}
+	}
+	switch n := len(op.opts.Key); {
+	case n == 0:
+		op.opts.Key = make([]byte, 32)
+		rand.Read(op.opts.Key)
+	case n < 16:
+		panic("sessionui: Options.Key is shorter than 16 bytes")
+	}
+	op.opts.Key = slices.Clone(op.opts.Key)
+	op.opts.Logger = cmp.Or(op.opts.Logger, slog.Default())
+	op.opts.User = cmp.Or(op.opts.User, "user")
+	if op.opts.Who == nil {
+		op.opts.Who = func(*http.Request) string { return "" }
+	}
+	op.scanner, _ = s.(scanner)
+	op.statser, _ = s.(statser)
+	op.spacer, _ = s.(spacer)
+	op.getter, _ = s.(getter)
+	op.updater, _ = s.(session.Updater)
+	op.finder, _ = s.(session.Finder)
+	op.watcher, _ = s.(session.Watcher)
+	if l, ok := s.(session.Lifer); ok {
+		op.ttl, op.ttlKnown = l.TTL(), true
+	}
+	if l, ok := s.(session.Limiter); ok {
+		op.lifetime = l.Lifetime()
+	}
+	op.picture.Store(new(picture))
+	op.hub.viewers = make(map[chan struct{}]bool)
+	op.hub.dirty = make(chan struct{}, 1)
+	if ctx := op.opts.Context; ctx == nil {
+		op.opts.Context = context.Background()
+	} else if ctx.Err() == nil {
+		c := op.join()
+		context.AfterFunc(ctx, func() { op.leave(c) })
+	}
+	return op
+}
+
+type (
+	scanner interface {
+		Scan(context.Context) iter.Seq2[filestore.Entry, error]
+	}
+	statser interface{ Stats() filestore.Stats }
+	spacer  interface {
+		Space(context.Context) (filestore.Space, error)
+	}
+	getter interface {
+		Get(ctx context.Context, id string) (*filestore.Session, error)
+	}
+)
+
+type operator struct {
+	source Source
+	opts   Options
+
+	// What the source can do beside; nil = it cannot.
+	scanner scanner
+	statser statser
+	spacer  spacer
+	getter  getter
+	updater session.Updater
+	finder  session.Finder
+	watcher session.Watcher
+
+	ttl, lifetime time.Duration
+	ttlKnown      bool
+
+	turn    chan struct{} // a lock of one slot: its holder changes the picture
+	picture atomic.Pointer[picture]
+	history history
+	hub     hub
+	streams chan struct{} // a slot for each
+}
+
+func (o *operator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if begin(w, r) {
+		return
+	}
+	q := r.URL.Query()
+	switch {
+	case r.Method == http.MethodPost:
+		o.post(w, r)
+	case q.Has("stream"):
+		if r.Method == http.MethodGet {
+			o.stream(w, r)
+		}
+	case q.Has("session"):
+		o.one(w, r)
+	case q.Has("ask"):
+		o.asking(w, r)
+	default:
+		o.overview(w, r)
+	}
+}
+
+// mac is a keyed hash of text, for one purpose.
+func (o *operator) mac(purpose, text string) string {
+	h := hmac.New(sha256.New, o.opts.Key)
+	h.Write([]byte("sessionui " + purpose + "\n" + text))
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
+}
+
+func (o *operator) handle(id string) string { return o.mac("handle", id) }
+
+// find returns the row with a handle, nil if there is none.
+func (o *operator) find(ctx context.Context, handle string) *row {
+	looked := o.picture.Load()
+	for range 2 {
+		for _, r := range looked.rows {
+			if hmac.Equal([]byte(o.handle(r.id)), []byte(handle)) {
+				return r
+			}
+		}
+		looked = o.look(ctx, true)
+	}
+	return nil
+}
+
+// matching returns the rows that a filter means, in no order. all is false if there may be more.
+func (o *operator) matching(ctx context.Context, f filter, p *picture) (rows []*row, all bool) {
+	match := f.prepare(o.opts.Show, time.Now())
+	if f.Member != "" && o.finder != nil && p.count() > len(p.rows) { // more than are listed
+		own, cancel := context.WithTimeout(ctx, wholeLook)
+		defer cancel()
+		for e, err := range o.finder.Find(own, f.Member, f.Value) {
+			if err != nil && e.ID == "" {
+				return rows, false
+			}
+			if r := o.row(e, err); match(r) && len(rows) < maxRows {
+				rows = append(rows, r)
+			}
+		}
+		return rows, len(rows) < maxRows
+	}
+	for _, r := range p.rows {
+		if match(r) {
+			rows = append(rows, r)
+		}
+	}
+	return rows, p.whole && p.count() == len(p.rows)
+}
+
+// userOf returns whose a session is.
+func (o *operator) userOf(sess *filestore.Session) string {
+	return textOf(format.MemberOf(sess.Values, o.opts.User))
+}
+
+// A view is what all templates get.
+type view struct {
+	Title   string
+	Write   bool
+	Filter  filter
+	Now     span
+	Data    any
+	Said    string // what was done
+	Problem string // why it was not
+}
+
+func (o *operator) view(title string, f filter, data any) view {
+	return view{Title: title, Write: o.opts.Write, Filter: f, Now: ago(time.Now(), time.Now()), Data: data}
+}
+
+var operatorPages = parse("operator.html", template.FuncMap{
+	"digits": digits, "digits64": func(n int64) template.HTML { return digits(int(n)) }, "line": words.Line, "size": words.Size, "plural": words.Plural,
+	"list": func(v ...string) []string { return v },
+})
+
+func (o *operator) render(w http.ResponseWriter, r *http.Request, status int, name string, v view) {
+	render(w, r, o.opts.Logger, status, operatorPages, name, v)
+}
+
+// fail answers with a short text and a way back.
+func (o *operator) fail(w http.ResponseWriter, r *http.Request, status int, text string) {
+	f, err := parseFilter(r.URL.Query(), o.opts.Show)
+	if err != nil {
+		f, _ = parseFilter(nil, nil)
+	}
+	v := o.view(http.StatusText(status), f, nil)
+	v.Problem = text
+	o.render(w, r, status, "failed", v)
+}
+
+// A Line is a session in the table.
+type Line struct {
+	Handle, Short string
+	Current       bool
+	State         string
+	Trouble       *trouble
+	Shown         []string
+	Made, Used    span
+	Ends          span
+	Size          string
+	Device, Addr  string
+}
+
+func (o *operator) line(r *row, now time.Time, current string) Line {
+	l := Line{
+		Handle: o.handle(r.id), Current: current != "" && r.id == current, State: r.state(now), Trouble: r.trouble,
+		Made: ago(now, moment(r.created)), Used: ago(now, r.accessed()), Ends: later(now, r.endsAt()),
+		Size: words.Size(int64(r.size)), Device: cmp.Or(r.device, unknown), Addr: cmp.Or(words.Line(r.addr), unknown),
+	}
+	l.Short = l.Handle[:8]
+	if r.trouble != nil || r.size == 0 {
+		l.Size = unknown
+	}
+	if l.State == expired {
+		l.Ends = ago(now, r.endsAt())
+	}
+	for _, v := range r.shown {
+		l.Shown = append(l.Shown, cmp.Or(words.Cut(words.Line(v.text), 48), unknown))
+	}
+	return l
+}
+
+// Sheet is what the overview shows.
+type Sheet struct {
+	Figures                     figures
+	ExpiredKnown, TroublesKnown bool
+	Oldest                      span
+	Largest                     string
+	Reap                        *Reap
+	ReapKnown                   bool
+	Space                       *filestore.Space
+	SpaceNote                   string
+	Charts                      []Chart
+	Show                        []string
+	Wide                        int // the columns of what cannot be read
+	Lines                       []Line
+	Matching, Endable           int
+	MatchingAll                 bool
+	First, Last, Pages          int
+	Prev, Next                  string
+	Events                      []Event
+	Counted, Unlisted           int
+	Whole, Failed               bool
+}
+
+// A Reap is the last pass of the reaper.
+type Reap struct {
+	When    span
+	Took    string
+	Removed int64
+	Failed  bool
+}
+
+// An Event is a line of the list.
+type Event struct {
+	When          span
+	Kind          string
+	Handle, Short string
+	Who           string
+	Gone          bool
+}
+
+func (o *operator) overview(w http.ResponseWriter, r *http.Request) {
+	f, err := parseFilter(r.URL.Query(), o.opts.Show)
+	if err != nil {
+		v := o.view("Sessions", f, nil)
+		v.Problem = err.Error()
+		o.render(w, r, http.StatusBadRequest, "failed", v)
+		return
+	}
+	whole := r.URL.Query().Has("whole")
+	if whole {
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wholeLook + writeTimeout)) // an error means that there is none
+	}
+	p := o.look(r.Context(), whole)
+	o.sample()
+	v := o.view("Sessions", f, o.sheet(r, p, &f))
+	v.Filter = f // with a page that is there
+	v.Said = o.said(r.URL.Query().Get("said"))
+	o.render(w, r, http.StatusOK, "overview", v)
+}
+
+func (o *operator) sheet(r *http.Request, p *picture, f *filter) *Sheet {
+	now := time.Now()
+	s := &Sheet{
+		Figures: p.figures(now), TroublesKnown: o.scanner != nil, ExpiredKnown: o.scanner != nil && o.statser != nil, ReapKnown: o.statser != nil,
+		Charts: o.history.charts(p, now, o.statser != nil), Show: o.opts.Show, Wide: 6 + len(o.opts.Show),
+		Counted: p.count(), Whole: p.whole, Unlisted: p.count() - len(p.rows), Failed: p.err != nil, Largest: unknown,
+	}
+	if s.Figures.Largest > 0 {
+		s.Largest = words.Size(int64(s.Figures.Largest))
+	}
+	s.Oldest = ago(now, moment(s.Figures.oldest))
+	if o.statser != nil {
+		if st := o.statser.Stats(); !st.LastReap.IsZero() {
+			s.Reap = &Reap{ago(now, st.LastReap), st.LastReapTook.Round(time.Millisecond).String(), st.LastReapRemoved, st.LastReapError != ""}
+		}
+	}
+	if o.spacer != nil {
+		ctx, cancel := context.WithTimeout(r.Context(), firstPage)
+		defer cancel()
+		switch sp, err := o.spacer.Space(ctx); {
+		case err == nil:
+			s.Space = &sp
+		case errors.Is(err, errors.ErrUnsupported):
+			s.SpaceNote = "this system is not asked"
+		default:
+			s.SpaceNote = "not known"
+		}
+	}
+	rows, all := o.matching(r.Context(), *f, p)
+	s.Matching, s.MatchingAll, s.Endable = len(rows), all, len(endable(rows))
+	slices.SortFunc(rows, f.order())
+	s.Pages = max((len(rows)+pageSize-1)/pageSize, 1)
+	f.Page = min(f.Page, s.Pages)
+	from, to := (f.Page-1)*pageSize, min(f.Page*pageSize, len(rows))
+	current := session.From(r).ID()
+	for _, row := range rows[from:to] {
+		s.Lines = append(s.Lines, o.line(row, now, current))
+	}
+	s.First, s.Last = min(from+1, to), to
+	if f.Page > 1 {
+		s.Prev = f.With("page", strconv.Itoa(f.Page-1))
+	}
+	if f.Page < s.Pages {
+		s.Next = f.With("page", strconv.Itoa(f.Page+1))
+	}
+	for _, e := range o.history.recent() {
+		l := o.line(e.row, now, "")
+		who := ""
+		if len(l.Shown) > 0 && l.Shown[0] != unknown {
+			who = l.Shown[0]
+		}
+		s.Events = append(s.Events, Event{ago(now, e.at), e.kind, l.Handle, l.Short, who, e.gone})
+	}
+	return s
+}
+
+// A Member is a line of a session's members.
+type Member struct {
+	Name, Size, Value string
+	Shown             bool
+}
+
+// A Detail is what the page of one session shows.
+type Detail struct {
+	Line
+	Names   []string // of Shown
+	Cookie  []Attribute
+	Members []Member
+	Gone    bool // its members cannot be read
+}
+
+// An Attribute is one of the cookie's.
+type Attribute struct{ Name, Value string }
+
+// one shows one session.
+func (o *operator) one(w http.ResponseWriter, r *http.Request) {
+	row := o.find(r.Context(), r.URL.Query().Get("session"))
+	if row == nil {
+		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
+		return
+	}
+	f, err := parseFilter(r.URL.Query(), o.opts.Show)
+	if err != nil {
+		f, _ = parseFilter(nil, nil)
+	}
+	d := &Detail{Names: o.opts.Show}
+	sess, err := o.read(r.Context(), row.id)
+	switch {
+	case sess != nil:
+		row = o.row(filestore.Entry{ID: row.id, Session: sess}, nil)
+		d.Cookie, d.Members = attributes(sess), o.members(sess)
+	case errors.Is(err, filestore.ErrNotFound):
+		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
+		return
+	default:
+		row.trouble = cmp.Or(row.trouble, troubleOf(err))
+	}
+	d.Line = o.line(row, time.Now(), session.From(r).ID())
+	o.render(w, r, http.StatusOK, "one", o.view("Session "+d.Short, f, d))
+}
+
+// read returns a session, also if it has expired.
+func (o *operator) read(ctx context.Context, id string) (*filestore.Session, error) {
+	if o.getter != nil {
+		sess, err := o.getter.Get(ctx, id)
+		if !errors.Is(err, filestore.ErrExpired) {
+			return sess, err
+		}
+	}
+	own, cancel := context.WithTimeout(ctx, wholeLook)
+	defer cancel()
+	for e, err := range o.all(own) {
+		switch {
+		case err != nil && e.ID == "":
+			return nil, err
+		case e.ID == id:
+			return e.Session, err
+		}
+	}
+	return nil, filestore.ErrNotFound
+}
+
+func attributes(sess *filestore.Session) []Attribute {
+	c := sess.Cookie
+	yes := func(b bool) string {
+		if b {
+			return "yes"
+		}
+		return "no"
+	}
+	life, expires := "ends with the browser", unknown
+	if c.OriginalMaxAge != 0 {
+		life = words.InWords(c.OriginalMaxAge)
+	}
+	if !c.Expires.IsZero() {
+		expires = clock(c.Expires)
+	}
+	return []Attribute{
+		{"Max-Age", life}, {"Expires", expires}, {"HttpOnly", yes(c.HTTPOnly)}, {"Secure", yes(c.Secure)}, {"SameSite", cmp.Or(c.SameSite, unknown)},
+		{"Path", cmp.Or(c.Path, unknown)}, {"Domain", cmp.Or(c.Domain, unknown)}, {"Partitioned", yes(c.Partitioned)}, {"Priority", cmp.Or(c.Priority, unknown)},
+	}
+}
+
+const (
+	maxMembers = 500
+	maxValue   = 4096 // bytes
+)
+
+// members lists the members of a session, with the values that may be shown. A member of Show that lies in an object has a
+// line of its own.
+func (o *operator) members(sess *filestore.Session) (list []Member) {
+	for _, name := range slices.Sorted(maps.Keys(sess.Values)) {
+		if len(list) == maxMembers {
+			list = append(list, Member{Name: "…", Size: words.Plural(len(sess.Values)-maxMembers, "more member")})
+			break
+		}
+		m := Member{Name: words.Line(name), Size: words.Size(int64(len(sess.Values[name])))}
+		if slices.Contains(o.opts.Show, name) {
+			m.Shown, m.Value = true, valueOf(format.MemberOf(sess.Values, name))
+		}
+		list = append(list, m)
+		for _, path := range o.opts.Show {
+			raw := format.MemberOf(sess.Values, path)
+			if strings.HasPrefix(path, name+".") && raw != "" {
+				list = append(list, Member{words.Line(path), words.Size(int64(len(raw))), valueOf(raw), true})
+			}
+		}
+	}
+	return list
+}
+
+func valueOf(raw string) string {
+	s := textOf(raw)
+	if len(s) > maxValue {
+		s = s[:maxValue] + words.Ellipsis
+	}
+	return words.Line(s)
+}
+
+// A Question is what the page before an end-matching shows.
+type Question struct {
+	N     int
+	Exact bool
+	Again bool // many more match by now
+	Own   bool // the visitor's session is one of them
+}
+
+// asking shows how many sessions a filter means and asks whether to end them.
+func (o *operator) asking(w http.ResponseWriter, r *http.Request) {
+	f, err := parseFilter(r.URL.Query(), o.opts.Show)
+	switch {
+	case !o.opts.Write:
+		o.fail(w, r, http.StatusForbidden, "This page is read-only.")
+		return
+	case err != nil:
+		o.fail(w, r, http.StatusBadRequest, err.Error())
+		return
+	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wholeLook + writeTimeout))
+	o.ask(w, r, http.StatusOK, f, -1)
+}
+
+// ask asks about n sessions; if n is negative it looks how many there are.
+func (o *operator) ask(w http.ResponseWriter, r *http.Request, status int, f filter, n int) {
+	rows, all := o.matching(r.Context(), f, o.look(r.Context(), true))
+	q := &Question{N: n, Exact: all, Again: n >= 0}
+	if rows = endable(rows); n < 0 {
+		q.N = len(rows)
+	}
+	current := session.From(r).ID()
+	q.Own = current != "" && slices.ContainsFunc(rows, func(r *row) bool { return r.id == current })
+	o.render(w, r, status, "ask", o.view("End sessions", f, q))
+}
