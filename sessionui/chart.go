@@ -1,6 +1,7 @@
 package sessionui
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,6 +56,7 @@ type history struct {
 	errorsSince time.Time
 	sampled     time.Time
 	errors      int64
+	own         int64           // of the page's own reads, which are no errors of the site
 	ours        map[string]bool // ids that the page has ended and that a picture may still show
 }
 
@@ -168,13 +170,22 @@ func (h *history) ending(id string) {
 func (h *history) sample(st filestore.Stats) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now, n := time.Now(), st.Unreadable+st.Timeouts
+	now, n := time.Now(), st.Unreadable+st.Timeouts-h.own
 	if now.Sub(h.sampled) > gap {
 		h.errorsSince = now
 	} else {
 		h.minute(now).errors += n - h.errors
 	}
 	h.sampled, h.errors = now, n
+}
+
+// met says that the page itself has met an unreadable session, which the store counts like any other.
+func (h *history) met(err error) {
+	if slices.ContainsFunc(troubles, func(t *trouble) bool { return errors.Is(err, t.is) }) {
+		h.mu.Lock()
+		h.own++
+		h.mu.Unlock()
+	}
 }
 
 // recent returns the last events.
@@ -193,7 +204,8 @@ type Chart struct {
 	Legend           []Legend
 	Unknown          int    // the width of what is not known, from the left
 	Note             string // why there is nothing to see, or since when
-	Top              int    // the value at the top
+	Foot             string
+	Top              int // the value at the top
 }
 
 type (
@@ -264,17 +276,21 @@ func (h *history) charts(p *picture, now time.Time, counts bool) []Chart {
 		return "known since " + t.UTC().Format("15:04")
 	}
 	charts := []Chart{
-		{Title: "Live sessions", Now: fmt.Sprint(live), Says: fmt.Sprintf("%d now, %d an hour ago of those that are known", live, lives[0])},
-		{Title: "Made a minute", Now: fmt.Sprint(total(made)), Unit: "in the hour", Says: fmt.Sprintf("%d in the last hour, at most %d in a minute", total(made), slices.Max(made[:]))},
+		{Title: "Live sessions", Now: fmt.Sprint(live), Says: fmt.Sprintf("%d now, %d an hour ago of those that are known", live, lives[0]), Foot: fmt.Sprintf("%d an hour ago", lives[0])},
+		{Title: "Made a minute", Now: fmt.Sprint(total(made)), Unit: "in the hour", Says: fmt.Sprintf("%d in the last hour, at most %d in a minute", total(made), slices.Max(made[:])),
+			Foot: fmt.Sprintf("%.1f a minute on average", float64(total(made))/minutes)},
 		{Title: "Ended a minute", Unit: "in the hour", Unknown: unknownTo(since), Note: sinceNote(since)},
 		{Title: "Errors a minute", Now: fmt.Sprint(total(errs)), Unit: "in the hour", Unknown: unknownTo(errorsSince), Note: sinceNote(errorsSince),
-			Says: fmt.Sprintf("%d in the last hour: sessions that could not be read, and locks that were not free in time", total(errs))},
+			Says: fmt.Sprintf("%d in the last hour: sessions that could not be read, and locks that were not free in time", total(errs)), Foot: "unreadable, or lock not free"},
 	}
 	charts[0].line(lives[:], unknownTo(since))
 	charts[0].Note = sinceNote(since)
+	if charts[0].Note != "" {
+		charts[0].Foot = fmt.Sprintf("at least %d an hour ago", lives[0])
+	}
 	charts[1].bars(made)
 	all := 0
-	for way, name := range []string{"expired", "ended here", "otherwise"} {
+	for way, name := range []string{"expired", "here", "otherwise"} {
 		n := total(ended[way])
 		all += n
 		charts[2].Legend = append(charts[2].Legend, Legend{name, n, way})

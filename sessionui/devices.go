@@ -60,7 +60,6 @@ var devicesWords = []string{
 	"Log in again first. Then come back and sign out.", "Log in again",
 	"Nobody is signed in.", "This site cannot list your devices.", "That did not work. Try again later.",
 	"now", "1 minute ago", "%d minutes ago", "1 hour ago", "%d hours ago", "1 day ago", "%d days ago",
-	"unless you use it", "when it is not used",
 }
 
 // DevicesWords returns the words that DevicesOptions.Words can replace.
@@ -210,7 +209,7 @@ func isPhone(agent string) bool { return first(agent, "iPhone=x", "Android=x", "
 // date is a moment that lies far enough from now to be a day.
 func (d *devices) date(t time.Time) span {
 	if t.IsZero() {
-		return span{Text: d.words["when it is not used"]}
+		return span{Text: unknown}
 	}
 	return span{t.UTC().Format("2006-01-02 15:04"), iso(t), clock(t)}
 }

@@ -194,7 +194,7 @@ func (o *operator) destroy(ctx context.Context, r *row, check func(*filestore.Se
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil && o.getter != nil: // such as a disk that is full: what is removed needs no room
-		sess, err := o.getter.Get(ctx, r.id)
+		sess, err := o.get(ctx, r.id)
 		if errors.Is(err, filestore.ErrNotFound) && !errors.Is(err, filestore.ErrExpired) {
 			return err
 		}

@@ -303,7 +303,7 @@ func (o *operator) apply(ctx context.Context, ids map[string]bool) {
 	was := o.picture.Load()
 	now := make(map[string]*row, len(ids))
 	for id := range ids {
-		sess, err := o.getter.Get(ctx, id)
+		sess, err := o.get(ctx, id)
 		switch {
 		case errors.Is(err, filestore.ErrExpired): // it stays until it is reaped
 		case errors.Is(err, filestore.ErrNotFound):
@@ -315,6 +315,13 @@ func (o *operator) apply(ctx context.Context, ids map[string]bool) {
 		}
 	}
 	o.replace(was, now)
+}
+
+// get is the Source's Get. It is no error of the site if the page meets what cannot be read.
+func (o *operator) get(ctx context.Context, id string) (*filestore.Session, error) {
+	sess, err := o.getter.Get(ctx, id)
+	o.history.met(err)
+	return sess, err
 }
 
 // replace makes a picture in which some rows are others, or gone if they are nil.

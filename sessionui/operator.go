@@ -262,7 +262,7 @@ func (o *operator) view(title string, f filter, data any) view {
 }
 
 var operatorPages = parse("operator.html", template.FuncMap{
-	"digits": digits, "digits64": func(n int64) template.HTML { return digits(int(n)) }, "line": words.Line, "size": words.Size, "plural": words.Plural,
+	"digits": digits, "rough": rough, "line": words.Line, "size": words.Size, "plural": words.Plural,
 	"list": func(v ...string) []string { return v },
 })
 
@@ -318,7 +318,7 @@ type Sheet struct {
 	Figures                     figures
 	ExpiredKnown, TroublesKnown bool
 	Oldest                      span
-	Largest                     string
+	Bytes, Largest              string
 	Reap                        *Reap
 	ReapKnown                   bool
 	Space                       *filestore.Space
@@ -378,10 +378,10 @@ func (o *operator) sheet(r *http.Request, p *picture, f *filter) *Sheet {
 	s := &Sheet{
 		Figures: p.figures(now), TroublesKnown: o.scanner != nil, ExpiredKnown: o.scanner != nil && o.statser != nil, ReapKnown: o.statser != nil,
 		Charts: o.history.charts(p, now, o.statser != nil), Show: o.opts.Show, Wide: 6 + len(o.opts.Show),
-		Counted: p.count(), Whole: p.whole, Unlisted: p.count() - len(p.rows), Failed: p.err != nil, Largest: unknown,
+		Counted: p.count(), Whole: p.whole, Unlisted: p.count() - len(p.rows), Failed: p.err != nil, Bytes: unknown, Largest: unknown,
 	}
-	if s.Figures.Largest > 0 {
-		s.Largest = words.Size(int64(s.Figures.Largest))
+	if s.Figures.Largest > 0 || p.whole && p.count() == 0 { // or else the Source does not tell
+		s.Bytes, s.Largest = words.Size(s.Figures.Bytes), words.Size(int64(s.Figures.Largest))
 	}
 	s.Oldest = ago(now, moment(s.Figures.oldest))
 	if o.statser != nil {
@@ -477,7 +477,7 @@ func (o *operator) one(w http.ResponseWriter, r *http.Request) {
 // read returns a session, also if it has expired.
 func (o *operator) read(ctx context.Context, id string) (*filestore.Session, error) {
 	if o.getter != nil {
-		sess, err := o.getter.Get(ctx, id)
+		sess, err := o.get(ctx, id)
 		if !errors.Is(err, filestore.ErrExpired) {
 			return sess, err
 		}

@@ -19,6 +19,7 @@ package sessionui
 import (
 	"bytes"
 	"embed"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -123,6 +124,17 @@ func digits(n int) template.HTML {
 		b.WriteByte(s[i])
 	}
 	return template.HTML(b.String())
+}
+
+// rough shows a large number in a few characters.
+func rough(n int64) string {
+	switch {
+	case n >= 10_000_000:
+		return fmt.Sprintf("%d M", n/1_000_000)
+	case n >= 10_000:
+		return fmt.Sprintf("%d k", n/1000)
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // iso and clock are a moment for programs and for people.

@@ -1,10 +1,12 @@
 package browser
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -97,6 +99,8 @@ func TestScreenshots(t *testing.T) {
 	populate(t, s)
 	anna := visit(t, browser)
 	anna.login(s, "anna")
+	put(t, s.store, "used0000000000000000000000000000", time.Hour, map[string]any{"user": "emil"})
+	s.store.Destroy(context.Background(), "shop0000000000000000000000000007")
 	for _, shot := range []struct{ name, path string }{
 		{"operator", operatorPath}, {"devices", devicesPath}, {"one", ""}, {"ask", operatorPath + "?ask=1&member=user&value=anna"}, {"troubles", operatorPath + "?state=unreadable"},
 	} {
@@ -125,9 +129,17 @@ func (v *visitor) shoot(name string, c screen) {
 	time.Sleep(300 * time.Millisecond) // fonts
 	beyond := true
 	shot := call(v, page.CaptureScreenshot, page.CaptureScreenshotParams{
-		Clip: &page.Viewport{Width: float64(c.width), Height: float64(c.height), Scale: 1}, CaptureBeyondViewport: &beyond,
+		Clip: &page.Viewport{Width: float64(c.width), Height: float64(height(c)), Scale: 1}, CaptureBeyondViewport: &beyond,
 	})
 	if err := os.WriteFile(filepath.Join(dir, name+".png"), shot.Data, 0o644); err != nil {
 		v.t.Fatal(err)
 	}
+}
+
+// height is that of the picture: SESSIONUI_SHOTS_HEIGHT shows more of a page.
+func height(c screen) int64 {
+	if n, err := strconv.ParseInt(os.Getenv("SESSIONUI_SHOTS_HEIGHT"), 10, 64); err == nil {
+		return n
+	}
+	return c.height
 }
