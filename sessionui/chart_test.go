@@ -1,0 +1,185 @@
+package sessionui
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// A shelf is a Source in memory.
+type shelf struct {
+	mu    sync.Mutex
+	all   map[string]*filestore.Session
+	stats filestore.Stats
+}
+
+func (s *shelf) All(context.Context) iter.Seq2[filestore.Entry, error] {
+	return func(yield func(filestore.Entry, error) bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for id, sess := range s.all {
+			if !yield(filestore.Entry{ID: id, Session: sess}, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *shelf) Destroy(_ context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, id)
+	return nil
+}
+
+func (s *shelf) Stats() filestore.Stats { return s.stats }
+
+func (s *shelf) put(id string, life time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all[id] = &filestore.Session{Created: time.Now(), LastAccess: time.Now(), Cookie: filestore.Cookie{OriginalMaxAge: life}}
+}
+
+func (o *operator) chart(name string) Chart {
+	o.again(context.Background())
+	o.sample()
+	for _, c := range o.history.charts(o.picture.Load(), time.Now(), true) {
+		if c.Title == name {
+			return c
+		}
+	}
+	return Chart{}
+}
+
+// The charts tell what happened in which minute, and what is not known.
+func TestCharts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{all: make(map[string]*filestore.Session)}
+		o := Operator(s, nil).(*operator)
+		for i := range 30 { // one a minute, before anybody looks
+			s.put(fmt.Sprint("early", i), 10*time.Hour)
+			time.Sleep(time.Minute)
+		}
+		live, made, ended := o.chart("Live sessions"), o.chart("Made a minute"), o.chart("Ended a minute")
+		if live.Now != "30" || made.Now != "30" || len(made.Bars) != 30 || made.Top != 1 || made.Unknown != 0 {
+			t.Errorf("before: %s live, %s made in %d minutes", live.Now, made.Now, len(made.Bars))
+		}
+		if ended.Now != "0" || ended.Unknown != 59*step || !strings.Contains(ended.Note, "known since") || !strings.Contains(live.Foot, "at least 0") {
+			t.Errorf("before: ended %s, %q, unknown to %d; %q", ended.Now, ended.Note, ended.Unknown, live.Foot)
+		}
+		look := func() { o.again(context.Background()); o.sample() }
+		s.put("short", 90*time.Second)
+		look()
+		time.Sleep(time.Minute)
+		s.Destroy(context.Background(), "early3")
+		s.put("renewed", time.Hour)
+		look()
+		s.all["other"] = s.all["renewed"] // another id, the same session
+		delete(s.all, "renewed")
+		look()
+		o.history.ending("early4")
+		s.Destroy(context.Background(), "early4")
+		time.Sleep(time.Minute) // short has expired
+		look()
+		delete(s.all, "short") // reaped
+		s.stats.Unreadable, s.stats.Timeouts = 3, 2
+		time.Sleep(time.Second)
+		look()
+		ended = o.chart("Ended a minute")
+		var got []string
+		for _, l := range ended.Legend {
+			got = append(got, fmt.Sprintf("%s %d", l.Name, l.Count))
+		}
+		if want := "expired 1, here 1, otherwise 1"; strings.Join(got, ", ") != want {
+			t.Errorf("ended: %s, want %s", strings.Join(got, ", "), want)
+		}
+		if live, made := o.chart("Live sessions"), o.chart("Made a minute"); live.Now != "29" || made.Now != "32" {
+			t.Errorf("%s live, %s made", live.Now, made.Now)
+		}
+		if errs := o.chart("Errors a minute"); errs.Now != "5" || len(errs.Bars) != 1 {
+			t.Errorf("errors %s in %d minutes", errs.Now, len(errs.Bars))
+		}
+		var kinds []string
+		for _, e := range o.history.recent() {
+			kinds = append(kinds, e.kind)
+		}
+		if got, want := strings.Join(kinds, ", "), "expired, removed, ended here, given a new id, made, ended, made"; !sameWords(got, want) {
+			t.Errorf("events: %s, want %s", got, want)
+		}
+		// An hour later all that has left the charts, and what nobody saw is not in them.
+		s.stats.Unreadable = 1000
+		for id := range s.all {
+			if strings.HasPrefix(id, "early1") {
+				delete(s.all, id)
+			}
+		}
+		time.Sleep(time.Hour)
+		if c := o.chart("Made a minute"); c.Now != "0" {
+			t.Errorf("an hour later %s were made", c.Now)
+		}
+		if c := o.chart("Ended a minute"); c.Now != "1" || c.Unknown != 59*step { // other, whose hour is over, is still there
+			t.Errorf("an hour later %s ended, unknown to %d", c.Now, c.Unknown)
+		}
+		if c := o.chart("Errors a minute"); c.Now != "0" {
+			t.Errorf("an hour later there were %s errors", c.Now)
+		}
+	})
+}
+
+func sameWords(a, b string) bool {
+	count := func(s string) map[string]int {
+		m := make(map[string]int)
+		for w := range strings.SplitSeq(s, ", ") {
+			m[w]++
+		}
+		return m
+	}
+	x, y := count(a), count(b)
+	if len(x) != len(y) {
+		return false
+	}
+	for w, n := range x {
+		if y[w] != n {
+			return false
+		}
+	}
+	return true
+}
+
+// The list of events and the rows have a bound.
+func TestBounds(t *testing.T) {
+	s := &shelf{all: make(map[string]*filestore.Session)}
+	o := Operator(s, nil).(*operator)
+	o.again(context.Background())
+	for i := range maxRows + 10 {
+		s.put(fmt.Sprint(i), time.Hour)
+	}
+	o.again(context.Background())
+	p := o.picture.Load()
+	if f := p.figures(time.Now()); len(p.rows) != maxRows || f.Live != maxRows+10 || p.count() != maxRows+10 || !p.whole {
+		t.Errorf("%d rows, %d live, %d counted", len(p.rows), f.Live, p.count())
+	}
+	w := httptest.NewRecorder()
+	o.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if body := w.Body.String(); !strings.Contains(body, "10 more sessions are in the figures") || !strings.Contains(body, "At least") {
+		t.Error("the page does not say what it does not list")
+	}
+	clear(s.all)
+	for i := range 100 {
+		s.put(fmt.Sprint(i), time.Hour)
+	}
+	o.again(context.Background())
+	clear(s.all)
+	o.again(context.Background())
+	if n := len(o.history.recent()); n != maxEvents {
+		t.Errorf("%d events", n)
+	}
+}
