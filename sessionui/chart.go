@@ -300,7 +300,7 @@ func (h *history) charts(p *picture, now time.Time, counts bool) []Chart {
 	charts[2].bars(ended[:]...)
 	charts[3].bars(errs)
 	if !counts {
-		charts[3] = Chart{Title: "Errors a minute", Now: unknown, Says: "This store does not count errors.", Note: "this store does not count them"}
+		charts[3] = Chart{Title: "Errors a minute", Now: unknown, Says: "Errors are not counted here.", Note: "not counted here"}
 	}
 	return charts
 }

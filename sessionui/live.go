@@ -191,7 +191,7 @@ func (h *hub) changes() (ids map[string]bool, missed bool) {
 }
 
 func (o *operator) sample() {
-	if o.statser != nil {
+	if o.counts() {
 		o.history.sample(o.statser.Stats())
 	}
 }

@@ -67,6 +67,11 @@ type Options struct {
 	// The Handle is this page's, and not the Manager's.
 	OnEvent func(context.Context, session.Event)
 
+	// NoStats says that the counters of the Source are not the site's, because this program only looks at its sessions:
+	// the page then shows neither the last pass of the reaper nor errors. Without it they are those of this program only,
+	// if several share the sessions.
+	NoStats bool
+
 	// Context ends the live streams when it is done: give it one that ends when the server shuts down, because
 	// http.Server.Shutdown waits for requests that do not end. While it lasts, the sessions are watched also if nobody
 	// looks, so that the charts show the whole last hour. nil = they are watched while somebody looks; a stream then
@@ -241,6 +246,9 @@ func (o *operator) matching(ctx context.Context, f filter, p *picture) (rows []*
 	return rows, p.whole && p.count() == len(p.rows)
 }
 
+// counts reports whether the Source's counters are the site's.
+func (o *operator) counts() bool { return o.statser != nil && !o.opts.NoStats }
+
 // userOf returns whose a session is.
 func (o *operator) userOf(sess *filestore.Session) string {
 	return textOf(format.MemberOf(sess.Values, o.opts.User))
@@ -376,15 +384,15 @@ func (o *operator) overview(w http.ResponseWriter, r *http.Request) {
 func (o *operator) sheet(r *http.Request, p *picture, f *filter) *Sheet {
 	now := time.Now()
 	s := &Sheet{
-		Figures: p.figures(now), TroublesKnown: o.scanner != nil, ExpiredKnown: o.scanner != nil && o.statser != nil, ReapKnown: o.statser != nil,
-		Charts: o.history.charts(p, now, o.statser != nil), Show: o.opts.Show, Wide: 6 + len(o.opts.Show),
+		Figures: p.figures(now), TroublesKnown: o.scanner != nil, ExpiredKnown: o.scanner != nil && o.statser != nil, ReapKnown: o.counts(),
+		Charts: o.history.charts(p, now, o.counts()), Show: o.opts.Show, Wide: 6 + len(o.opts.Show),
 		Counted: p.count(), Whole: p.whole, Unlisted: p.count() - len(p.rows), Failed: p.err != nil, Bytes: unknown, Largest: unknown,
 	}
 	if s.Figures.Largest > 0 || p.whole && p.count() == 0 { // or else the Source does not tell
 		s.Bytes, s.Largest = words.Size(s.Figures.Bytes), words.Size(int64(s.Figures.Largest))
 	}
 	s.Oldest = ago(now, moment(s.Figures.oldest))
-	if o.statser != nil {
+	if o.counts() {
 		if st := o.statser.Stats(); !st.LastReap.IsZero() {
 			s.Reap = &Reap{ago(now, st.LastReap), st.LastReapTook.Round(time.Millisecond).String(), st.LastReapRemoved, st.LastReapError != ""}
 		}

@@ -517,7 +517,7 @@ func TestPoorSource(t *testing.T) {
 	if a.figure("live") != "3" || a.figure("expired") != "not known" || a.figure("unreadable") != "not known" {
 		t.Errorf("figures: %q, %q, %q", a.figure("live"), a.figure("expired"), a.figure("unreadable"))
 	}
-	if !strings.Contains(a.body, "does not count errors") || strings.Contains(a.body, "Free space") {
+	if !strings.Contains(a.body, "Errors are not counted here.") || strings.Contains(a.body, "Free space") {
 		t.Errorf("errors or room are shown: %s", a.body)
 	}
 	if row := a.row("clara"); !strings.Contains(row, `data-label="Ends in">–`) {

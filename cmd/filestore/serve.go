@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/sessionui"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Show the sessions in a browser",
+		Long: `serve shows the sessions on a page in a browser of this machine, until Ctrl-C: how many there are, what
+comes and goes, a filter, and each session without the values that --show does not name. It prints the
+address, which has a key in it: whoever has the address may look. It can be opened in several browsers.
+
+The page can end sessions only with --write. Each end is told on stderr.
+
+On a server without a browser, forward the port: ssh -L 8080:127.0.0.1:8080 host, there filestore serve
+--port 8080, and here open the address that it prints.`,
+		Example: `  filestore serve --dir /var/lib/site/sessions --show user
+  filestore serve --write --port 8080`,
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), f) },
+	}
+	fs := cmd.Flags()
+	fs.StringArrayVar(&f.show, "show", nil, "members whose values are shown, a dot goes into objects: user,passport.user")
+	fs.BoolVar(&f.write, "write", false, "let the page end sessions")
+	fs.Uint16Var(&f.port, "port", 0, "the port on 127.0.0.1; 0 = one that is free")
+	return cmd
+}
+
+type serveFlags struct {
+	show  []string
+	write bool
+	port  uint16
+}
+
+func (a *app) serve(ctx context.Context, f serveFlags) error {
+	show, err := splitPaths(f.show)
+	if err != nil {
+		return err
+	}
+	for _, path := range show {
+		if checkPath(path) != nil {
+			return errors.New("--show: a path that names no member")
+		}
+	}
+	s, err := a.open(filestore.Options{ReadOnly: !f.write})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(f.port))))
+	if err != nil {
+		return err
+	}
+	page := sessionui.Operator(s, &sessionui.Options{
+		Show: show, Write: f.write, Context: ctx, NoStats: true, // the reaper is another program's
+		Who:    func(*http.Request) string { return "filestore serve" },
+		Logger: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelInfo})),
+	})
+	d := newDoor(l.Addr().String(), page)
+	if a.json {
+		err = a.printJSON(map[string]string{"url": d.url()})
+	} else {
+		_, err = fmt.Fprintf(a.out, "%s\nCtrl-C ends it.\n", d.url())
+	}
+	if err != nil {
+		l.Close()
+		return err
+	}
+	return serveUntil(ctx, l, d)
+}
+
+// serveUntil serves until ctx is done, and waits a moment for what is under way.
+func serveUntil(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		stopped <- srv.Shutdown(soon)
+	})
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return err
+	}
+	if err := <-stopped; err != nil {
+		return srv.Close()
+	}
+	return nil
+}
+
+// A door lets those through to a page who have the address that was printed, from browsers of this machine.
+//
+// The key in the address is good for a cookie. It is for one path only, with a random name: browsers send a cookie to all
+// ports of a host, and so to servers of others on this machine.
+type door struct {
+	addr              string // host and port
+	key, path, ticket string
+	page              http.Handler
+}
+
+func newDoor(addr string, page http.Handler) *door {
+	return &door{addr, rand.Text(), "/" + rand.Text()[:8] + "/", rand.Text(), page}
+}
+
+const ticketName = "filestore-serve"
+
+func (d *door) url() string {
+	return (&url.URL{Scheme: "http", Host: d.addr, Path: "/", RawQuery: "key=" + d.key}).String()
+}
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "same-origin")
+	_, port, _ := net.SplitHostPort(d.addr)
+	if r.Host != d.addr && r.Host != "localhost:"+port { // a site whose name leads here (DNS rebinding)
+		http.Error(w, "This is not the address that filestore serve has printed.", http.StatusMisdirectedRequest)
+		return
+	}
+	c, err := r.Cookie(ticketName)
+	switch {
+	case r.URL.Path == "/" && same(r.URL.Query().Get("key"), d.key) && r.Method == http.MethodGet:
+		http.SetCookie(w, &http.Cookie{Name: ticketName, Value: d.ticket, Path: d.path, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+		http.Redirect(w, r, d.path, http.StatusSeeOther)
+	case r.URL.Path == d.path && err == nil && same(c.Value, d.ticket):
+		d.page.ServeHTTP(w, r)
+	default:
+		http.Error(w, "Open the address that filestore serve has printed.", http.StatusForbidden)
+	}
+}
+
+func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
