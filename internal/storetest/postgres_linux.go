@@ -7,7 +7,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -143,18 +142,5 @@ func (p *PostgresServer) Hang() { p.signal(syscall.SIGSTOP) }
 // Continue lets the server go on.
 func (p *PostgresServer) Continue() { p.signal(syscall.SIGCONT) }
 
-var shared struct {
-	sync.Mutex
-	server *PostgresServer
-}
-
 // SharedPostgres returns a server that all tests of a package share, until Main ends it. They must not stop it.
-func SharedPostgres(t testing.TB) *PostgresServer {
-	t.Helper()
-	shared.Lock()
-	defer shared.Unlock()
-	if shared.server == nil {
-		shared.server = Postgres(Lasting(t), "fsync=off", "max_connections=300")
-	}
-	return shared.server
-}
+var SharedPostgres = share(func(t testing.TB) *PostgresServer { return Postgres(t, "fsync=off", "max_connections=300") })
