@@ -1,7 +1,6 @@
 package mysqlstore_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -464,118 +462,39 @@ func testKilledConnections(t *testing.T, server *storetest.Server) {
 	})
 }
 
-// A proxy stands before a server, and loses the answers to statements.
-type proxy struct {
-	addr string
-	mu   sync.Mutex
-	word string // the answer to the next statement with it gets lost, and the connection
-	lost int
-}
-
-func startProxy(t *testing.T, to string) *proxy {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{addr: ln.Addr().String()}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var conns []net.Conn
-	wg.Go(func() {
-		for {
-			client, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", to)
-			if err != nil {
-				t.Error(err)
-				client.Close()
-				continue
-			}
-			mu.Lock()
-			conns = append(conns, client, server)
-			mu.Unlock()
-			var losing atomic.Bool
-			pass := func(from, to net.Conn, look func([]byte) (stop bool)) {
-				defer from.Close()
-				defer to.Close()
-				for b := make([]byte, 1<<16); ; {
-					n, err := from.Read(b)
-					if err != nil || look(b[:n]) {
-						return
-					}
-					if _, err := to.Write(b[:n]); err != nil {
-						return
-					}
-				}
-			}
-			wg.Go(func() {
-				pass(client, server, func(b []byte) bool {
-					p.mu.Lock()
-					defer p.mu.Unlock()
-					if p.word != "" && bytes.Contains(b, []byte(p.word)) {
-						p.word = ""
-						p.lost++
-						losing.Store(true)
-					}
-					return false
-				})
-			})
-			wg.Go(func() { pass(server, client, func([]byte) bool { return losing.Load() }) }) // the server has done it
-		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
-		mu.Lock()
-		for _, c := range conns {
-			c.Close()
-		}
-		mu.Unlock()
-		wg.Wait()
-	})
-	return p
-}
-
-func (p *proxy) lose(word string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.word = word
-}
-
 // If an answer is lost, the Store finds out what was done: nothing is done twice, and nothing is taken for another one's.
 func testLostAnswers(t *testing.T, server *storetest.Server) {
 	_, db := fresh(t, server, "")
-	p := startProxy(t, server.Addr)
-	s := open(t, connect(t, dsn(p.addr, one[string](t, db, "SELECT DATABASE()"), "&interpolateParams=true")), &mysqlstore.Options{TouchAfter: -1})
+	p := storetest.NewProxy(t)
+	s := open(t, connect(t, dsn(p.To(server.Addr), one[string](t, db, "SELECT DATABASE()"), "&interpolateParams=true")), &mysqlstore.Options{TouchAfter: -1})
 	const rounds = 20
 	for i := range rounds {
 		id := fmt.Sprint("id", i)
-		p.lose("INSERT")
+		p.Lose(storetest.Answer, "INSERT")
 		if err := s.Create(ctx, id, with("n", 0)); err != nil {
 			t.Errorf("Create whose answer is lost = %v", err)
 		}
-		p.lose("UPDATE")
+		p.Lose(storetest.Answer, "UPDATE")
 		if err := s.Update(ctx, id, add); err != nil {
 			t.Errorf("Update whose answer is lost = %v", err)
 		}
 		if n := count(t, s, id); n != 1 {
 			t.Errorf("n = %d after an Update whose answer was lost, want 1", n)
 		}
-		p.lose("SELECT")
+		p.Lose(storetest.Answer, "SELECT")
 		if n := count(t, s, id); n != 1 {
 			t.Errorf("n = %d, want 1", n)
 		}
 		execute(t, db, "UPDATE sessions SET expires = expires - 5") // so that Touch writes
-		p.lose("UPDATE")
+		p.Lose(storetest.Answer, "UPDATE")
 		if err := s.Touch(ctx, id, nil); err != nil {
 			t.Errorf("Touch whose answer is lost = %v", err)
 		}
-		p.lose("INSERT")
+		p.Lose(storetest.Answer, "INSERT")
 		if err := s.Set(ctx, id, with("n", 5)); err != nil {
 			t.Errorf("Set whose answer is lost = %v", err)
 		}
-		p.lose("DELETE")
+		p.Lose(storetest.Answer, "DELETE")
 		if err := s.Destroy(ctx, id); err != nil {
 			t.Errorf("Destroy whose answer is lost = %v", err)
 		}
@@ -586,13 +505,13 @@ func testLostAnswers(t *testing.T, server *storetest.Server) {
 	// A COMMIT too.
 	for i := range rounds {
 		execute(t, db, "INSERT INTO sessions VALUES (?, 1, '{}')", fmt.Sprint("old", i))
-		p.lose("COMMIT")
+		p.Lose(storetest.Answer, "COMMIT")
 		if err := s.Create(ctx, fmt.Sprint("old", i), with("n", i)); err != nil {
 			t.Errorf("Create in the place of an expired session, whose answer is lost, = %v", err)
 		}
 	}
-	if p.lost != 7*rounds {
-		t.Errorf("%d answers were lost, want %d", p.lost, 7*rounds)
+	if p.Lost() != 7*rounds {
+		t.Errorf("%d answers were lost, want %d", p.Lost(), 7*rounds)
 	}
 	if n, err := s.Len(ctx); n != rounds || err != nil {
 		t.Errorf("Len = %d, %v, want %d", n, err, rounds)

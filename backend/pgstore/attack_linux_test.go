@@ -391,24 +391,22 @@ func TestLostAnswers(t *testing.T) {
 			t.Parallel()
 			url := database(t)
 			server := storetest.SharedPostgres(t)
-			proxy := storetest.NewProxy(t, server.Addr)
-			var losing atomic.Bool
-			proxy.Lose = func() bool { return losing.Load() && rand.N(20) == 0 }
-			s := open(t, connect(t, strings.Replace(url, server.Addr, proxy.Addr, 1), in(mode)), nil)
+			proxy := storetest.NewProxy(t)
+			s := open(t, connect(t, strings.Replace(url, server.Addr, proxy.To(server.Addr), 1), in(mode)), nil)
 			done, unknown := 0, 0
 			for _, c := range besides(s, "s", func() {
-				losing.Store(true)
-				for began := time.Now(); proxy.Lost.Load() < 30 && time.Since(began) < time.Minute; {
+				proxy.LoseAnswers(20)
+				for began := time.Now(); proxy.Lost() < 30 && time.Since(began) < time.Minute; {
 					time.Sleep(10 * time.Millisecond)
 				}
-				losing.Store(false)
+				proxy.Lose(storetest.Nothing, "")
 			}) {
 				c.check(t, s)
 				done += c.done
 				unknown += c.unknown
 			}
-			t.Logf("%d answers lost, %d Updates acknowledged, of %d it is unknown", proxy.Lost.Load(), done, unknown)
-			if proxy.Lost.Load() < 30 || done == 0 {
+			t.Logf("%d answers lost, %d Updates acknowledged, of %d it is unknown", proxy.Lost(), done, unknown)
+			if proxy.Lost() < 30 || done == 0 {
 				t.Error("that is not an attack")
 			}
 		})
@@ -420,12 +418,10 @@ func TestLostAnswersOfOneSession(t *testing.T) {
 	t.Parallel()
 	url := database(t)
 	server := storetest.SharedPostgres(t)
-	proxy := storetest.NewProxy(t, server.Addr)
-	var losing atomic.Bool
-	proxy.Lose = func() bool { return losing.Load() && rand.N(10) == 0 }
-	s := open(t, connect(t, strings.Replace(url, server.Addr, proxy.Addr, 1)), nil)
+	proxy := storetest.NewProxy(t)
+	s := open(t, connect(t, strings.Replace(url, server.Addr, proxy.To(server.Addr), 1)), nil)
 	must(t, s.Create(ctx, id, with(0, 0)))
-	losing.Store(true)
+	proxy.LoseAnswers(10)
 	var done, unknown atomic.Int64
 	var wg sync.WaitGroup
 	for range 8 {
@@ -440,8 +436,8 @@ func TestLostAnswersOfOneSession(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	losing.Store(false)
-	t.Logf("%d answers lost, %d Updates acknowledged, of %d it is unknown", proxy.Lost.Load(), done.Load(), unknown.Load())
+	proxy.Lose(storetest.Nothing, "")
+	t.Logf("%d answers lost, %d Updates acknowledged, of %d it is unknown", proxy.Lost(), done.Load(), unknown.Load())
 	if n := int64(value(t, s, id)); n < done.Load() || n > done.Load()+unknown.Load() {
 		t.Errorf("%d Updates were acknowledged and %d not, and %d are there", done.Load(), unknown.Load(), n)
 	}

@@ -107,14 +107,6 @@ func (s *Server) Hang() { syscall.Kill(-s.cmd.Process.Pid, syscall.SIGSTOP) }
 // Continue lets the server go on.
 func (s *Server) Continue() { syscall.Kill(-s.cmd.Process.Pid, syscall.SIGCONT) }
 
-// Redis starts a redis-server with these options.
-func Redis(t testing.TB, options ...string) *Server {
-	t.Helper()
-	path := Need(t, "redis-server")[0]
-	dir, port := t.TempDir(), FreePort(t)
-	return StartServer(t, dir, port, nil, path, append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", ""}, options...)...)
-}
-
 // RunProgram runs a program of a server to its end and returns what it prints.
 func RunProgram(t testing.TB, as *syscall.Credential, program string, args ...string) string {
 	t.Helper()

@@ -1,0 +1,107 @@
+package storetest
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Redis starts a redis-server with these options.
+func Redis(t testing.TB, options ...string) *Server {
+	t.Helper()
+	return redis(t, FreePort(t), options...)
+}
+
+func redis(t testing.TB, port string, options ...string) *Server {
+	t.Helper()
+	path := Need(t, "redis-server")[0]
+	dir := t.TempDir()
+	return StartServer(t, dir, port, nil, path, append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "",
+		"--repl-diskless-sync-delay", "0"}, options...)...)
+}
+
+// RedisCLI returns what redis-cli prints for a command to the server.
+func RedisCLI(t testing.TB, s *Server, args ...string) string {
+	t.Helper()
+	return RunProgram(t, nil, Need(t, "redis-cli")[0], append([]string{"-p", s.Port}, args...)...)
+}
+
+// RedisCluster starts six servers, and makes them a cluster of three masters with a replica each, which are in sync.
+func RedisCluster(t testing.TB, options ...string) []*Server {
+	t.Helper()
+	var all []*Server
+	create := []string{"--cluster", "create"}
+	for range 6 {
+		s := redis(t, clusterPort(t), append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "1000"}, options...)...)
+		all = append(all, s)
+		create = append(create, s.Addr)
+	}
+	RunProgram(t, nil, Need(t, "redis-cli")[0], append(create, "--cluster-replicas", "1", "--cluster-yes")...)
+	for _, s := range all {
+		Eventually(t, "the cluster is complete", func() bool {
+			role := RedisCLI(t, s, "INFO", "replication")
+			return strings.Contains(RedisCLI(t, s, "CLUSTER", "INFO"), "cluster_state:ok") && strings.Count(RedisCLI(t, s, "CLUSTER", "NODES"), " slave ")+
+				strings.Count(RedisCLI(t, s, "CLUSTER", "NODES"), ",slave ") == 3 &&
+				(strings.Contains(role, "master_link_status:up") || strings.Contains(role, "connected_slaves:1"))
+		})
+	}
+	return all
+}
+
+// clusterPort is FreePort for a server of a cluster, which needs a second port, 10,000 above.
+func clusterPort(t testing.TB) string {
+	t.Helper()
+	for {
+		port, _ := strconv.Atoi(FreePort(t))
+		if port >= 55000 {
+			continue
+		}
+		if ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port+10000)); err == nil {
+			ln.Close()
+			return strconv.Itoa(port)
+		}
+	}
+}
+
+// RedisSentinel starts a master and a replica, which is in sync, and three Sentinels, which watch over them as "mymaster".
+func RedisSentinel(t testing.TB, options ...string) (master, replica *Server, sentinels []string) {
+	t.Helper()
+	master = Redis(t, options...)
+	replica = Redis(t, append(options, "--replicaof", "127.0.0.1 "+master.Port)...)
+	Eventually(t, "the replica is in sync", func() bool {
+		return strings.Contains(RedisCLI(t, replica, "INFO", "replication"), "master_link_status:up")
+	})
+	path := Need(t, "redis-server")[0]
+	var all []*Server
+	for range 3 {
+		dir, port := t.TempDir(), FreePort(t)
+		conf := filepath.Join(dir, "sentinel.conf")
+		if err := os.WriteFile(conf, []byte("port "+port+"\nbind 127.0.0.1\ndir "+dir+"\nsentinel monitor mymaster 127.0.0.1 "+master.Port+" 2\n"+
+			"sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 2000\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, StartServer(t, dir, port, nil, path, conf, "--sentinel"))
+	}
+	for _, s := range all {
+		sentinels = append(sentinels, s.Addr)
+		Eventually(t, "the Sentinels know each other and the replica", func() bool {
+			known := RedisCLI(t, s, "SENTINEL", "MASTER", "mymaster")
+			return strings.Contains(known, "num-other-sentinels\n2\n") && strings.Contains(known, "num-slaves\n1\n")
+		})
+	}
+	return master, replica, sentinels
+}
+
+// Eventually waits until is is true.
+func Eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for began := time.Now(); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Since(began) > serverTimeout {
+			t.Fatalf("after %v it is not so that %s", serverTimeout, what)
+		}
+	}
+}
