@@ -464,17 +464,23 @@ func TestReaper(t *testing.T) {
 	p := storetest.Start(t, "reap", url)
 	p.Line(t)
 	const life = 2 * time.Second
-	for i := range 20 {
-		must(t, s.Create(ctx, fmt.Sprint("s", i), with(i, life)))
-	}
-	for began := time.Now(); time.Since(began) < 3*life; {
-		for i := range 20 {
-			must(t, s.Touch(ctx, fmt.Sprint("s", i), nil))
+	var touched [20]time.Time // when each was accessed last
+	slow := 0
+	for began := time.Now(); time.Since(began) < 4*life; {
+		for i := range touched {
+			id, before := fmt.Sprint("s", i), time.Now()
+			err := s.Touch(ctx, id, nil)
+			if errors.Is(err, filestore.ErrNotFound) && time.Since(touched[i]) > life { // at first, and if the machine is busy
+				slow++
+				err = s.Set(ctx, id, with(i, life))
+			}
+			if err != nil {
+				t.Fatalf("Touch of a session of %v, %v after the last one, = %v", life, time.Since(touched[i]), err)
+			}
+			touched[i] = before
 		}
 	}
-	for i := range 20 {
-		value(t, s, fmt.Sprint("s", i))
-	}
+	t.Logf("%d sessions ended, as the machine is too slow", slow-len(touched))
 
 	// Many are reaped at once.
 	p.Kill()
