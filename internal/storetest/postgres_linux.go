@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/user"
@@ -99,21 +98,16 @@ func (p *PostgresServer) URL(database string) string {
 	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", p.Addr, database)
 }
 
-// Each of the server's processes has a group of its own.
-func (p *PostgresServer) signal(s syscall.Signal) (children []int) {
-	pid := p.cmd.Process.Pid
-	syscall.Kill(pid, s) // first, so that there are no new ones
+// children returns the server's processes but the first. Each has a group of its own.
+func (p *PostgresServer) children() (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
-		stat, _ := os.ReadFile(path)
-		_, rest, _ := bytes.Cut(stat, []byte(") "))
-		if fields := bytes.Fields(rest); len(fields) > 1 && string(fields[1]) == strconv.Itoa(pid) {
-			child, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			syscall.Kill(child, s)
-			children = append(children, child)
+		if stat := readStat(path); len(stat) > 1 && stat[1] == strconv.Itoa(p.cmd.Process.Pid) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			pids = append(pids, pid)
 		}
 	}
-	return children
+	return pids
 }
 
 // Kill ends all of the server's processes at once, as a crash does.
@@ -121,7 +115,8 @@ func (p *PostgresServer) Kill() {
 	if p.cmd == nil || p.cmd.Process == nil {
 		return
 	}
-	children := p.signal(syscall.SIGSTOP) // so that none learns of the others' end
+	p.Hang() // so that none learns of the others' end
+	children := p.children()
 	for _, child := range children {
 		syscall.Kill(child, syscall.SIGKILL)
 	}
@@ -137,10 +132,19 @@ func (p *PostgresServer) Kill() {
 }
 
 // Hang stops the server, so that it answers nobody, until Continue.
-func (p *PostgresServer) Hang() { p.signal(syscall.SIGSTOP) }
+func (p *PostgresServer) Hang() {
+	halt(p.cmd.Process.Pid) // first, so that there are no new ones
+	for _, child := range p.children() {
+		halt(child)
+	}
+}
 
 // Continue lets the server go on.
-func (p *PostgresServer) Continue() { p.signal(syscall.SIGCONT) }
+func (p *PostgresServer) Continue() {
+	for _, pid := range append(p.children(), p.cmd.Process.Pid) {
+		syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
 
 // SharedPostgres returns a server that all tests of a package share, until Main ends it. They must not stop it.
 var SharedPostgres = share(func(t testing.TB) *PostgresServer { return Postgres(t, "fsync=off", "max_connections=300") })

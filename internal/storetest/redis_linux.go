@@ -1,10 +1,8 @@
 package storetest
 
 import (
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +34,7 @@ func RedisCluster(t testing.TB, options ...string) []*Server {
 	var all []*Server
 	create := []string{"--cluster", "create"}
 	for range 6 {
-		s := redis(t, clusterPort(t), append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "1000"}, options...)...)
+		s := redis(t, FreePort(t), append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "1000"}, options...)...)
 		all = append(all, s)
 		create = append(create, s.Addr)
 	}
@@ -50,21 +48,6 @@ func RedisCluster(t testing.TB, options ...string) []*Server {
 		})
 	}
 	return all
-}
-
-// clusterPort is FreePort for a server of a cluster, which needs a second port, 10,000 above.
-func clusterPort(t testing.TB) string {
-	t.Helper()
-	for {
-		port, _ := strconv.Atoi(FreePort(t))
-		if port >= 55000 {
-			continue
-		}
-		if ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port+10000)); err == nil {
-			ln.Close()
-			return strconv.Itoa(port)
-		}
-	}
 }
 
 // RedisSentinel starts a master and a replica, which is in sync, and three Sentinels, which watch over them as "mymaster".
