@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Redis starts a redis-server with these options.
@@ -77,14 +76,4 @@ func RedisSentinel(t testing.TB, options ...string) (master, replica *Server, se
 		})
 	}
 	return master, replica, sentinels
-}
-
-// Eventually waits until is is true.
-func Eventually(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	for began := time.Now(); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Since(began) > serverTimeout {
-			t.Fatalf("after %v it is not so that %s", serverTimeout, what)
-		}
-	}
 }

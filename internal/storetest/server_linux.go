@@ -147,6 +147,16 @@ func readStat(path string) []string {
 // Continue lets the server go on.
 func (s *Server) Continue() { syscall.Kill(-s.cmd.Process.Pid, syscall.SIGCONT) }
 
+// Eventually waits until is is true.
+func Eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for began := time.Now(); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Since(began) > serverTimeout {
+			t.Fatalf("after %v it is not so that %s", serverTimeout, what)
+		}
+	}
+}
+
 // RunProgram runs a program of a server to its end and returns what it prints.
 func RunProgram(t testing.TB, as *syscall.Credential, program string, args ...string) string {
 	t.Helper()
