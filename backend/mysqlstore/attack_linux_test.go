@@ -144,11 +144,15 @@ func testCreators(t *testing.T, server *storetest.Server) {
 // A session that was just touched is never reaped. What has expired never comes back by a Touch.
 func testReapers(t *testing.T, server *storetest.Server) {
 	s, db := fresh(t, server, "")
-	end := time.Now().Add(storetest.Long(3*time.Second, time.Minute))
+	began, least := time.Now(), storetest.Long(3*time.Second, time.Minute)
 	var reaped, touched, late atomic.Int64
+	goOn := func() bool { // until all has happened: the machine can be busy
+		all := reaped.Load() > 0 && touched.Load() > 0 && late.Load() > 0
+		return time.Since(began) < least || !all && time.Since(began) < least+time.Minute
+	}
 	doc := `{"cookie":{"originalMaxAge":60000,"expires":"2100-01-01T00:00:00.000Z","path":"/"}}`
 	together(6, func(i int) {
-		for n := 0; time.Now().Before(end); n++ {
+		for n := 0; goOn(); n++ {
 			if i < 2 {
 				removed, err := s.Reap(ctx)
 				if err != nil {
@@ -520,6 +524,7 @@ func testLostAnswers(t *testing.T, server *storetest.Server) {
 
 // What was acknowledged is there after kill -9 of the server, and the Store goes on by itself.
 func TestKilledServer(t *testing.T) {
+	t.Parallel()
 	server := storetest.MariaDB(t, "")
 	s, _ := fresh(t, server, "")
 	const writers = 4
@@ -562,7 +567,12 @@ func TestKilledServer(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(200*time.Millisecond + rand.N(300*time.Millisecond))
+		storetest.Eventually(t, "enough was acknowledged for a test", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return min(len(alive), len(dead)) >= 10*(round+1)
+		})
+		time.Sleep(rand.N(300 * time.Millisecond))
 		server.Kill()
 		wg.Wait()
 		if _, err := s.Get(ctx, "n0"); err == nil || errors.Is(err, filestore.ErrNotFound) {
@@ -588,9 +598,6 @@ func TestKilledServer(t *testing.T) {
 		}
 	}
 	t.Logf("%d created, %d destroyed, %d Updates", len(alive), len(dead), done)
-	if len(alive) < 10 || len(dead) < 10 {
-		t.Error("too few for a test")
-	}
 }
 
 // While the server hangs each operation ends with Options.Timeout. Then the Store goes on by itself.
@@ -710,7 +717,8 @@ func TestFullDisk(t *testing.T) {
 	}
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	server := storetest.MariaDB(t, dir)
-	s, db := fresh(t, server, "")
+	_, db := fresh(t, server, "")
+	s := open(t, db, nil)
 	if err := s.Set(ctx, "a", with("n", 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -729,7 +737,7 @@ func TestFullDisk(t *testing.T) {
 	for ; stored < 1000; stored++ {
 		began := time.Now()
 		err := s.Create(ctx, fmt.Sprint("id", stored), with("fill", strings.Repeat("x", 500_000)))
-		if d := time.Since(began); d > 6*time.Second {
+		if d := time.Since(began); d > 7*time.Second {
 			t.Errorf("Create on a full disk takes %v", d)
 		}
 		if err != nil {

@@ -292,6 +292,7 @@ func testLostAnswers(t *testing.T, c redis.UniversalClient, p *storetest.Proxy) 
 
 // What was acknowledged is there after kill -9 of the server with appendfsync always, and the Store goes on by itself.
 func TestKilledServer(t *testing.T) {
+	t.Parallel()
 	server := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always")
 	s := open(t, client(t, server.Addr), always)
 	const writers = 4
@@ -334,7 +335,12 @@ func TestKilledServer(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(200*time.Millisecond + rand.N(300*time.Millisecond))
+		storetest.Eventually(t, "enough was acknowledged for a test", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return min(len(alive), len(dead)) >= 10*(round+1)
+		})
+		time.Sleep(rand.N(300 * time.Millisecond))
 		server.Kill()
 		wg.Wait()
 		if _, err := s.Get(ctx, "n0"); err == nil || errors.Is(err, filestore.ErrNotFound) {
@@ -343,7 +349,7 @@ func TestKilledServer(t *testing.T) {
 		server.Start(t)
 		back := time.Now()
 		storetest.Eventually(t, "the Store goes on", func() bool { _, err := s.Get(ctx, "n0"); return err == nil })
-		if d := time.Since(back); d > 5*time.Second { // the client asks once a second
+		if d := time.Since(back); d > 20*time.Second { // the client asks once a second, and the machine can be busy
 			t.Errorf("the Store goes on after %v", d)
 		}
 		for i := range writers {
@@ -365,9 +371,6 @@ func TestKilledServer(t *testing.T) {
 		}
 	}
 	t.Logf("%d created, %d destroyed, %d Updates", len(alive), len(dead), done)
-	if len(alive) < 10 || len(dead) < 10 {
-		t.Error("too few for a test")
-	}
 }
 
 // A listing in whose middle the server is started again fails: it could miss some.
@@ -470,6 +473,7 @@ func first[T any](seq func(func(T, error) bool)) (v T, err error) {
 // A Get beside writers of whole versions returns a document that somebody wrote; LastAccess can be that of the next
 // version, as Redis is asked for both one after the other, and nothing is stored from that.
 func TestMixedVersions(t *testing.T) {
+	t.Parallel()
 	s, c := fresh(t)
 	e := redisstore.OpenEngine(c, "sess:")
 	rows := []backend.Row{{ID: "a", Doc: `{"cookie":{"originalMaxAge":100000,"path":"/"},"n":0}`, Left: 100 * time.Second}, {ID: "a", Doc: `{"cookie":{"originalMaxAge":10000000,"path":"/"},"n":0}`, Left: 10_000 * time.Second}}
@@ -493,7 +497,7 @@ func TestMixedVersions(t *testing.T) {
 		})
 	}
 	mixed := 0
-	const reads = 2000
+	reads := storetest.Long(500, 5000)
 	for range reads {
 		row, err := e.Get(ctx, "a")
 		if err != nil {

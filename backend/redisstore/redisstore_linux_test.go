@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -31,7 +32,8 @@ import (
 var ctx = context.Background()
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(discard{}) // it tells of each connection that a test breaks
+	flag.Set("test.parallel", "16") // the tests wait most of their time
+	redis.SetLogger(discard{})      // it tells of each connection that a test breaks
 	storetest.Main(m, workers)
 }
 
@@ -61,8 +63,8 @@ func open(t testing.TB, c redis.UniversalClient, o *redisstore.Options) *redisst
 	return s
 }
 
-// always lets each Touch write.
-var always = &redisstore.Options{TouchAfter: -1}
+// always lets each Touch write. Its Timeout is one for a busy machine.
+var always = &redisstore.Options{TouchAfter: -1, Timeout: time.Minute}
 
 // do sends a command that must succeed.
 func do(t testing.TB, c redis.UniversalClient, args ...any) any {
@@ -147,9 +149,13 @@ func refuses(t testing.TB, what string, err error, want string) {
 
 // Every promise of session.Store, on a real server, without and with a Lifetime.
 func TestStore(t *testing.T) {
+	t.Parallel()
 	c := client(t, storetest.Redis(t).Addr)
 	for name, o := range map[string]redisstore.Options{"Plain": {}, "Lifetime": {Lifetime: time.Minute}} {
-		t.Run(name, func(t *testing.T) { testStore(t, c, o) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testStore(t, c, o)
+		})
 	}
 }
 
@@ -158,7 +164,7 @@ var stores atomic.Int64
 func testStore(t *testing.T, c redis.UniversalClient, o redisstore.Options) {
 	sessiontest.Run(t, func(t *testing.T) session.Store { // an empty Store each time, on one server
 		own := o
-		own.Prefix = fmt.Sprint("sess", stores.Add(1), ":")
+		own.Prefix, own.Timeout = fmt.Sprint("sess", stores.Add(1), ":"), time.Minute
 		return open(t, c, &own)
 	})
 }
