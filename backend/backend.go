@@ -669,19 +669,35 @@ func (s *Store) IDs(ctx context.Context) iter.Seq2[string, error] {
 // passed over.
 func (s *Store) All(ctx context.Context) iter.Seq2[filestore.Entry, error] {
 	return func(yield func(filestore.Entry, error) bool) {
+		for e, err := range s.Scan(ctx) {
+			if known := e.ID != "" && noSession(err); !known && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// Scan is All, and also yields what is not a session: its ID, no Session, and the error. An error without an ID
+// ends it.
+func (s *Store) Scan(ctx context.Context) iter.Seq2[filestore.Entry, error] {
+	return func(yield func(filestore.Entry, error) bool) {
 		seen := make(map[string]bool)
 		for rows, err := range s.pages(ctx, "all", true) {
 			if err != nil {
 				yield(filestore.Entry{}, err)
 				return
 			}
+			read := time.Now()
 			for _, r := range rows {
 				if seen[r.ID] {
 					continue
 				}
 				seen[r.ID] = true
+				if r.Left != Forever {
+					r.Left -= time.Since(read) // the loop's body can take long
+				}
 				sess, err := s.decode(ctx, r)
-				if !noSession(err) && !yield(filestore.Entry{ID: r.ID, Session: sess}, s.wrap("all", r.ID, err)) {
+				if !yield(filestore.Entry{ID: r.ID, Session: sess}, s.wrap("all", r.ID, err)) {
 					return
 				}
 			}
