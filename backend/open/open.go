@@ -29,12 +29,13 @@ import (
 
 // Options are the settings that all engines have; the zero value stands for the engine's default.
 type Options struct {
-	TTL, Lifetime, ReapInterval time.Duration
+	TTL, Lifetime, Timeout, ReapInterval time.Duration
 
 	MaxSize     int64
 	Codec       filestore.Codec
 	Logger      *slog.Logger
 	CreateTable bool // PostgreSQL, MySQL
+	NoIndex     bool // MongoDB
 }
 
 // A Store is one of the engines' Stores together with its client: Close closes both.
@@ -121,7 +122,8 @@ func openRedis(u *url.URL, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, unreadable("Redis")
 	}
-	s, err := redisstore.New(client, &redisstore.Options{Prefix: prefix, TTL: o.TTL, Lifetime: o.Lifetime, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
+	s, err := redisstore.New(client, &redisstore.Options{Prefix: prefix, TTL: o.TTL, Lifetime: o.Lifetime, Timeout: o.Timeout,
+		MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
@@ -139,7 +141,7 @@ func openPostgres(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
 		return nil, errors.New("the PostgreSQL pool cannot be opened")
 	}
 	s, err := pgstore.New(pool, &pgstore.Options{Table: table, CreateTable: o.CreateTable, TTL: o.TTL, Lifetime: o.Lifetime,
-		ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
+		Timeout: o.Timeout, ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -179,7 +181,7 @@ func openMySQL(u *url.URL, o *Options) (*Store, error) {
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16)
 	s, err := mysqlstore.New(db, &mysqlstore.Options{Table: table, CreateTable: o.CreateTable, TTL: o.TTL, Lifetime: o.Lifetime,
-		ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
+		Timeout: o.Timeout, ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -202,8 +204,8 @@ func openMongo(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
 		defer cancel()
 		return client.Disconnect(ctx)
 	}
-	s, err := mongostore.New(client.Database(database).Collection(collection), &mongostore.Options{TTL: o.TTL, Lifetime: o.Lifetime,
-		ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
+	s, err := mongostore.New(client.Database(database).Collection(collection), &mongostore.Options{NoIndex: o.NoIndex, TTL: o.TTL, Lifetime: o.Lifetime,
+		Timeout: o.Timeout, ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
 	if err != nil {
 		return nil, errors.Join(err, closeClient())
 	}
