@@ -72,11 +72,12 @@ func (a *app) moveCommand() *cobra.Command {
 
 // A mover moves the sessions of one side to the other.
 type mover struct {
-	a        *app
-	from, to side
-	read     int // so many are read
-	told     int // so many are named on stderr
-	inRow    int // so many were refused, and none was stored since
+	a         *app
+	from, to  side
+	batchSize int // so many sessions are stored at once, and then removed at the source
+	read      int // so many are read
+	told      int // so many are named on stderr
+	inRow     int // so many were refused, and none was stored since
 
 	Moved      int `json:"moved"`
 	There      int `json:"there"`
@@ -144,7 +145,7 @@ func aboutSession(err error) bool {
 }
 
 func (a *app) move(ctx context.Context, f moveFlags) (err error) {
-	m := &mover{a: a}
+	m := &mover{a: a, batchSize: engineBatch}
 	fromURL, fromErr := locate("--from", f.from)
 	toURL, toErr := locate("--to", f.to)
 	if err := cmp.Or(fromErr, toErr); err != nil {
@@ -154,6 +155,9 @@ func (a *app) move(ctx context.Context, f moveFlags) (err error) {
 	toDir, isToDir, toErr := directory("--to", toURL)
 	if err := cmp.Or(fromErr, toErr); err != nil {
 		return err
+	}
+	if isToDir {
+		m.batchSize = atOnce // a flush takes long
 	}
 	switch {
 	case fromURL == toURL || isFromDir && isToDir && sameFile(fromDir, toDir):
@@ -286,9 +290,8 @@ func (m *mover) apart(ctx context.Context) (err error) {
 }
 
 const (
-	// So many sessions are stored at the target, and then removed at the source.
-	batchSize  = 1000
-	batchBytes = 8 << 20
+	engineBatch = 1000
+	batchBytes  = 8 << 20
 )
 
 // run moves the sessions. If ctx ends, it does so between two batches.
@@ -321,7 +324,7 @@ func (m *mover) run(ctx context.Context) error {
 				bytes += len(raw)
 			}
 		}
-		if len(batch) == batchSize || bytes >= batchBytes {
+		if len(batch) == m.batchSize || bytes >= batchBytes {
 			if err := m.batch(ctx, batch); err != nil {
 				return err
 			}
