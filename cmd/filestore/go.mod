@@ -3,6 +3,8 @@ module github.com/sessionfilestore/filestore/cmd/filestore
 go 1.26.0
 
 require (
+	github.com/go-sql-driver/mysql v1.10.1
+	github.com/redis/go-redis/v9 v9.23.0
 	github.com/sessionfilestore/filestore v0.0.0
 	github.com/sessionfilestore/filestore/backend/open v0.0.0
 	github.com/spf13/cobra v1.10.2
@@ -12,14 +14,12 @@ require (
 require (
 	filippo.io/edwards25519 v1.2.0 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/go-sql-driver/mysql v1.10.1 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/jackc/pgx/v5 v5.13.0 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
-	github.com/redis/go-redis/v9 v9.23.0 // indirect
 	github.com/rivo/uniseg v0.4.7 // indirect
 	github.com/sessionfilestore/filestore/backend/mongostore v0.0.0 // indirect
 	github.com/sessionfilestore/filestore/backend/mysqlstore v0.0.0 // indirect

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/backend/open"
 	"github.com/sessionfilestore/filestore/internal/disk"
@@ -165,6 +167,8 @@ func (a *app) move(ctx context.Context, f moveFlags) (err error) {
 	case !isFromDir && !isToDir && (a.secretFile != "" || a.sealedKeyFile != ""):
 		return errors.New("--secret-file and --key-file are a directory's, and neither side is one")
 	}
+	logging.Disable() // what the clients meet comes back as an error
+	mysql.SetLogger(new(mysql.NopLogger))
 	o := open.Options{TTL: anyTTL, Lifetime: a.lifetime, Timeout: engineTimeout, ReapInterval: -1, MaxSize: maxSize,
 		Logger: slog.New(slog.DiscardHandler), NoIndex: true} // the source stays as it is
 	if m.from, err = a.side(ctx, "--from", fromURL, fromDir, f.dry, o); err != nil {
