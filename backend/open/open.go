@@ -65,6 +65,9 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 		o = new(Options)
 	}
 	u, err := url.Parse(rawURL)
+	if err == nil {
+		_, err = url.ParseQuery(u.RawQuery) // or else a prefix or a table that is misspelt would be another one
+	}
 	if err != nil {
 		return nil, errors.New("the URL of the Store cannot be read")
 	}
