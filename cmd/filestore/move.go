@@ -127,18 +127,19 @@ type item struct {
 	id   string
 	sess *filestore.Session
 	ends time.Time
+	none bool      // the engine knows no end, and ends is one that --ttl gives it
 	seen disk.Seen // of a file
 }
 
-// covers reports whether it can stay in the place of other, since it ends as late. To the second, if it has the same
-// document: it is then other's copy, whose end has gone through two clocks.
+// covers reports whether it can stay in the place of other, since it ends as late. If it has the same document, it is
+// other's copy, whose end has gone through two clocks, or was given to it.
 func (it item) covers(other item) bool {
 	if !it.ends.Before(other.ends) {
 		return true
 	}
 	a, errA := it.sess.Document()
 	b, errB := other.sess.Document()
-	return other.ends.Sub(it.ends) < 2*time.Second && errA == nil && errB == nil && bytes.Equal(a, b)
+	return (other.none || other.ends.Sub(it.ends) < 2*time.Second) && errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
 // aboutSession reports whether err is about one session, so that others may do better.
@@ -449,7 +450,9 @@ type dirSide struct {
 	w *writer // nil if it is only read
 }
 
-func (d *dirSide) item(e entry) item { return item{e.id, e.sess, e.ends, e.info.Seen(e.file)} }
+func (d *dirSide) item(e entry) item {
+	return item{id: e.id, sess: e.sess, ends: e.ends, seen: e.info.Seen(e.file)}
+}
 
 func (d *dirSide) all(ctx context.Context) iter.Seq2[item, error] {
 	return func(yield func(item, error) bool) {
@@ -576,13 +579,14 @@ func (e engineSide) capped(ends time.Time, sess *filestore.Session) time.Time {
 func (e engineSide) item(id string, sess *filestore.Session) item {
 	now, maxAge := e.a.now(), sess.Cookie.OriginalMaxAge
 	ends := sess.LastAccess.Add(format.Life(maxAge, anyTTL))
-	if ends.Sub(now) > anyTTL/2 && maxAge == 0 { // the engine knows no end
+	none := ends.Sub(now) > anyTTL/2 && maxAge == 0
+	if none {
 		ends = now.Add(e.a.ttl)
 	}
 	if sess.LastAccess = ends.Add(-format.Life(maxAge, e.a.ttl)); sess.LastAccess.After(now) {
 		sess.LastAccess = now
 	}
-	return item{id: id, sess: sess, ends: e.capped(ends, sess)}
+	return item{id: id, sess: sess, ends: e.capped(ends, sess), none: none}
 }
 
 func (e engineSide) all(ctx context.Context) iter.Seq2[item, error] {

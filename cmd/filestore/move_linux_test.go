@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/backend/open"
 	"github.com/sessionfilestore/filestore/internal/storetest"
@@ -47,12 +48,15 @@ func (s *engineServer) part() string {
 
 func TestMoveRedis(t *testing.T) {
 	s := storetest.Redis(t)
+	t.Run("Ends", func(t *testing.T) { testMoveEnds(t, s.Addr) })
 	testMoves(t, &engineServer{name: "Redis", param: "prefix", base: "redis://" + s.Addr, bytes: true})
 }
 
 func TestMovePostgreSQL(t *testing.T) {
 	s := storetest.Postgres(t)
-	testMoves(t, &engineServer{name: "PostgreSQL", param: "table", base: s.URL("")})
+	e := &engineServer{name: "PostgreSQL", param: "table", base: s.URL("")}
+	t.Run("ServerDies", func(t *testing.T) { testMoveServerDies(t, s, e) })
+	testMoves(t, e)
 }
 
 func TestMoveMySQL(t *testing.T) {
@@ -513,6 +517,106 @@ func testMoveNewer(t *testing.T, s *engineServer) {
 	put(t, dir, "copy-0123456789.json", document(now, "3600000", `,"by":"both"`))
 	store("copy-0123456789", now.Add(time.Second), "both")
 	wantMoved(t, "a copy", move(t, part, "file:"+dir), moved(0, 1, 0, 1, 0, 0))
+}
+
+// If the server dies in the middle, move says so and loses nothing, and goes on when it is there again.
+func testMoveServerDies(t *testing.T, s *storetest.PostgresServer, e *engineServer) {
+	n := 2 * atOnce
+	dir, part := filepath.Join(roomFor(t, n), "sessions"), e.part()
+	want := plantSessions(t, dir, n)
+	for _, way := range [][]string{{"file:" + dir, part}, {part, "file:" + dir}} {
+		args := []string{"move", "--from", way[0], "--to", way[1], "--ttl", siteTTL.String(), "--create-table"}
+		cmd := process(t, t.Context(), args...)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		before := len(storetest.Files(t, dir))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for start := time.Now(); len(storetest.Files(t, dir)) == before && time.Since(start) < 20*time.Second; {
+			time.Sleep(time.Millisecond)
+		}
+		s.Kill()
+		cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != exitRefused || strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("when the server dies: %d, %s", code, stderr.String())
+		}
+		s.Start(t)
+		union := inDir(t, dir, nil)
+		maps.Copy(union, atEngine(t, part))
+		wantKept(t, "source and target", union, want, anyEnd)
+		if r := command(t, "", args...); r.code != 0 {
+			t.Fatalf("move = %+v", r)
+		}
+		there, here := atEngine(t, part), inDir(t, dir, nil)
+		if way[0] == part {
+			there, here = here, there
+		}
+		wantKept(t, "the target", there, want, anyEnd)
+		if len(here) > 0 {
+			t.Errorf("at the source are %d sessions", len(here))
+		}
+	}
+}
+
+// An end that the engine does not tell, or that --ttl does not explain, logs nobody out, and the next run knows its
+// session again.
+func testMoveEnds(t *testing.T, addr string) {
+	c := redis.NewClient(&redis.Options{Addr: addr})
+	defer c.Close()
+	from, dir := "redis://"+addr+"?prefix=ends:", t.TempDir()
+	plant := func() {
+		t.Helper()
+		doc := `{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"},"user":"anna"}`
+		for id, left := range map[string]time.Duration{"never": 0, "later": 20 * time.Hour, "sooner": 10 * time.Minute} {
+			if err := c.Set(t.Context(), "ends:"+id, doc, left).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for round := range 2 { // in the second all are there already, as after a kill
+		plant()
+		if round > 0 {
+			time.Sleep(3 * time.Second) // "never" is to end later now
+		}
+		now := time.Now()
+		r := command(t, "", "move", "--from", from, "--to", "file:"+dir)
+		if round == 0 {
+			wantMoved(t, "move", r, moved(3, 0, 0, 0, 0, 0))
+		} else {
+			wantMoved(t, "move again", r, moved(0, 3, 0, 0, 0, 0))
+		}
+		for id, want := range map[string]struct{ access, mtime time.Duration }{
+			"never": {0, time.Hour}, "later": {0, 20 * time.Hour}, "sooner": {-50 * time.Minute, 10 * time.Minute},
+		} {
+			data, err := os.ReadFile(filepath.Join(dir, id+".json"))
+			sess := new(filestore.Session)
+			if err == nil {
+				err = sess.UnmarshalJSON(data)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			fi, err := os.Stat(filepath.Join(dir, id+".json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			access, mtime := sess.LastAccess.Sub(now.Add(want.access)), fi.ModTime().Sub(now.Add(want.mtime))
+			if access.Abs() > 10*time.Second || mtime.Abs() > 10*time.Second {
+				t.Errorf("%s: the last access is %v off, the file's time %v", id, access, mtime)
+			}
+		}
+	}
+
+	// To another place in Redis.
+	r := command(t, "", "move", "--from", "file:"+dir, "--to", from+"x-")
+	wantMoved(t, "back", r, moved(3, 0, 0, 0, 0, 0))
+	for id, want := range map[string]time.Duration{"never": time.Hour, "later": 20 * time.Hour, "sooner": 10 * time.Minute} {
+		left, err := c.PTTL(t.Context(), "ends:x-"+id).Result()
+		if off := left - want; err != nil || off.Abs() > 10*time.Second {
+			t.Errorf("%s lives for %v, %v, want %v", id, left, err, want)
+		}
+	}
 }
 
 // A hollow codec stores what is not a session.
