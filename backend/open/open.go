@@ -41,7 +41,15 @@ type Options struct {
 // A Store is one of the engines' Stores together with its client: Close closes both.
 type Store struct {
 	*backend.Store
-	close func() error
+	reaping *backend.ReapingStore // Store itself, if it reaps
+	close   func() error
+}
+
+// OnReap is that of the engine's Store. Redis removes sessions by itself, and tells nobody: then fn is not called.
+func (s *Store) OnReap(fn func(removed int)) {
+	if s.reaping != nil {
+		s.reaping.OnReap(fn)
+	}
 }
 
 // Close closes the Store, then the client.
@@ -130,7 +138,7 @@ func openRedis(u *url.URL, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
-	return &Store{s.Store, client.Close}, nil
+	return &Store{s.Store, nil, client.Close}, nil
 }
 
 func openPostgres(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
@@ -149,7 +157,7 @@ func openPostgres(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
-	return &Store{s.Store, func() error { pool.Close(); return nil }}, nil
+	return &Store{s.Store, s.ReapingStore, func() error { pool.Close(); return nil }}, nil
 }
 
 func openMySQL(u *url.URL, o *Options) (*Store, error) {
@@ -188,7 +196,7 @@ func openMySQL(u *url.URL, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Store{s.Store, db.Close}, nil
+	return &Store{s.Store, s.ReapingStore, db.Close}, nil
 }
 
 func openMongo(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
@@ -212,5 +220,5 @@ func openMongo(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeClient())
 	}
-	return &Store{s.Store, closeClient}, nil
+	return &Store{s.Store, s.ReapingStore, closeClient}, nil
 }

@@ -311,3 +311,27 @@ func TestClose(t *testing.T) {
 		})
 	}
 }
+
+// The Manager hears of what the reaper of an engine removes.
+func TestOnReap(t *testing.T) {
+	t.Parallel()
+	for _, e := range storetest.Engines {
+		if e.Name == "redis" {
+			continue // it has no reaper
+		}
+		t.Run(e.Name, func(t *testing.T) {
+			t.Parallel()
+			s := openURL(t, e.URL(t), &open.Options{CreateTable: true, TTL: time.Second, ReapInterval: 100 * time.Millisecond, NoIndex: true})
+			removed := make(chan int, 1)
+			s.OnReap(func(n int) { removed <- n })
+			select {
+			case n := <-removed:
+				if n != 1 {
+					t.Errorf("the reaper has removed %d sessions, want 1", n)
+				}
+			case <-time.After(30 * time.Second):
+				t.Error("the reaper has told nothing")
+			}
+		})
+	}
+}
