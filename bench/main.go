@@ -34,6 +34,8 @@ var (
 	importCount  = flag.Int("import", 10_000, "sessions of the import row; 0 = leave it out")
 	memoryCount  = flag.Int("memory", 100_000, "sessions held for the memory rows; 0 = leave them out")
 
+	withEngines = flag.Bool("engines", false, "instead of all else measure the backends on Redis, PostgreSQL and MariaDB")
+
 	profile = flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 
 	opsOnly, peersOnly *regexp.Regexp
@@ -101,9 +103,12 @@ func compile(re **regexp.Regexp, text string) (err error) {
 }
 
 func run(places []string) error {
-	start := time.Now()
+	defer func(start time.Time) { fmt.Printf("\nin %.0f s\n", time.Since(start).Seconds()) }(time.Now())
 	fmt.Printf("%s, GOMAXPROCS %d, %d sessions of %d bytes, %d rounds\n\n", runtime.Version(),
 		runtime.GOMAXPROCS(0), *sessionCount, len(document(values(*payload))), *rounds)
+	if *withEngines {
+		return runEngines()
+	}
 	fmt.Println("limit: the system calls alone; README.md says which")
 	for _, c := range contenders {
 		if peersOnly.MatchString(c.name) {
@@ -111,7 +116,10 @@ func run(places []string) error {
 		}
 	}
 	fmt.Println()
-	redis := startRedis()
+	redis := ""
+	if port, err := startRedis("", "--appendonly", "no"); err == nil {
+		redis = fmt.Sprint("127.0.0.1:", port)
+	}
 	var tables []*table
 	for i, place := range places {
 		dir, err := os.MkdirTemp(place, "filestore-bench-")
@@ -130,7 +138,20 @@ func run(places []string) error {
 	for _, t := range tables {
 		t.printTargets()
 	}
-	fmt.Printf("\nin %.0f s\n", time.Since(start).Seconds())
+	return nil
+}
+
+func runEngines() error {
+	for _, e := range engines {
+		fmt.Printf("%s: %s\n", e.name, e.promise)
+	}
+	fmt.Printf("filestore: on %s, each write is flushed\n\n", fsName(*dirFlag))
+	t := &table{fs: "servers", best: make(map[string]string)}
+	if err := t.measureEngines(); err != nil {
+		return err
+	}
+	t.print()
+	t.printTargets()
 	return nil
 }
 
@@ -255,6 +276,10 @@ func (t *table) print() {
 			row = ""
 		}
 		last = l.row
+		if len(l.rounds) == 0 { // it has no such operation
+			cells = append(cells, []string{row, l.name, "–", "–", "–"})
+			continue
+		}
 		cells = append(cells, []string{row, l.name, l.unit.format(median(l.rounds)),
 			l.unit.format(quantile(l.rounds, 0.25)) + ".." + l.unit.format(quantile(l.rounds, 0.75)),
 			number(ratio(l, t.find(l.row, t.best[l.row])))})
