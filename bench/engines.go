@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -37,8 +39,8 @@ type engine struct {
 	promise string // its promise of durability, as it is started here
 	ours    string // the backend, with which the others are compared
 
-	// start starts the server, which ends with the program, and returns the Go contenders on it and its port.
-	start func() (rivals []rival, port int, err error)
+	// start starts the server, with its data in the directory dir, and returns the Go contenders on it and its port.
+	start func(dir string) (rivals []rival, port int, err error)
 	node  string // the store of express-session
 }
 
@@ -94,11 +96,7 @@ func nodeRival(name string, port int) (rival, error) {
 }
 
 // filesRival returns filestore's files, whose Touch always writes here.
-func filesRival() (rival, error) {
-	dir, _, err := serverDir("")
-	if err != nil {
-		return rival{}, err
-	}
+func filesRival(dir string) (rival, error) {
 	spread(dir)
 	e := &env{dir: dir, shared: dir}
 	s, err := openFilestore(filestore.Options{TouchAfter: -1})(e)
@@ -114,11 +112,7 @@ func (r rival) has(op string) bool {
 }
 
 // startRedisFor starts a redis-server that keeps its data.
-func startRedisFor() ([]rival, int, error) {
-	dir, _, err := serverDir("")
-	if err != nil {
-		return nil, 0, err
-	}
+func startRedisFor(dir string) ([]rival, int, error) {
 	port, err := startRedis(dir, "--appendonly", "yes", "--appendfsync", "everysec")
 	if err != nil {
 		return nil, 0, err
@@ -131,8 +125,8 @@ func startRedisFor() ([]rival, int, error) {
 	return append(rivals, scsRival("scs goredisstore", newRedis(client), goredisstore.New(client))), port, err
 }
 
-func startPostgres() ([]rival, int, error) {
-	dir, as, err := serverDir("postgres")
+func startPostgres(dir string) ([]rival, int, error) {
+	as, err := give(dir, "postgres")
 	if err != nil {
 		return nil, 0, err
 	}
@@ -149,7 +143,7 @@ func startPostgres() ([]rival, int, error) {
 		return nil, 0, err
 	}
 	err = startServer(func() error { return pool.Ping(ctx) }, syscall.SIGINT, dir, as,
-		"postgres", "-D", "data", "-p", fmt.Sprint(port), "-h", "127.0.0.1", "-k", dir)
+		"postgres", "-D", "data", "-p", fmt.Sprint(port), "-h", "127.0.0.1", "-k", "")
 	atExit(pool.Close)
 	if err != nil {
 		return nil, 0, err
@@ -166,11 +160,7 @@ func startPostgres() ([]rival, int, error) {
 	return append(rivals, scsRival("scs pgxstore", newSCS(m.Find, m.Commit, m.Delete, m.All), m)), port, err
 }
 
-func startMariaDB() ([]rival, int, error) {
-	dir, _, err := serverDir("")
-	if err != nil {
-		return nil, 0, err
-	}
+func startMariaDB(dir string) ([]rival, int, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, 0, err
@@ -230,7 +220,17 @@ func (t *table) measureEngines() error {
 }
 
 func (t *table) measureEngine(e engine) error {
-	rivals, port, err := e.start()
+	dir, err := os.MkdirTemp(*dirFlag, "filestore-bench-")
+	if err != nil {
+		return err
+	}
+	atExit(func() { os.RemoveAll(dir) })
+	ofServer, ofFiles := filepath.Join(dir, "server"), filepath.Join(dir, "files")
+	// Other users must get through to the server's.
+	if err := errors.Join(os.Chmod(dir, 0o711), os.Mkdir(ofServer, 0o700), os.Mkdir(ofFiles, 0o700)); err != nil {
+		return err
+	}
+	rivals, port, err := e.start(ofServer)
 	if errors.Is(err, errNotHere) {
 		fmt.Printf("%s: left out: %v\n", e.name, err)
 		return nil
@@ -246,7 +246,7 @@ func (t *table) measureEngine(e engine) error {
 			rivals = append(rivals, node)
 		}
 	}
-	files, err := filesRival()
+	files, err := filesRival(ofFiles)
 	if err != nil {
 		return err
 	}
@@ -292,14 +292,17 @@ func engineEntries(rivals []rival, all []string, op string, workers int) (entrie
 			continue
 		}
 		at := 0
-		en.run = func(n int) (time.Duration, error) { // n each, and the time for n of all
-			some := make([]string, n*workers)
+		en.run = func(n int) (time.Duration, error) {
+			some := make([]string, n)
+			if workers > 1 {
+				some = make([]string, max(n, 4*workers)) // so that few wait for the last ones
+			}
 			for i := range some {
 				some[i] = all[(at+i)%len(all)]
 			}
 			at += len(some)
 			d, err := r.store.together(op, some, workers)
-			return d / time.Duration(workers), err
+			return d * time.Duration(n) / time.Duration(len(some)), err
 		}
 	}
 	if op != "touch" {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -141,6 +142,8 @@ func run(places []string) error {
 	return nil
 }
 
+// runEngines measures the backends. Unlike a contender in the other rows, one that fails makes the run fail: all are
+// set up here.
 func runEngines() error {
 	for _, e := range engines {
 		fmt.Printf("%s: %s\n", e.name, e.promise)
@@ -152,7 +155,7 @@ func runEngines() error {
 	}
 	t.print()
 	t.printTargets()
-	return nil
+	return errors.Join(t.dropped...)
 }
 
 // exits undo what the program has started or made, the latest first, however it ends.
@@ -181,6 +184,8 @@ type table struct {
 	fs    string
 	lines []*line
 	best  map[string]string // by row, the name of the line that the others are compared with
+
+	dropped []error
 }
 
 // A line has the figures of one contender in one row, a number for each round.
@@ -219,6 +224,7 @@ func (t *table) find(row, name string) *line {
 // drop removes the line of a contender that has failed, and says so.
 func (t *table) drop(row, name string, err error) {
 	fmt.Printf("%s: %s: %s: left out: %v\n", t.fs, row, name, err)
+	t.dropped = append(t.dropped, fmt.Errorf("%s: %s: %w", row, name, err))
 	t.lines = slices.DeleteFunc(t.lines, func(l *line) bool { return l.row == row && l.name == name })
 }
 
@@ -237,15 +243,17 @@ func quantile(values []float64, q float64) float64 {
 func median(values []float64) float64 { return quantile(values, 0.5) }
 
 // ratio returns the median over the rounds of a's figure divided by b's.
-func ratio(a, b *line) float64 {
+func ratio(a, b *line) float64 { return median(ratios(a, b)) }
+
+// ratios returns a's figure divided by b's in each round.
+func ratios(a, b *line) (r []float64) {
 	if a == nil || b == nil {
-		return math.NaN()
+		return nil
 	}
-	var r []float64
 	for i := range min(len(a.rounds), len(b.rounds)) {
 		r = append(r, a.rounds[i]/b.rounds[i])
 	}
-	return median(r)
+	return r
 }
 
 func (u unit) format(v float64) string {
@@ -268,7 +276,7 @@ func (u unit) format(v float64) string {
 
 // print writes the table as aligned Markdown.
 func (t *table) print() {
-	cells := [][]string{{t.fs, "contender", "median", "p25..p75", "ratio"}, {"---", "---", "--:", "--:", "--:"}}
+	cells := [][]string{{t.fs, "contender", "median", "p25..p75", "ratio", "p25..p75"}, {"---", "---", "--:", "--:", "--:", "--:"}}
 	last := ""
 	for _, l := range t.lines {
 		row := l.row
@@ -277,12 +285,16 @@ func (t *table) print() {
 		}
 		last = l.row
 		if len(l.rounds) == 0 { // it has no such operation
-			cells = append(cells, []string{row, l.name, "–", "–", "–"})
+			cells = append(cells, []string{row, l.name, "–", "–", "–", "–"})
 			continue
+		}
+		r, quartiles := ratios(l, t.find(l.row, t.best[l.row])), ""
+		if len(r) > 0 {
+			quartiles = number(quantile(r, 0.25)) + ".." + number(quantile(r, 0.75))
 		}
 		cells = append(cells, []string{row, l.name, l.unit.format(median(l.rounds)),
 			l.unit.format(quantile(l.rounds, 0.25)) + ".." + l.unit.format(quantile(l.rounds, 0.75)),
-			number(ratio(l, t.find(l.row, t.best[l.row])))})
+			number(median(r)), quartiles})
 	}
 	widths := make([]int, len(cells[0]))
 	for _, row := range cells {

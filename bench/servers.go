@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -11,7 +12,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
@@ -39,61 +39,80 @@ func program(name string) (string, error) {
 
 var errNotHere = errors.New("not on this machine")
 
-// command returns the command as that user, nil = this one, in the directory dir.
-func command(dir string, as *syscall.Credential, args ...string) (*exec.Cmd, error) {
+// A process is one that the program has started. It ends with it.
+type process struct {
+	cmd   *exec.Cmd
+	out   bytes.Buffer
+	ended chan struct{}
+}
+
+// start starts a program as that user, nil = this one, in the directory dir. When this program ends, the signal end
+// lets that one end, too.
+func start(dir string, as *syscall.Credential, end syscall.Signal, args ...string) (*process, error) {
 	path, err := program(args[0])
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(path, args[1:]...)
-	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
-	return cmd, nil
+	p := &process{cmd: exec.Command(path, args[1:]...), ended: make(chan struct{})}
+	p.cmd.Dir = dir
+	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
+	// Its own group, since a Ctrl-C is for this program, which then ends the others in turn.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Setpgid: true, Pdeathsig: end}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { p.cmd.Wait(); close(p.ended) }()
+	atExit(func() { p.stop(end) })
+	return p, nil
+}
+
+func (p *process) stop(by syscall.Signal) {
+	select {
+	case <-p.ended:
+		return
+	default:
+	}
+	syscall.Kill(-p.cmd.Process.Pid, by)
+	select {
+	case <-p.ended:
+	case <-time.After(stopTime):
+		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		<-p.ended
+	}
+}
+
+// failed returns the error of a process that has ended.
+func (p *process) failed() error {
+	return fmt.Errorf("%s: %s: %s", p.cmd.Path, p.cmd.ProcessState, &p.out)
 }
 
 // setUp runs a program that makes a server's data.
 func setUp(dir string, as *syscall.Credential, args ...string) error {
-	cmd, err := command(dir, as, args...)
+	p, err := start(dir, as, syscall.SIGKILL, args...)
 	if err != nil {
 		return err
 	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", args[0], err, out)
+	if <-p.ended; !p.cmd.ProcessState.Success() {
+		return p.failed()
 	}
 	return nil
 }
 
-// startServer starts a server, which must stay in the foreground, and waits until ping succeeds. It ends in good order
-// by the signal end, when the program does.
+// startServer starts a server, which must stay in the foreground, and waits until ping succeeds. The signal end lets it
+// end in good order.
 func startServer(ping func() error, end syscall.Signal, dir string, as *syscall.Credential, args ...string) error {
-	cmd, err := command(dir, as, args...)
+	p, err := start(dir, as, end, args...)
 	if err != nil {
 		return err
 	}
-	cmd.SysProcAttr.Setpgid = true // a Ctrl-C is for this program, which then ends the server
-	cmd.SysProcAttr.Pdeathsig = end
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() { cmd.Wait(); close(ended) }()
-	atExit(sync.OnceFunc(func() {
-		cmd.Process.Signal(end)
-		select {
-		case <-ended:
-		case <-time.After(stopTime):
-			cmd.Process.Kill()
-			<-ended
-		}
-	}))
 	for from := time.Now(); ; {
 		err := ping()
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-ended:
-			return fmt.Errorf("%s has ended: %s", args[0], cmd.ProcessState)
+		case <-p.ended:
+			return p.failed()
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Since(from) > startTime {
@@ -112,24 +131,19 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// serverDir makes a directory for a server's data. Of root's processes PostgreSQL refuses to be one: it gets another
-// user's name, and the directory.
-func serverDir(owner string) (dir string, as *syscall.Credential, err error) {
-	if dir, err = os.MkdirTemp(*dirFlag, "filestore-bench-"); err != nil {
-		return "", nil, err
-	}
-	atExit(func() { os.RemoveAll(dir) })
-	if owner == "" || os.Getuid() != 0 {
-		return dir, nil, nil
+// give lets the user owner have dir if this is a process of root, and returns that user. PostgreSQL refuses to be root's.
+func give(dir, owner string) (*syscall.Credential, error) {
+	if os.Getuid() != 0 {
+		return nil, nil
 	}
 	u, err := user.Lookup(owner)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
 	err = cmp.Or(errors.Join(err1, err2), os.Chown(dir, int(uid), int(gid)))
-	return dir, &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
 }
 
 // startRedis starts a redis-server with these options, and returns its port.
