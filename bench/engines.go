@@ -134,11 +134,14 @@ func startPostgres(dir string) ([]rival, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := setUp(dir, as, "initdb", "-D", "data", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8"); err != nil {
+	err = setUp(dir, as,
+		"initdb", "-D", "data", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+	if err != nil {
 		return nil, 0, err
 	}
 	ctx := context.Background()
-	pool, err := pgxpool.New(ctx, fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable&pool_max_conns=%d", port, many))
+	pool, err := pgxpool.New(ctx,
+		fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable&pool_max_conns=%d", port, many))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -154,7 +157,8 @@ func startPostgres(dir string) ([]rival, int, error) {
 		return nil, 0, err
 	}
 	rivals, err := ours("pgstore", func(touchAfter time.Duration) (*pgstore.Store, error) {
-		return pgstore.New(pool, &pgstore.Options{Table: "ours", CreateTable: true, TouchAfter: touchAfter, ReapInterval: -1})
+		return pgstore.New(pool, &pgstore.Options{
+			Table: "ours", CreateTable: true, TouchAfter: touchAfter, ReapInterval: -1})
 	})
 	m := pgxstore.NewWithCleanupInterval(pool, 0)
 	return append(rivals, scsRival("scs pgxstore", newSCS(m.Find, m.Commit, m.Delete, m.All), m)), port, err
@@ -169,12 +173,14 @@ func startMariaDB(dir string) ([]rival, int, error) {
 	if syscall.Getuid() == 0 {
 		own = append(own, "--user=root")
 	}
-	if err := setUp(dir, nil, append([]string{"mariadb-install-db", "--auth-root-authentication-method=normal", "--skip-test-db"}, own...)...); err != nil {
+	install := []string{"mariadb-install-db", "--auth-root-authentication-method=normal", "--skip-test-db"}
+	if err := setUp(dir, nil, append(install, own...)...); err != nil {
 		return nil, 0, err
 	}
 	mysql.SetLogger(log.New(io.Discard, "", 0)) // of the attempts until the server is there
 	dsn := func(database string) string {
-		return fmt.Sprintf("root@tcp(127.0.0.1:%d)/%s?clientFoundRows=true&innodb_lock_wait_timeout=4&interpolateParams=true", port, database)
+		const options = "?clientFoundRows=true&innodb_lock_wait_timeout=4&interpolateParams=true"
+		return fmt.Sprintf("root@tcp(127.0.0.1:%d)/%s%s", port, database, options)
 	}
 	admin, err := sql.Open("mysql", dsn(""))
 	if err != nil {
@@ -202,7 +208,8 @@ func startMariaDB(dir string) ([]rival, int, error) {
 		return nil, 0, err
 	}
 	rivals, err := ours("mysqlstore", func(touchAfter time.Duration) (*mysqlstore.Store, error) {
-		return mysqlstore.New(db, &mysqlstore.Options{Table: "ours", CreateTable: true, TouchAfter: touchAfter, ReapInterval: -1})
+		return mysqlstore.New(db, &mysqlstore.Options{
+			Table: "ours", CreateTable: true, TouchAfter: touchAfter, ReapInterval: -1})
 	})
 	m := scsmysql.NewWithCleanupInterval(db, 0)
 	return append(rivals, scsRival("scs mysqlstore", newSCS(m.Find, m.Commit, m.Delete, m.All), m)), port, err
