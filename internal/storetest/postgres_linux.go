@@ -40,7 +40,7 @@ func StartPostgres(t testing.TB, as *syscall.Credential, dir string, conf ...str
 		args = append(args, "-c", c)
 	}
 	p := &PostgresServer{StartServer(t, dir, port, as, Need(t, "postgres")[0], args...)}
-	t.Cleanup(p.Kill) // before StartServer's
+	t.Cleanup(p.end) // before StartServer's
 	p.ready(t)
 	return p
 }
@@ -108,6 +108,19 @@ func (p *PostgresServer) children() (pids []int) {
 		}
 	}
 	return pids
+}
+
+// end ends the server in a way that leaves no shared memory behind: the system has few segments for all tests.
+func (p *PostgresServer) end() {
+	if p.cmd == nil || p.cmd.Process == nil {
+		return
+	}
+	p.Continue()
+	p.cmd.Process.Signal(syscall.SIGQUIT)
+	for began := time.Now(); !onlyIn(p.cmd.Process.Pid, "ZX") && time.Since(began) < 10*time.Second; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.Kill()
 }
 
 // Kill ends all of the server's processes at once, as a crash does.
