@@ -363,6 +363,7 @@ func TestDocsCommands(t *testing.T) {
 		"$ filestore ls": nil,
 		"mkdir site":     nil, // TestReadmeTwoMinutes
 		"go mod tidy":    nil,
+		"filestore move": nil, // TestDatabasesMove
 		"$ curl":         nil,
 		// Both commands have tests of their own, and go test work runs this test.
 		"go run ./example ": func(t *testing.T, block string) {
