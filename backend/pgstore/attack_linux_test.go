@@ -509,6 +509,29 @@ func TestReaper(t *testing.T) {
 	}
 }
 
+// The work of the reaper grows with what it removes and not faster, also if the server plans for a table in which no
+// session is over.
+func TestReaperPlan(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, database(t))
+	s := open(t, pool, &pgstore.Options{Timeout: 20 * time.Second})
+	const over = 20_000
+	insert := func(prefix string, n, left int) {
+		_, err := pool.Exec(ctx, `INSERT INTO session SELECT $1 || n, '{"cookie":{}}', to_timestamp(extract(epoch FROM now()) + $2) FROM generate_series(1, $3) n`, prefix, left, n)
+		must(t, err)
+	}
+	insert("live", 100, 1000)
+	_, err := pool.Exec(ctx, "ANALYZE session")
+	must(t, err)
+	insert("over", over, -10)
+	if n, err := s.Reap(ctx); n != over || err != nil {
+		t.Errorf("Reap = %d, %v, want %d", n, err, over)
+	}
+	if n, err := s.Len(ctx); n != 100 || err != nil {
+		t.Errorf("Len = %d, %v, want those that live", n, err)
+	}
+}
+
 // The reaper runs by itself.
 func TestBackgroundReaper(t *testing.T) {
 	t.Parallel()
