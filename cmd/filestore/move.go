@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -270,7 +271,7 @@ func (m *mover) run(ctx context.Context) error {
 	defer bar.done()
 	var batch []item
 	bytes := 0
-	for it, err := range m.from.all(ctx) {
+	for it, err := range m.ahead(ctx) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -301,7 +302,41 @@ func (m *mover) run(ctx context.Context) error {
 			batch, bytes = nil, 0
 		}
 	}
+	if ctx.Err() != nil { // which has ended the reading
+		return ctx.Err()
+	}
 	return m.batch(ctx, batch)
+}
+
+// ahead yields what from.all does, until ctx ends. A goroutine of its own reads on meanwhile: that takes as long as to
+// store.
+func (m *mover) ahead(ctx context.Context) iter.Seq2[item, error] {
+	type result struct {
+		item
+		err error
+	}
+	return func(yield func(item, error) bool) {
+		ctx, stop := context.WithCancel(ctx)
+		read := make(chan result, m.batchSize/2)
+		var reader sync.WaitGroup
+		reader.Go(func() {
+			defer close(read)
+			for it, err := range m.from.all(ctx) {
+				select {
+				case read <- result{it, err}:
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+		defer reader.Wait()
+		defer stop()
+		for r := range read {
+			if !yield(r.item, r.err) {
+				return
+			}
+		}
+	}
 }
 
 // count returns how many sessions are at the source, for the bar.
