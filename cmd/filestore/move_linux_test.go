@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -744,16 +745,24 @@ func testMoveScale(t *testing.T, s *engineServer) {
 	}
 	dir, part := filepath.Join(roomFor(t, n), "sessions"), s.part()
 	plantSessions(t, dir, n)
-	for _, way := range [][]string{{"file:" + dir, part}, {part, "file:" + dir}} {
-		start := time.Now()
-		_, out, peak := withPeak(t, "move", "--from", way[0], "--to", way[1], "--ttl", siteTTL.String(), "--create-table")
-		took := time.Since(start)
-		if out != moved(n, 0, 0, 0, 0, 0) {
-			t.Fatalf("move = %s", out)
+	const most = 15 * time.Second
+	fastest := []time.Duration{time.Hour, time.Hour}
+	for range 3 { // others may use the machine
+		for i, way := range [][]string{{"file:" + dir, part}, {part, "file:" + dir}} {
+			start := time.Now()
+			_, out, peak := withPeak(t, "move", "--from", way[0], "--to", way[1], "--ttl", siteTTL.String(), "--create-table")
+			took := time.Since(start)
+			if out != moved(n, 0, 0, 0, 0, 0) {
+				t.Fatalf("move = %s", out)
+			}
+			t.Logf("%d sessions from %.6s to %.6s: %v, %d KiB", n, way[0], way[1], took.Round(10*time.Millisecond), peak)
+			fastest[i] = min(fastest[i], took)
 		}
-		t.Logf("%d sessions from %.6s to %.6s: %v, %d KiB", n, way[0], way[1], took.Round(10*time.Millisecond), peak)
-		if took > 15*time.Second && s.name != "MongoDB" && !raceDetector { // FerretDB looks at all documents to remove one
-			t.Errorf("from %.6s to %.6s it takes %v", way[0], way[1], took)
+		if slices.Max(fastest) <= most {
+			return
 		}
+	}
+	if s.name != "MongoDB" && !raceDetector { // FerretDB looks at all documents to remove one
+		t.Errorf("there and back takes %v, want %v each at most", fastest, most)
 	}
 }
