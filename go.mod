@@ -2,10 +2,7 @@ module github.com/sessionfilestore/filestore
 
 go 1.26.0
 
-ignore (
-	./example/express/node_modules
-	./internal/interop/node_modules
-)
+ignore ./internal/interop/node_modules
 
 require (
 	github.com/fsnotify/fsnotify v1.10.1

@@ -363,6 +363,7 @@ func TestDocsCommands(t *testing.T) {
 		"$ filestore ls": nil,
 		"mkdir site":     nil, // TestReadmeTwoMinutes
 		"go mod tidy":    nil,
+		"filestore move": nil, // TestDatabasesMove
 		"$ curl":         nil,
 		// Both commands have tests of their own, and go test work runs this test.
 		"go run ./example ": func(t *testing.T, block string) {
@@ -380,6 +381,7 @@ func TestDocsCommands(t *testing.T) {
 			}
 			compiles(t, "./example/express")
 		},
+		"go run ./example/express -store": nil, // TestSites runs both on each server
 		"printf %s": func(t *testing.T, block string) {
 			if _, err := exec.LookPath("sha256sum"); err != nil && runtime.GOOS != "linux" {
 				return
@@ -465,6 +467,7 @@ func TestDocsGo(t *testing.T) {
 		imports[name] = imports["filestore"] + "/" + name
 	}
 	imports["sessiontest"] = imports["session"] + "/sessiontest"
+	imports["redis"], imports["redisstore"] = "github.com/redis/go-redis/v9", imports["filestore"]+"/backend/redisstore"
 	dir := t.TempDir()
 	write(t, dir, "main.go", "package main\n\nfunc main() {}\n")
 	args := []string{"vet", filepath.Join(dir, "main.go")}

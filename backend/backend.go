@@ -630,10 +630,13 @@ func (s *Store) pages(ctx context.Context, op string, docs bool) iter.Seq2[[]Row
 			var rows []Row
 			var next string
 			err := s.do(ctx, op, "", func(ctx context.Context) (err error) {
+				asked := time.Now()
 				rows, next, err = s.engine.Page(ctx, cursor, docs)
 				if s.again(ctx, err) {
+					asked = time.Now()
 					rows, next, err = s.engine.Page(ctx, cursor, docs)
 				}
+				age(rows, asked)
 				return err
 			})
 			rows = slices.DeleteFunc(rows, func(r Row) bool { return !filestore.ValidID(r.ID) })
@@ -641,6 +644,15 @@ func (s *Store) pages(ctx context.Context, op string, docs bool) iter.Seq2[[]Row
 				return
 			}
 			cursor = next
+		}
+	}
+}
+
+// age makes rows, whose Left was told at the time then, rows of now. A page can take long to come.
+func age(rows []Row, then time.Time) {
+	for i := range rows {
+		if rows[i].Left != Forever {
+			rows[i].Left -= time.Since(then)
 		}
 	}
 }
@@ -669,19 +681,33 @@ func (s *Store) IDs(ctx context.Context) iter.Seq2[string, error] {
 // passed over.
 func (s *Store) All(ctx context.Context) iter.Seq2[filestore.Entry, error] {
 	return func(yield func(filestore.Entry, error) bool) {
+		for e, err := range s.Scan(ctx) {
+			if known := e.ID != "" && noSession(err); !known && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// Scan is All, and also yields what is not a session: its ID, no Session, and the error. An error without an ID
+// ends it.
+func (s *Store) Scan(ctx context.Context) iter.Seq2[filestore.Entry, error] {
+	return func(yield func(filestore.Entry, error) bool) {
 		seen := make(map[string]bool)
 		for rows, err := range s.pages(ctx, "all", true) {
 			if err != nil {
 				yield(filestore.Entry{}, err)
 				return
 			}
-			for _, r := range rows {
+			read := time.Now()
+			for i, r := range rows {
 				if seen[r.ID] {
 					continue
 				}
 				seen[r.ID] = true
-				sess, err := s.decode(ctx, r)
-				if !noSession(err) && !yield(filestore.Entry{ID: r.ID, Session: sess}, s.wrap("all", r.ID, err)) {
+				age(rows[i:i+1], read) // the loop's body can take long
+				sess, err := s.decode(ctx, rows[i])
+				if !yield(filestore.Entry{ID: r.ID, Session: sess}, s.wrap("all", r.ID, err)) {
 					return
 				}
 			}

@@ -511,6 +511,59 @@ func TestSetOfLongAgo(t *testing.T) {
 	}
 }
 
+// slowly is an Engine whose pages take long to come.
+type slowly struct{ *memory }
+
+func (e slowly) Page(ctx context.Context, cursor string, docs bool) ([]backend.Row, string, error) {
+	rows, next, err := e.memory.Page(ctx, cursor, docs)
+	time.Sleep(500 * time.Millisecond)
+	return rows, next, err
+}
+
+// Scan tells what is not a session, and neither a slow engine nor a slow loop moves the sessions' ends.
+func TestScan(t *testing.T) {
+	e := newMemory()
+	s := open(t, slowly{e}, backend.Options{TTL: time.Hour})
+	for _, id := range []string{"a", "b", "c", "d"} { // more than a page
+		put(t, s, id, "user", id)
+	}
+	e.rows["broken"] = row{"{", time.Now().Add(time.Hour)}
+	ends := make(map[string]time.Time)
+	broken := 0
+	for entry, err := range s.Scan(ctx) {
+		if entry.ID == "broken" {
+			if entry.Session != nil || !errors.Is(err, filestore.ErrCorrupt) {
+				t.Errorf("what is not a session is %v, %v", entry.Session, err)
+			}
+			broken++
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ends[entry.ID] = entry.Session.ExpiresAt(time.Hour); len(ends) == 1 {
+			time.Sleep(500 * time.Millisecond)
+		}
+	}
+	if len(ends) != 4 || broken != 1 {
+		t.Errorf("Scan yields %d sessions and %d others, want 4 and 1", len(ends), broken)
+	}
+	for id, end := range ends {
+		if off := end.Sub(e.rows[id].end).Abs(); off > 250*time.Millisecond {
+			t.Errorf("the session ends %v off", off)
+		}
+	}
+	all := 0
+	for _, err := range s.All(ctx) {
+		if all++; err != nil {
+			t.Error(err)
+		}
+	}
+	if all != 4 {
+		t.Errorf("All yields %d sessions, want 4", all)
+	}
+}
+
 // A late engine has one more row each time that its ids are asked for, which is not a session.
 type late struct {
 	*memory

@@ -10,13 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	chisession "gitea.com/go-chi/session"
@@ -32,6 +32,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sessionfilestore/filestore"
+	filesession "github.com/sessionfilestore/filestore/session"
 )
 
 const ttl = 24 * time.Hour // no session expires by itself during a run
@@ -171,7 +172,36 @@ func filestoreWith(dir string, o filestore.Options) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, sess := context.Background(), session(values(*payload))
+	own := storeOf(s)
+	own.all = func() (n int, err error) {
+		for _, err := range s.All(context.Background()) {
+			if err != nil {
+				return n, err
+			}
+			n++
+		}
+		return n, nil
+	}
+	own.reap = func() error { _, err := s.Reap(context.Background()); return err }
+	own.close = func() { s.Close() }
+	return own, nil
+}
+
+// An ourStore is one of filestore's own stores, on files or a server.
+type ourStore interface {
+	filesession.Store
+	filesession.Toucher
+	filesession.Updater
+}
+
+func storeOf(s ourStore) *store {
+	ctx := context.Background()
+	var all []*filestore.Session // which differ, as MySQL does not write what is there already
+	for range 90 {
+		sess := session(values(*payload))
+		sess.Put("visits", visits())
+		all = append(all, sess)
+	}
 	return &store{
 		get: func(id string) (bool, error) {
 			_, err := s.Get(ctx, id)
@@ -180,25 +210,20 @@ func filestoreWith(dir string, o filestore.Options) (*store, error) {
 			}
 			return err == nil, err
 		},
-		set:   func(id string) error { return s.Set(ctx, id, sess) },
+		set:   func(id string) error { return s.Set(ctx, id, all[visits()%len(all)]) },
 		touch: func(id string) error { return s.Touch(ctx, id, nil) },
 		update: func(id string) error {
-			return s.Update(ctx, id, func(sess *filestore.Session) error { return sess.Put("visits", 17) })
+			return s.Update(ctx, id, func(sess *filestore.Session) error { return sess.Put("visits", visits()) })
 		},
 		destroy: func(id string) error { return s.Destroy(ctx, id) },
-		all: func() (n int, err error) {
-			for _, err := range s.All(ctx) {
-				if err != nil {
-					return n, err
-				}
-				n++
-			}
-			return n, nil
-		},
-		reap:  func() error { _, err := s.Reap(ctx); return err },
-		close: func() { s.Close() },
-	}, nil
+		close:   func() {},
+	}
 }
+
+var visitCount atomic.Int64
+
+// visits returns a number of two digits, which differs from the one before.
+func visits() int { return 10 + int(visitCount.Add(1)%90) }
 
 // getSet is update for stores without that operation.
 func (s *store) getSet(id string) error {
@@ -406,45 +431,22 @@ func openRedis(e *env) (*store, error) {
 		return nil, errors.New("no redis-server here")
 	}
 	client := redis.NewClient(&redis.Options{Addr: e.redis})
-	ctx := context.Background()
-	if err := client.FlushDB(ctx).Err(); err != nil {
+	if err := client.FlushDB(context.Background()).Err(); err != nil {
 		return nil, err
 	}
-	m := goredisstore.New(client)
-	s := newSCS(
-		func(id string) ([]byte, bool, error) { return m.FindCtx(ctx, id) },
-		func(id string, b []byte, expiry time.Time) error { return m.CommitCtx(ctx, id, b, expiry) },
-		func(id string) error { return m.DeleteCtx(ctx, id) },
-		func() (map[string][]byte, error) { return m.AllCtx(ctx) })
+	s := newRedis(client)
 	s.close = func() { client.Close() }
 	return s, nil
 }
 
-// startRedis starts a redis-server and returns its address, or "" if there is no such program.
-func startRedis() (addr string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return ""
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	cmd := exec.Command("redis-server", "--port", port, "--save", "", "--appendonly", "no", "--bind", "127.0.0.1")
-	if err := cmd.Start(); err != nil {
-		return ""
-	}
-	atExit(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	addr = "127.0.0.1:" + port
-	for range 100 {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return addr
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return ""
+// newRedis returns the store of scs on client, which stays the caller's.
+func newRedis(client *redis.Client) *store {
+	ctx, m := context.Background(), goredisstore.New(client)
+	return newSCS(
+		func(id string) ([]byte, bool, error) { return m.FindCtx(ctx, id) },
+		func(id string, b []byte, expiry time.Time) error { return m.CommitCtx(ctx, id, b, expiry) },
+		func(id string) error { return m.DeleteCtx(ctx, id) },
+		func() (map[string][]byte, error) { return m.AllCtx(ctx) })
 }
 
 // A child is the Node process.
@@ -457,6 +459,9 @@ type request struct {
 	Op      string          `json:"op"`
 	IDs     []string        `json:"ids,omitempty"`
 	Dir     string          `json:"dir,omitempty"`
+	Store   string          `json:"store,omitempty"`
+	Port    int             `json:"port,omitempty"`
+	Conns   int             `json:"conns,omitempty"`
 	Secret  string          `json:"secret,omitempty"`
 	Doc     json.RawMessage `json:"doc,omitempty"`
 	Workers int             `json:"workers,omitempty"`
@@ -491,36 +496,10 @@ func openNode(e *env) (*store, error) { return nodeIn(e.shared, "") }
 
 // nodeIn opens session-file-store, which encrypts if there is a secret.
 func nodeIn(dir, secret string) (*store, error) {
-	if _, err := os.Stat("peers/node_modules"); err != nil {
-		npm := exec.Command("npm", "ci", "--no-audit", "--no-fund")
-		npm.Dir = "peers"
-		if out, err := npm.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("npm ci: %w %s", err, out)
-		}
-	}
-	cmd := exec.Command("node", "peers/session-file-store.js")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+	c, end, err := startNode("peers/session-file-store.js")
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		return nil, err
-	}
-	c := &child{in, bufio.NewReader(out)}
-	var once sync.Once
-	end := func() {
-		once.Do(func() {
-			in.Close()
-			cmd.Process.Kill()
-			cmd.Wait()
-		})
-	}
-	atExit(end)
 	move := func(dir string) error {
 		_, err := c.do(request{Op: "open", Dir: dir, Secret: secret, Doc: document(values(*payload))})
 		return err
@@ -533,4 +512,35 @@ func nodeIn(dir, secret string) (*store, error) {
 		child: c, move: move, close: end,
 		reap: func() error { _, err := c.do(request{Op: "reap"}); return err },
 	}, nil
+}
+
+// startNode starts a script of peers, with its packages.
+func startNode(script string) (c *child, end func(), err error) {
+	if _, err := os.Stat("peers/node_modules/express-session"); err != nil {
+		npm := exec.Command("npm", "ci", "--no-audit", "--no-fund")
+		npm.Dir = "peers"
+		if out, err := npm.CombinedOutput(); err != nil {
+			return nil, nil, fmt.Errorf("npm ci: %w %s", err, out)
+		}
+	}
+	cmd := exec.Command("node", script)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	end = sync.OnceFunc(func() {
+		in.Close()
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	atExit(end)
+	return &child{in, bufio.NewReader(out)}, end, nil
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	chisession "gitea.com/go-chi/session"
@@ -30,13 +29,16 @@ const (
 	connections = 8
 )
 
-// A site is a middleware with two handlers behind wrap. One logs in, by storing the values, and one only
-// reads a value.
+// A site is a middleware with handlers behind wrap. One logs in, by storing the values, one only reads a value, and
+// one reads it and changes another one.
 type site struct {
 	wrap  func(http.Handler) http.Handler
 	login func(w http.ResponseWriter, r *http.Request) error
 	read  func(r *http.Request) string
+	write func(r *http.Request) error // nil = not measured
 	close func()
+
+	addr string // if it is set, another process serves the same
 }
 
 var siteMakers = []struct {
@@ -77,6 +79,13 @@ func filestoreSite(e *env, noSync bool) (site, error) {
 	if err != nil {
 		return site{}, err
 	}
+	s := managerSite(st)
+	s.close = func() { st.Close() }
+	return s, nil
+}
+
+// managerSite is filestore's middleware on one of its stores, which stays the caller's.
+func managerSite(st filesession.Store) site {
 	m := &filesession.Manager{Store: st, Secrets: []string{"keyboard cat"}}
 	return site{
 		wrap: m.Handler,
@@ -90,8 +99,8 @@ func filestoreSite(e *env, noSync bool) (site, error) {
 			user, _ := filesession.Value[string](filesession.From(r), "userId")
 			return user
 		},
-		close: func() { st.Close() },
-	}, nil
+		write: func(r *http.Request) error { return filesession.From(r).Put("visits", visits()) },
+	}
 }
 
 func gorillaSite(e *env) (site, error) {
@@ -150,82 +159,114 @@ func scsSite(st scs.Store, close func()) site {
 			}
 			return nil
 		},
-		read:  func(r *http.Request) string { return m.GetString(r.Context(), "userId") },
+		read: func(r *http.Request) string { return m.GetString(r.Context(), "userId") },
+		write: func(r *http.Request) error {
+			m.Put(r.Context(), "visits", visits())
+			return nil
+		},
 		close: close,
 	}
 }
 
-// A running is a site that listens, with one user, who is logged in.
+// A running is a site that listens, with users who are logged in.
 type running struct {
 	addr    string
-	request []byte
-	server  *http.Server
+	cookies []string // the lines of each user's request
+	close   func()
 }
 
-func (s *site) start() (*running, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/login", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.login(w, r); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+// start lets the site listen and so many users log in.
+func (s *site) start(users int) (*running, error) {
+	run := &running{addr: s.addr, close: func() {}}
+	if run.addr == "" {
+		if err := run.listen(s); err != nil {
+			return nil, err
 		}
-	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(s.read(r), "user") {
-			http.Error(w, "logged out", http.StatusInternalServerError)
-			return
+	}
+	for range users {
+		resp, err := http.Get("http://" + run.addr + "/login")
+		if err != nil {
+			run.close()
+			return nil, err
 		}
-		io.WriteString(w, "ok")
-	})
-	run := &running{addr: l.Addr().String(), server: &http.Server{Handler: s.wrap(mux)}}
-	go run.server.Serve(l)
-	resp, err := http.Get("http://" + run.addr + "/login")
-	if err != nil {
-		run.server.Close()
-		return nil, err
+		resp.Body.Close()
+		lines := ""
+		for _, c := range resp.Cookies() {
+			lines += "Cookie: " + c.Name + "=" + c.Value + "\r\n"
+		}
+		run.cookies = append(run.cookies, lines)
 	}
-	resp.Body.Close()
-	req := "GET / HTTP/1.1\r\nHost: " + run.addr + "\r\n"
-	for _, c := range resp.Cookies() {
-		req += "Cookie: " + c.Name + "=" + c.Value + "\r\n"
-	}
-	run.request = []byte(req + "\r\n")
 	time.Sleep(settled)
 	return run, nil
 }
 
-// load sends requests over some connections. Its client does as little as it can, because it runs on the
-// processors of the server.
-func (run *running) load() (n int, err error) {
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	ctx, stop := context.WithTimeout(context.Background(), httpTime)
-	defer stop()
-	for range connections {
-		wg.Go(func() {
-			my, myErr := run.ask(ctx)
-			mu.Lock()
-			defer mu.Unlock()
-			n, err = n+my, errors.Join(err, myErr)
-		})
+func (run *running) listen(s *site) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
 	}
-	wg.Wait()
-	return n, err
+	fail := func(w http.ResponseWriter, err error) { http.Error(w, err.Error(), http.StatusInternalServerError) }
+	mux := http.NewServeMux()
+	mux.HandleFunc("/login", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.login(w, r); err != nil {
+			fail(w, err)
+		}
+	})
+	mux.HandleFunc("/read", func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(s.read(r), "user") {
+			fail(w, errors.New("logged out"))
+			return
+		}
+		io.WriteString(w, "ok")
+	})
+	mux.HandleFunc("/write", func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(s.read(r), "user") {
+			fail(w, errors.New("logged out"))
+			return
+		}
+		if err := s.write(r); err != nil {
+			fail(w, err)
+			return
+		}
+		io.WriteString(w, "ok")
+	})
+	server := &http.Server{Handler: s.wrap(mux)}
+	go server.Serve(l)
+	run.addr, run.close = l.Addr().String(), func() { server.Close() }
+	return nil
 }
 
-func (run *running) ask(ctx context.Context) (n int, err error) {
+// load sends requests over some connections, and adds how many a second were answered to a row. The client does as
+// little as it can, because it runs on the processors of the server.
+func (t *table) load(row, name string, run *running, path string, connections int) error {
+	ctx, stop := context.WithTimeout(context.Background(), httpTime)
+	defer stop()
+	counts := make([]int, connections)
+	from := time.Now()
+	err := atOnce(connections, func(i int) (err error) {
+		counts[i], err = run.ask(ctx, path, run.cookies[i%len(run.cookies)])
+		return err
+	})
+	n := 0
+	for _, count := range counts {
+		n += count
+	}
+	t.add(row, name, rate, float64(n)/time.Since(from).Seconds())
+	return err
+}
+
+// ask sends one request after the other, with the lines of a user, until ctx is done.
+func (run *running) ask(ctx context.Context, path, lines string) (n int, err error) {
 	conn, err := net.Dial("tcp", run.addr)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(time.Minute))
+	request := []byte("GET " + path + " HTTP/1.1\r\nHost: " + run.addr + "\r\n" + lines + "\r\n")
 	r := bufio.NewReader(conn)
 	for ; ctx.Err() == nil; n++ {
-		if _, err := conn.Write(run.request); err != nil {
+		if _, err := conn.Write(request); err != nil {
 			return n, err
 		}
 		for i := 0; ; i++ {
@@ -263,20 +304,15 @@ func (t *table) http(e *env) {
 			defer s.close()
 		}
 		if err == nil {
-			sites[m.name], err = s.start()
+			sites[m.name], err = s.start(1)
 		}
 		if err != nil {
 			fmt.Printf("%s: %s: %s: left out: %v\n", t.fs, row, m.name, err)
 			continue
 		}
-		defer sites[m.name].server.Close()
+		defer sites[m.name].close()
 		entries = append(entries, &entry{name: m.name})
 	}
 	t.lay(row, "scs memory", rate, entries)
-	t.rotate(row, entries, func(e *entry) error {
-		from := time.Now()
-		n, err := sites[e.name].load()
-		t.add(row, e.name, rate, float64(n)/time.Since(from).Seconds())
-		return err
-	})
+	t.rotate(row, entries, func(e *entry) error { return t.load(row, e.name, sites[e.name], "/read", connections) })
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -33,6 +34,8 @@ var (
 	reapCount    = flag.Int("reap", 10_000, "sessions in the directory of the Reap rows; 0 = leave them out")
 	importCount  = flag.Int("import", 10_000, "sessions of the import row; 0 = leave it out")
 	memoryCount  = flag.Int("memory", 100_000, "sessions held for the memory rows; 0 = leave them out")
+
+	withEngines = flag.Bool("engines", false, "instead of all else measure the backends on Redis, PostgreSQL and MariaDB")
 
 	profile = flag.String("cpuprofile", "", "write a CPU profile of the whole run to this file")
 
@@ -101,9 +104,12 @@ func compile(re **regexp.Regexp, text string) (err error) {
 }
 
 func run(places []string) error {
-	start := time.Now()
+	defer func(start time.Time) { fmt.Printf("\nin %.0f s\n", time.Since(start).Seconds()) }(time.Now())
 	fmt.Printf("%s, GOMAXPROCS %d, %d sessions of %d bytes, %d rounds\n\n", runtime.Version(),
 		runtime.GOMAXPROCS(0), *sessionCount, len(document(values(*payload))), *rounds)
+	if *withEngines {
+		return runEngines()
+	}
 	fmt.Println("limit: the system calls alone; README.md says which")
 	for _, c := range contenders {
 		if peersOnly.MatchString(c.name) {
@@ -111,7 +117,10 @@ func run(places []string) error {
 		}
 	}
 	fmt.Println()
-	redis := startRedis()
+	redis := ""
+	if port, err := startRedis("", "--appendonly", "no"); err == nil {
+		redis = fmt.Sprint("127.0.0.1:", port)
+	}
 	var tables []*table
 	for i, place := range places {
 		dir, err := os.MkdirTemp(place, "filestore-bench-")
@@ -130,8 +139,23 @@ func run(places []string) error {
 	for _, t := range tables {
 		t.printTargets()
 	}
-	fmt.Printf("\nin %.0f s\n", time.Since(start).Seconds())
 	return nil
+}
+
+// runEngines measures the backends. Unlike a contender in the other rows, one that fails makes the run fail: all are
+// set up here.
+func runEngines() error {
+	for _, e := range engines {
+		fmt.Printf("%s: %s\n", e.name, e.promise)
+	}
+	fmt.Printf("filestore: on %s, each write is flushed\n\n", fsName(*dirFlag))
+	t := &table{fs: "servers", best: make(map[string]string)}
+	if err := t.measureEngines(); err != nil {
+		return err
+	}
+	t.print()
+	t.printTargets()
+	return errors.Join(t.dropped...)
 }
 
 // exits undo what the program has started or made, the latest first, however it ends.
@@ -160,6 +184,8 @@ type table struct {
 	fs    string
 	lines []*line
 	best  map[string]string // by row, the name of the line that the others are compared with
+
+	dropped []error
 }
 
 // A line has the figures of one contender in one row, a number for each round.
@@ -198,6 +224,7 @@ func (t *table) find(row, name string) *line {
 // drop removes the line of a contender that has failed, and says so.
 func (t *table) drop(row, name string, err error) {
 	fmt.Printf("%s: %s: %s: left out: %v\n", t.fs, row, name, err)
+	t.dropped = append(t.dropped, fmt.Errorf("%s: %s: %w", row, name, err))
 	t.lines = slices.DeleteFunc(t.lines, func(l *line) bool { return l.row == row && l.name == name })
 }
 
@@ -216,15 +243,17 @@ func quantile(values []float64, q float64) float64 {
 func median(values []float64) float64 { return quantile(values, 0.5) }
 
 // ratio returns the median over the rounds of a's figure divided by b's.
-func ratio(a, b *line) float64 {
+func ratio(a, b *line) float64 { return median(ratios(a, b)) }
+
+// ratios returns a's figure divided by b's in each round.
+func ratios(a, b *line) (r []float64) {
 	if a == nil || b == nil {
-		return math.NaN()
+		return nil
 	}
-	var r []float64
 	for i := range min(len(a.rounds), len(b.rounds)) {
 		r = append(r, a.rounds[i]/b.rounds[i])
 	}
-	return median(r)
+	return r
 }
 
 func (u unit) format(v float64) string {
@@ -247,7 +276,7 @@ func (u unit) format(v float64) string {
 
 // print writes the table as aligned Markdown.
 func (t *table) print() {
-	cells := [][]string{{t.fs, "contender", "median", "p25..p75", "ratio"}, {"---", "---", "--:", "--:", "--:"}}
+	cells := [][]string{{t.fs, "contender", "median", "p25..p75", "ratio", "p25..p75"}, {"---", "---", "--:", "--:", "--:", "--:"}}
 	last := ""
 	for _, l := range t.lines {
 		row := l.row
@@ -255,9 +284,17 @@ func (t *table) print() {
 			row = ""
 		}
 		last = l.row
+		if len(l.rounds) == 0 { // it has no such operation
+			cells = append(cells, []string{row, l.name, "–", "–", "–", "–"})
+			continue
+		}
+		r, quartiles := ratios(l, t.find(l.row, t.best[l.row])), ""
+		if len(r) > 0 {
+			quartiles = number(quantile(r, 0.25)) + ".." + number(quantile(r, 0.75))
+		}
 		cells = append(cells, []string{row, l.name, l.unit.format(median(l.rounds)),
 			l.unit.format(quantile(l.rounds, 0.25)) + ".." + l.unit.format(quantile(l.rounds, 0.75)),
-			number(ratio(l, t.find(l.row, t.best[l.row])))})
+			number(median(r)), quartiles})
 	}
 	widths := make([]int, len(cells[0]))
 	for _, row := range cells {

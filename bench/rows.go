@@ -63,7 +63,7 @@ func pick(all []string, n int) []string {
 // An entry is a contender in one row. run does n operations and returns how long they took.
 type entry struct {
 	name string
-	run  func(n int) (time.Duration, error)
+	run  func(n int) (time.Duration, error) // nil = has no such operation
 
 	max    int // operations in a batch; 0 = batchMax
 	n      int // operations in a batch, as many as take batchTime
@@ -77,6 +77,10 @@ func (t *table) batches(row, best string, entries []*entry) {
 	}
 	t.lay(row, best, perOp, entries)
 	for _, e := range entries {
+		if e.run == nil {
+			e.failed = true
+			continue
+		}
 		most := cmp.Or(e.max, batchMax)
 		for e.n = min(4, most); ; e.n = min(4*e.n, most) {
 			d, err := e.run(e.n)
@@ -152,7 +156,19 @@ func (s *store) do(op string, ids []string) (time.Duration, error) {
 		a, err := s.child.do(request{Op: op, IDs: ids})
 		return a.NS, err
 	}
+	fn := s.operation(op)
+	if fn == nil {
+		return 0, errNone
+	}
+	return loop(ids, fn)
+}
+
+// operation returns the one with that name, nil if there is none.
+func (s *store) operation(op string) func(id string) error {
 	get := func(want bool) func(string) error {
+		if s.get == nil {
+			return nil
+		}
 		return func(id string) error {
 			found, err := s.get(id)
 			if err == nil && found != want {
@@ -161,12 +177,8 @@ func (s *store) do(op string, ids []string) (time.Duration, error) {
 			return err
 		}
 	}
-	fn := map[string]func(string) error{"get": get(true), "missing": get(false), "set": s.set, "touch": s.touch,
+	return map[string]func(string) error{"get": get(true), "missing": get(false), "set": s.set, "touch": s.touch,
 		"update": s.update, "destroy": s.destroy}[op]
-	if fn == nil {
-		return 0, errNone
-	}
-	return loop(ids, fn)
 }
 
 // together is do by some goroutines at once, each with its share of ids.
@@ -174,10 +186,13 @@ func (s *store) together(op string, ids []string, workers int) (time.Duration, e
 	if workers == 1 {
 		return s.do(op, ids)
 	}
-	share := len(ids) / workers
+	if s.child != nil {
+		a, err := s.child.do(request{Op: op, IDs: ids, Workers: workers})
+		return a.NS, err
+	}
 	from := time.Now()
 	err := atOnce(workers, func(i int) error {
-		_, err := s.do(op, ids[i*share:(i+1)*share])
+		_, err := s.do(op, ids[i*len(ids)/workers:(i+1)*len(ids)/workers])
 		return err
 	})
 	return time.Since(from), err

@@ -50,6 +50,12 @@ var targets = []target{
 	{row: "Set p99 beside a Reap", of: "filestore NoSync, while reaping", to: "filestore NoSync", want: 2,
 		orMillis: 10},
 	{row: "memory: heap per session", of: "filestore NoSync", to: "scs memory", want: 1.25},
+	{row: "Redis, Get", of: "redisstore", to: "scs goredisstore", want: 1.3},
+	{row: "Redis, Set", of: "redisstore", to: "scs goredisstore", want: 1.3},
+	{row: "PostgreSQL, Get", of: "pgstore", to: "scs pgxstore", want: 1.3},
+	{row: "PostgreSQL, Set", of: "pgstore", to: "scs pgxstore", want: 1.3},
+	{row: "MariaDB, Get", of: "mysqlstore", to: "scs mysqlstore", want: 1.3},
+	{row: "MariaDB, Set", of: "mysqlstore", to: "scs mysqlstore", want: 1.3},
 	{row: "HTTP, read only", of: "filestore NoSync", to: "scs memory", atLeast: true, want: 0.9},
 }
 

@@ -12,13 +12,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/example/stores"
 )
 
 const (
@@ -71,28 +71,22 @@ func (b *browser) thief() *browser {
 }
 
 // later lets the login of a browser be so long ago.
-func later(t *testing.T, dir string, b *browser, ago time.Duration) {
+func later(t *testing.T, at place, b *browser, ago time.Duration) {
 	t.Helper()
-	store, err := filestore.Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	err = store.Update(context.Background(), sessionID(t, b.cookie()), func(s *filestore.Session) error {
+	at.update(t, sessionID(t, b.cookie()), func(s *filestore.Session) error {
 		ms, err := filestore.Value[int64](s, "__authenticated")
 		if err != nil || ms == 0 {
 			t.Errorf("__authenticated is %d, %v", ms, err)
 		}
 		return s.Put("__authenticated", ms-ago.Milliseconds())
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // A user sees the sessions of all browsers, and no others, and ends one of them: its cookie opens nothing any more.
-func TestDevices(t *testing.T) {
-	base, dir := serve(t, true)
+func TestDevices(t *testing.T) { onEach(t, testDevices) }
+
+func testDevices(t *testing.T, at place) {
+	base := at.serve(t, true)
 	newBrowser(t, base).login("wrong") // a session of nobody
 	a := as(t, base, "user1", firefox, "X-Forwarded-For", "192.0.2.1, 203.0.113.77")
 	b := as(t, base, "user1", iPhone)
@@ -110,7 +104,7 @@ func TestDevices(t *testing.T) {
 			t.Errorf("the list shows %s", secret)
 		}
 	}
-	stolen, file := b.thief(), sessionFile(t, dir, b.cookie())
+	stolen, id := b.thief(), sessionID(t, b.cookie())
 	handle := a.handles(2)[0]
 	for what, wrong := range map[string]string{"no": "", "a wrong": "x", "somebody else's": "", "an id as a": sessionID(t, b.cookie())} {
 		if what == "somebody else's" {
@@ -132,8 +126,8 @@ func TestDevices(t *testing.T) {
 	}
 	b.isIn(false, "after the end")
 	stolen.isIn(false, "a copy of the cookie after the end")
-	if exists(t, file) {
-		t.Error("the session's file is there after the end")
+	if at.has(t, id) {
+		t.Error("the session is stored after the end")
 	}
 	a.isIn(true, "the browser with the button")
 	other.isIn(true, "another user")
@@ -150,8 +144,10 @@ func TestDevices(t *testing.T) {
 
 // Everywhere else leaves this session alone, everywhere leaves none. A thief who has a copy of another browser's cookie
 // is out with it.
-func TestLogoutEverywhere(t *testing.T) {
-	base, dir := serve(t, false)
+func TestLogoutEverywhere(t *testing.T) { onEach(t, testLogoutEverywhere) }
+
+func testLogoutEverywhere(t *testing.T, at place) {
+	base := at.serve(t, false)
 	a, b, c := as(t, base, "user1", firefox), as(t, base, "user1", iPhone), as(t, base, "user1", "curl/8")
 	other := as(t, base, admin, firefox)
 	stolen := c.thief()
@@ -176,14 +172,16 @@ func TestLogoutEverywhere(t *testing.T) {
 		out.isIn(false, "after everywhere")
 	}
 	other.isIn(true, "another user")
-	if files, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(files) != 1 {
-		t.Errorf("left are %q, want the other user's", files)
+	if n := len(at.ids(t)); n != 1 {
+		t.Errorf("left are %d sessions, want the other user's", n)
 	}
 }
 
 // What matters asks for the password again after five minutes. Then the session has a new id and its old values.
-func TestPasswordAgain(t *testing.T) {
-	base, dir := serve(t, false)
+func TestPasswordAgain(t *testing.T) { onEach(t, testPasswordAgain) }
+
+func testPasswordAgain(t *testing.T, at place) {
+	base := at.serve(t, false)
 	a, b := as(t, base, "user1", firefox), as(t, base, "user1", iPhone)
 	code := regexp.MustCompile(`id="code">([A-Z2-7]{26})<`)
 	if body := a.want(a.get("/recovery"), http.StatusOK, "").body; !code.MatchString(body) {
@@ -191,9 +189,9 @@ func TestPasswordAgain(t *testing.T) {
 	}
 	a.views()
 	handle := a.handles(2)[0]
-	later(t, dir, a, freshFor-10*time.Second)
+	later(t, at, a, freshFor-10*time.Second)
 	a.want(a.get("/recovery"), http.StatusOK, "")
-	later(t, dir, a, 10*time.Second)
+	later(t, at, a, 10*time.Second)
 	a.want(a.get("/recovery"), http.StatusSeeOther, "/confirm?next=/recovery")
 	for _, path := range []string{"/devices/end", "/devices/others", "/devices/all"} {
 		a.want(a.post(path, url.Values{"handle": {handle}}), http.StatusSeeOther, "/confirm?next=/devices")
@@ -212,7 +210,7 @@ func TestPasswordAgain(t *testing.T) {
 		}
 		a.want(a.get("/recovery"), http.StatusSeeOther, "/confirm?next=/recovery")
 	}
-	stolen, file := a.thief(), sessionFile(t, dir, a.cookie())
+	stolen, id := a.thief(), sessionID(t, a.cookie())
 	a.want(confirm("mypassword", "/recovery"), http.StatusSeeOther, "/recovery")
 	if body := a.want(a.get("/recovery"), http.StatusOK, "").body; !code.MatchString(body) {
 		t.Errorf("no code:\n%s", body)
@@ -221,8 +219,8 @@ func TestPasswordAgain(t *testing.T) {
 		t.Errorf("the counter is at %d after the second login, want 2: the values stay", got)
 	}
 	stolen.isIn(false, "a copy of the cookie from before")
-	if exists(t, file) {
-		t.Error("the file of the old id is there")
+	if at.has(t, id) {
+		t.Error("the session of the old id is there")
 	}
 	a.handles(2) // not three
 	for _, evil := range []string{"https://other.example/", "//other.example", "/user", ""} {
@@ -236,8 +234,10 @@ func TestPasswordAgain(t *testing.T) {
 }
 
 // A second user in one browser gets nothing of the first one's session.
-func TestAnotherUserBeginsAnew(t *testing.T) {
-	base, _ := serve(t, false)
+func TestAnotherUserBeginsAnew(t *testing.T) { onEach(t, testAnotherUserBeginsAnew) }
+
+func testAnotherUserBeginsAnew(t *testing.T, at place) {
+	base := at.serve(t, false)
 	b := as(t, base, "user1", firefox)
 	b.views()
 	stolen := b.thief()
@@ -292,8 +292,11 @@ func (b *browser) watch(header ...string) (rest chan string) {
 var stream = []string{"Accept", "text/event-stream"}
 
 // A live page ends within a second of its session: see also TestLiveInAnotherProcess. Other pages go on.
-func TestLive(t *testing.T) {
-	base, _ := serve(t, false)
+func TestLive(t *testing.T) { onEach(t, testLive) }
+
+func testLive(t *testing.T, at place) {
+	t.Parallel() // it only waits
+	base := at.serve(t, false)
 	for name, end := range map[string]func(b, other *browser){
 		"logout in another tab":     func(b, _ *browser) { b.thief().get("/logout") },
 		"end by another browser":    func(_, o *browser) { o.post("/devices/end", url.Values{"handle": {o.handles(2)[0]}}) },
@@ -325,28 +328,32 @@ func TestLive(t *testing.T) {
 	nobody.want(nobody.get("/live", stream...), http.StatusSeeOther, "/")
 }
 
-// Watching does not keep a session alive: its file stays as it is. It outlasts the server's WriteTimeout.
-func TestLiveDoesNotProlong(t *testing.T) {
-	base, dir := serveWithin(t, false, 1500*time.Millisecond)
+// Watching does not keep a session alive: what is stored stays as it is, and so does the end. It outlasts the server's
+// WriteTimeout.
+func TestLiveDoesNotProlong(t *testing.T) { onEach(t, testLiveDoesNotProlong) }
+
+func testLiveDoesNotProlong(t *testing.T, at place) {
+	t.Parallel() // it only waits
+	base := at.serveWithin(t, false, 1500*time.Millisecond)
 	b := as(t, base, "user1", firefox)
-	file := sessionFile(t, dir, b.cookie())
-	read := func() string {
-		text, err := os.ReadFile(file)
+	id := sessionID(t, b.cookie())
+	store, _ := at.open(t, nil)
+	ends := func() time.Time {
+		t.Helper()
+		s, err := store.Get(context.Background(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return string(text)
+		return s.ExpiresAt(stores.TTL)
 	}
 	// Long enough ago that any other page would write it.
-	store, err := filestore.Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	ago := strconv.FormatInt(time.Now().Add(-12*time.Hour).UnixMilli(), 10)
-	text := regexp.MustCompile(`"__lastAccess":\d+`).ReplaceAllString(read(), `"__lastAccess":`+ago)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	at.update(t, id, func(s *filestore.Session) error {
+		s.NoTouch, s.LastAccess = true, time.Now().Add(-12*time.Hour)
+		return nil
+	})
+	text, end := at.stored(t, id), ends()
+	if left := time.Until(end); left > 13*time.Hour {
+		t.Fatalf("it lives for %v", left)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	req, err := http.NewRequestWithContext(ctx, "GET", base+"/live", nil)
@@ -369,18 +376,19 @@ func TestLiveDoesNotProlong(t *testing.T) {
 	}
 	cancel()
 	resp.Body.Close()
-	if got := read(); got != text {
-		t.Errorf("the file was\n%s, and is after three seconds of watching\n%s", text, got)
+	const rounding = 2 * time.Second // servers keep the end in seconds
+	if got := at.stored(t, id); got != text || ends().Sub(end).Abs() > rounding {
+		t.Errorf("the session was\n%s until %v, and is after three seconds of watching\n%s until %v", text, end, got, ends())
 	}
 	b.get("/user")
-	if got := read(); got == text {
-		t.Error("the file does not change by a visit: nothing is tested")
+	if ends().Sub(end) < 11*time.Hour {
+		t.Error("a visit does not prolong it: nothing is tested")
 	}
 }
 
 // The log says who has logged in and out, and what has ended by what. It has no id and no address.
 func TestAuditLog(t *testing.T) {
-	base, _ := serve(t, false)
+	base := files(t).serve(t, false)
 	var mu sync.Mutex
 	var buf bytes.Buffer
 	was := slog.Default()
@@ -424,7 +432,7 @@ func (w writer) Write(p []byte) (int, error) { return w(p) }
 // Without a proxy that is trusted the network is the connection's, whatever the client claims.
 func TestForwardedForOnlyBehindAProxy(t *testing.T) {
 	for trust, want := range map[bool]string{false: "from 127.0.0.0/24", true: "from 2001:db8:1::/48"} {
-		base, _ := serve(t, trust)
+		base := files(t).serve(t, trust)
 		b := as(t, base, "user1", firefox, "X-Forwarded-For", "198.51.100.1, 2001:db8:1:2::3")
 		if body := b.get("/devices").body; !strings.Contains(body, want) || strings.Contains(body, "198.51") {
 			t.Errorf("trusted %v: no %q in\n%s", trust, want, body)
@@ -448,18 +456,20 @@ func TestDeviceNames(t *testing.T) {
 			t.Errorf("device(%q) = %q, want %q", agent, got, want)
 		}
 	}
-	base, _ := serve(t, false)
+	base := files(t).serve(t, false)
 	b := as(t, base, "user1", `"><script>alert(1)</script>`)
 	if body := b.get("/devices").body; strings.Contains(body, "<script>") {
 		t.Errorf("an agent is not escaped:\n%s", body)
 	}
 }
 
-// Two programs on one directory: a browser at one sees and ends the session of a browser at the other, and the live
+// Two programs on the same sessions: a browser at one sees and ends the session of a browser at the other, and the live
 // page there ends too.
-func TestLiveInAnotherProcess(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "sessions")
-	p, q := start(t, dir), start(t, dir)
+func TestLiveInAnotherProcess(t *testing.T) { onEach(t, testLiveInAnotherProcess) }
+
+func testLiveInAnotherProcess(t *testing.T, at place) {
+	t.Parallel() // it only waits
+	p, q := at.start(t), at.start(t)
 	for range 3 {
 		a, b := as(t, p.url, "user1", firefox), as(t, q.url, "user1", iPhone)
 		events := b.watch(stream...)
@@ -473,7 +483,9 @@ func TestLiveInAnotherProcess(t *testing.T) {
 		b.isIn(false, "after the end by another process")
 		a.want(a.post("/logout", nil), http.StatusSeeOther, "/")
 	}
-	checkDir(t, dir)
+	if at.url == "" {
+		checkDir(t, at.dir)
+	}
 }
 
 // The program ends although somebody watches.
@@ -493,28 +505,21 @@ func TestShutdownEndsLivePages(t *testing.T) {
 
 // A session ends a week after its login although it is used, also for a program with another -lifetime. The cookie does
 // not promise more.
-func TestLifetimeFlag(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "sessions")
-	p := start(t, dir)
+func TestLifetimeFlag(t *testing.T) { onEach(t, testLifetimeFlag) }
+
+func testLifetimeFlag(t *testing.T, at place) {
+	p := at.start(t)
 	b := as(t, p.url, "user1", firefox)
-	file := func() string {
-		t.Helper()
-		files, err := filepath.Glob(filepath.Join(dir, "*.json"))
-		if err != nil || len(files) != 1 {
-			t.Fatalf("files %q, %v", files, err)
-		}
-		return files[0]
-	}
-	text, err := os.ReadFile(file())
-	if err != nil {
-		t.Fatal(err)
+	ids := at.ids(t)
+	if len(ids) != 1 {
+		t.Fatalf("%d sessions", len(ids))
 	}
 	created := func(ago time.Duration) {
 		t.Helper()
-		now := regexp.MustCompile(`"__created":\d+`).ReplaceAll(text, []byte(`"__created":`+strconv.FormatInt(time.Now().Add(-ago).UnixMilli(), 10)))
-		if err := os.WriteFile(file(), now, 0o600); err != nil || bytes.Equal(now, text) {
-			t.Fatalf("%v, %s", err, now)
-		}
+		at.update(t, ids[0], func(s *filestore.Session) error {
+			s.Created = time.Now().Add(-ago)
+			return nil
+		})
 	}
 	const week = 7 * 24 * time.Hour
 	created(week - time.Minute)
@@ -524,10 +529,10 @@ func TestLifetimeFlag(t *testing.T) {
 	}
 	created(week + time.Second)
 	b.isIn(false, "after a week")
-	forever := start(t, dir, "-lifetime", "0")
+	forever := at.start(t, "-lifetime", "0")
 	b.base = forever.url
 	b.isIn(true, "in a program without a lifetime")
-	if err := run([]string{"-dir", dir, "-lifetime", "-1s"}, io.Discard); err == nil {
+	if err := run([]string{"-dir", at.dir, "-store", at.url, "-lifetime", "-1s"}, io.Discard); err == nil {
 		t.Error("a negative lifetime is taken")
 	}
 }

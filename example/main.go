@@ -6,6 +6,16 @@
 // Sessions survive a restart, and kill -9; look at them with ls and cat. (To try kill,
 // build the program first: "go run" is another process than the site.)
 //
+// With -store they are on a server instead, and many of these programs can share them. The pages are the same:
+//
+//	go run ./example -store redis://127.0.0.1:6379
+//	go run ./example -store postgres://user:password@127.0.0.1/site
+//	go run ./example -store mysql://user:password@127.0.0.1/site
+//	go run ./example -store mongodb://127.0.0.1/site
+//
+// The database site must be there; its table is made. Other users of the machine can see the arguments of a program, and
+// so the password: in your program read it from a file or the environment.
+//
 //	GET  /               the login form, with the message of a failed login
 //	POST /user           logs in: username=user1, password=mypassword
 //	GET  /user           the welcome page
@@ -21,7 +31,7 @@
 //	GET  /cookies        the cookies as cookie-parser reads them, plain and signed; also as JSON
 //	POST /cookies        sets one: name, value, signed=on
 //	POST /cookies/clear  clears one: name
-//	GET  /session        the visitor's own session file
+//	GET  /session        the visitor's own session, as it is stored
 //
 // All pages work without JavaScript. A program needs nothing but a cookie jar. If a page has HTML and JSON, a request gets
 // JSON if it sends JSON or an Accept header with application/json:
@@ -34,12 +44,12 @@
 // again. What happens to sessions is in the log: logins, logouts, what was ended, and by what.
 //
 // The cookies are signed with $SESSION_SECRET. If it is not set, the first start makes
-// a secret and keeps it beside the sessions, in ./sessions.secret. An Express
-// application with the same directory and the same secret shares all logins.
+// a secret and keeps it beside the sessions, in ./sessions.secret, with -store too. On several machines set the variable.
+// An Express application with the same sessions and the same secret shares all logins.
 //
-// With -encrypt the session files are encrypted with that secret too, as
+// With -encrypt the sessions are encrypted with that secret too, as
 // session-file-store does with its option secret. Plain sessions cannot be read then:
-// start on an empty directory.
+// start without any.
 package main
 
 import (
@@ -58,6 +68,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/example/secret"
+	"github.com/sessionfilestore/filestore/example/stores"
 	"github.com/sessionfilestore/filestore/kruptein"
 )
 
@@ -76,8 +87,9 @@ const shutdownTimeout = 10 * time.Second
 func run(args []string, stdout io.Writer) (err error) {
 	flags := flag.NewFlagSet("example", flag.ExitOnError)
 	addr := flags.String("addr", "127.0.0.1:8080", "listen on `host:port`; port 0 takes a free one")
-	dir := flags.String("dir", "./sessions", "keep the sessions in `directory`")
-	encrypt := flags.Bool("encrypt", false, "encrypt the session files, as session-file-store does with its secret")
+	dir := flags.String("dir", "./sessions", "keep the sessions in `directory`; with -store only the secret, beside it")
+	storeURL := flags.String("store", "", stores.Usage)
+	encrypt := flags.Bool("encrypt", false, "encrypt the sessions, as session-file-store does with its secret")
 	lifetime := flags.Duration("lifetime", 7*24*time.Hour, "end a session this `long` after its login, however much it is used; 0 = never")
 	trustProxy := flags.Bool("trust-proxy", false, "believe X-Forwarded-Proto and -For; only behind a proxy that sets them")
 	flags.Parse(args) // exits by itself
@@ -85,19 +97,15 @@ func run(args []string, stdout io.Writer) (err error) {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 
-	// Before the line that says that the site is there: who has read it may send signals.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-
 	key, err := secret.Load(*dir)
 	if err != nil {
 		return err
 	}
-	opts := &filestore.Options{Lifetime: *lifetime}
+	var codec filestore.Codec
 	if *encrypt {
-		opts.Codec = kruptein.New(key) // if Node need not read the files, package sealed is better
+		codec = kruptein.New(key) // if Node need not read the sessions, package sealed is better
 	}
-	store, err := filestore.Open(*dir, opts)
+	store, where, err := stores.Open(context.Background(), *dir, *storeURL, *lifetime, codec)
 	if err != nil {
 		return err
 	}
@@ -107,9 +115,12 @@ func run(args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	// Before the line that says that the site is there: who has read it may send signals.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	quit := make(chan struct{})
 	srv := &http.Server{
-		Handler:           (&site{store: store, dir: *dir, secret: key, trustProxy: *trustProxy, quit: quit}).handler(),
+		Handler:           (&site{store: store, files: *storeURL == "", where: where, secret: key, trustProxy: *trustProxy, quit: quit}).handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second, // longer than the store's LockTimeout, so that its error still arrives
@@ -120,7 +131,7 @@ func run(args []string, stdout io.Writer) (err error) {
 	srv.RegisterOnShutdown(func() { close(quit) }) // Shutdown waits for live pages, which do not end by themselves
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	fmt.Fprintf(stdout, "filestore example: http://%s  sessions in %s\n", ln.Addr(), *dir)
+	fmt.Fprintf(stdout, "filestore example: http://%s  sessions in %s\n", ln.Addr(), where)
 
 	select {
 	case err := <-served:

@@ -5,15 +5,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // If this variable is set, the test binary is the program.
@@ -24,8 +26,7 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0) // as after main
 	}
-	slog.SetLogLoggerLevel(slog.LevelWarn) // no line for every login
-	os.Exit(m.Run())
+	storetest.Main(m, nil)
 }
 
 // A process is a running program.
@@ -35,7 +36,7 @@ type process struct {
 	stderr bytes.Buffer // read it after Wait only
 }
 
-var startRE = regexp.MustCompile(`^filestore example: (http://127\.0\.0\.1:[1-9]\d*)  sessions in (.*)\n$`)
+var startRE = regexp.MustCompile(`^filestore example: (http://127\.0\.0\.1:[1-9]\d*)  sessions in (.+)\n$`)
 
 // start runs the program on dir and a free port, and kills it after a minute.
 func start(t *testing.T, dir string, args ...string) *process {
@@ -60,16 +61,17 @@ func start(t *testing.T, dir string, args ...string) *process {
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	m := startRE.FindStringSubmatch(line)
-	if err != nil || m == nil || m[2] != dir {
+	if err != nil || m == nil || m[2] != dir && !slices.Contains(args, "-store") {
 		t.Fatalf("the program printed %q, %v", line, err)
 	}
 	p.url = m[1]
 	return p
 }
 
-func TestLoginsSurviveKill(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "sessions")
-	p := start(t, dir)
+func TestLoginsSurviveKill(t *testing.T) { onEach(t, testLoginsSurviveKill) }
+
+func testLoginsSurviveKill(t *testing.T, at place) {
+	p := at.start(t)
 	b := newBrowser(t, p.url)
 	b.want(b.login("mypassword"), http.StatusSeeOther, "/user")
 	count := 0
@@ -87,51 +89,55 @@ func TestLoginsSurviveKill(t *testing.T) {
 		if err := p.Wait(); !errors.As(err, &exit) {
 			t.Fatalf("the killed program ended with %v", err)
 		}
-		p = start(t, dir)
+		p = at.start(t)
 		b.base = p.url // another port, which cookies ignore
 		b.want(b.get("/user"), http.StatusOK, "")
 	}
 	b.get("/logout")
 	b.want(b.get("/admin"), http.StatusForbidden, "")
-	checkDir(t, dir)
+	if at.url == "" {
+		checkDir(t, at.dir)
+	}
 }
 
-// With -encrypt logins survive a restart too, and no file shows anything.
-func TestEncrypt(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "sessions")
-	p := start(t, dir, "-encrypt")
+// With -encrypt logins survive a restart too, and what is stored shows nothing.
+func TestEncrypt(t *testing.T) { onEach(t, testEncrypt) }
+
+func testEncrypt(t *testing.T, at place) {
+	p := at.start(t, "-encrypt")
 	b := newBrowser(t, p.url)
 	b.want(b.login("mypassword"), http.StatusSeeOther, "/user")
 	if err := p.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	p.Wait()
-	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("session files %q, %v, want one", files, err)
+	ids := at.ids(t)
+	if len(ids) != 1 {
+		t.Fatalf("%d sessions, want one", len(ids))
 	}
-	text, err := os.ReadFile(files[0])
-	if err != nil || bytes.Contains(text, []byte("user")) || bytes.Contains(text, []byte("cookie")) || !bytes.Contains(text, []byte(`"salt"`)) {
-		t.Errorf("the file is not encrypted: %s, %v", text, err)
+	text := at.stored(t, ids[0])
+	if strings.Contains(text, "user") || strings.Contains(text, "cookie") || !strings.Contains(text, `"salt"`) {
+		t.Errorf("the session is not encrypted: %s", text)
 	}
-	b.base = start(t, dir, "-encrypt").url
+	b.base = at.start(t, "-encrypt").url
 	b.want(b.get("/user"), http.StatusOK, "")
 	if a := b.want(b.get("/session"), http.StatusOK, ""); !strings.Contains(a.body, "user1") {
 		t.Errorf("the session's page is\n%s", a.body)
 	}
 
-	// Without -encrypt the session cannot be read: its visitor has no session, and the file stays.
-	b.base = start(t, dir).url
+	// Without -encrypt the session cannot be read: its visitor has no session, and it stays.
+	b.base = at.start(t).url
 	b.want(b.get("/user"), http.StatusSeeOther, "/")
-	if _, err := os.Stat(files[0]); err != nil {
-		t.Error(err)
+	if !at.has(t, ids[0]) {
+		t.Error("the session is gone")
 	}
 }
 
-// Two programs on one directory share the secret, the login and the counter.
-func TestTwoProcesses(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "sessions")
-	p, q := start(t, dir), start(t, dir)
+// Two programs on the same sessions share the secret, the login and the counter.
+func TestTwoProcesses(t *testing.T) { onEach(t, testTwoProcesses) }
+
+func testTwoProcesses(t *testing.T, at place) {
+	p, q := at.start(t), at.start(t)
 	b := newBrowser(t, p.url)
 	b.want(b.login("mypassword"), http.StatusSeeOther, "/user")
 	for i := 1; i <= 20; i++ {

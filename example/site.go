@@ -20,10 +20,11 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/example/stores"
 	"github.com/sessionfilestore/filestore/session"
 )
 
-// The members of a session, beside the flash messages. The file has them under these
+// The members of a session, beside the flash messages. They are stored under these
 // names, so that another program can share them.
 const (
 	userMember  = "user"  // string: the name of the user who is logged in
@@ -33,7 +34,6 @@ const (
 const (
 	cookieName = "connect.sid"
 	maxAge     = 24 * time.Hour
-	storeTTL   = time.Hour // the default of Options.TTL, for sessions of other programs without a maxAge
 	maxBody    = 16 << 10
 )
 
@@ -57,8 +57,9 @@ func authenticate(name, password string) bool {
 
 // A site serves all pages.
 type site struct {
-	store      *filestore.Store
-	dir        string // of the store, as the user named it
+	store      stores.Store
+	files      bool   // the sessions are files
+	where      string // the directory or the server
 	secret     string
 	trustProxy bool
 	quit       <-chan struct{} // closed when the program ends; nil = never
@@ -374,30 +375,36 @@ func (s *site) private(w http.ResponseWriter, r *http.Request, user string) erro
 	return render(w, r, http.StatusOK, "private", nil)
 }
 
-// session shows visitors the file of their own session and of no other, because the
-// file's name is the id, and with it and a signature anybody could be them.
+// session shows visitors their own session and no other, because the file's name has the id,
+// and with it and a signature anybody could be them.
 func (s *site) session(w http.ResponseWriter, r *http.Request, _ string) error {
 	id := session.From(r).ID()
 	sess, err := s.store.Get(r.Context(), id)
-	if errors.Is(err, filestore.ErrNotFound) { // nothing was put in yet, so that there is no file
+	if errors.Is(err, filestore.ErrNotFound) { // nothing was put in yet, so that there is none
 		return render(w, r, http.StatusOK, "session", nil)
 	}
 	if err != nil {
 		return err
 	}
-	file, err := sess.MarshalJSON() // as in the file, byte for byte
+	// As it is stored, byte for byte, unless it is encrypted.
+	document, where := sess.Document, s.where
+	if s.files {
+		document, where = sess.MarshalJSON, filepath.Join(s.where, id+".json")
+	}
+	text, err := document()
 	if err != nil {
 		return err
 	}
 	var pretty bytes.Buffer
-	if err := json.Indent(&pretty, file, "", "  "); err != nil {
+	if err := json.Indent(&pretty, text, "", "  "); err != nil {
 		return err
 	}
-	ends := sess.ExpiresAt(storeTTL)
+	ends := sess.ExpiresAt(stores.TTL)
 	return render(w, r, http.StatusOK, "session", object{
-		"File": filepath.Join(s.dir, id+".json"),
-		"JSON": pretty.String(),
-		"Ends": ends.UTC().Format(time.RFC1123),
-		"Left": time.Until(ends).Round(time.Second),
+		"IsFile": s.files,
+		"Where":  where,
+		"JSON":   pretty.String(),
+		"Ends":   ends.UTC().Format(time.RFC1123),
+		"Left":   time.Until(ends).Round(time.Second),
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/cookiejar"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -25,33 +24,6 @@ import (
 )
 
 const testSecret = "a secret of the tests"
-
-// serve starts the site on a new directory, which it returns and checks at the end.
-func serve(t *testing.T, trustProxy bool) (base, dir string) {
-	t.Helper()
-	return serveWithin(t, trustProxy, 0)
-}
-
-// serveWithin is serve with a WriteTimeout.
-func serveWithin(t *testing.T, trustProxy bool, timeout time.Duration) (base, dir string) {
-	t.Helper()
-	dir = filepath.Join(t.TempDir(), "sessions")
-	store, err := filestore.Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewUnstartedServer((&site{store: store, dir: dir, secret: testSecret, trustProxy: trustProxy}).handler())
-	srv.Config.WriteTimeout = timeout
-	srv.Start()
-	t.Cleanup(func() {
-		srv.Close()
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-		checkDir(t, dir)
-	})
-	return srv.URL, dir
-}
 
 // checkDir checks that dir has whole sessions, the locks, and nothing else.
 func checkDir(t *testing.T, dir string) {
@@ -178,11 +150,6 @@ func sessionID(t *testing.T, cookie string) string {
 	return id
 }
 
-func sessionFile(t *testing.T, dir, cookie string) string {
-	t.Helper()
-	return filepath.Join(dir, sessionID(t, cookie)+".json")
-}
-
 var viewsRE = regexp.MustCompile(`id="views">(\d+)<`)
 
 func (b *browser) views() int {
@@ -199,17 +166,10 @@ func (b *browser) views() int {
 	return n
 }
 
-func exists(t *testing.T, path string) bool {
-	t.Helper()
-	_, err := os.Lstat(path)
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	return err == nil
-}
+func TestLogin(t *testing.T) { onEach(t, testLogin) }
 
-func TestLogin(t *testing.T) {
-	base, _ := serve(t, false)
+func testLogin(t *testing.T, at place) {
+	base := at.serve(t, false)
 	b := newBrowser(t, base)
 	if a := b.want(b.get("/"), http.StatusOK, ""); !strings.Contains(a.body, `name="password"`) || b.cookie() != "" {
 		t.Errorf("GET / = cookie %q and\n%s\nwant a form and no cookie", b.cookie(), a.body)
@@ -229,8 +189,10 @@ func TestLogin(t *testing.T) {
 	b.want(b.get("/"), http.StatusSeeOther, "/user")
 }
 
-func TestWrongPasswordFlashesOnce(t *testing.T) {
-	base, _ := serve(t, false)
+func TestWrongPasswordFlashesOnce(t *testing.T) { onEach(t, testWrongPasswordFlashesOnce) }
+
+func testWrongPasswordFlashesOnce(t *testing.T, at place) {
+	base := at.serve(t, false)
 	b := newBrowser(t, base)
 	for _, form := range []url.Values{
 		{"username": {"user1"}, "password": {"x"}},
@@ -247,20 +209,22 @@ func TestWrongPasswordFlashesOnce(t *testing.T) {
 	b.want(b.get("/user"), http.StatusSeeOther, "/")
 }
 
-func TestLoginChangesTheID(t *testing.T) {
-	base, dir := serve(t, false)
+func TestLoginChangesTheID(t *testing.T) { onEach(t, testLoginChangesTheID) }
+
+func testLoginChangesTheID(t *testing.T, at place) {
+	base := at.serve(t, false)
 	b := newBrowser(t, base)
 	b.login("wrong") // the message makes a session
 	old := b.cookie()
-	if old == "" || !exists(t, sessionFile(t, dir, old)) {
+	if old == "" || !at.has(t, sessionID(t, old)) {
 		t.Fatalf("no session before the login: cookie %q", old)
 	}
 	b.want(b.login("mypassword"), http.StatusSeeOther, "/user")
 	if sessionID(t, b.cookie()) == sessionID(t, old) {
 		t.Error("the id is the same after the login")
 	}
-	if exists(t, sessionFile(t, dir, old)) {
-		t.Error("the file of the old id is still there")
+	if at.has(t, sessionID(t, old)) {
+		t.Error("the session of the old id is still there")
 	}
 	thief := newBrowser(t, base)
 	for _, path := range []string{"/user", "/admin", "/dashboard"} {
@@ -270,8 +234,10 @@ func TestLoginChangesTheID(t *testing.T) {
 	}
 }
 
-func TestCountersAreApart(t *testing.T) {
-	base, _ := serve(t, false)
+func TestCountersAreApart(t *testing.T) { onEach(t, testCountersAreApart) }
+
+func testCountersAreApart(t *testing.T, at place) {
+	base := at.serve(t, false)
 	a, b := newBrowser(t, base), newBrowser(t, base)
 	if r := a.want(a.get("/admin"), http.StatusForbidden, ""); !strings.Contains(r.body, `href="/"`) {
 		t.Errorf("the refusal does not link to the login:\n%s", r.body)
@@ -297,8 +263,10 @@ func TestCountersAreApart(t *testing.T) {
 }
 
 // However many tabs load at once, no visit is lost and no count is shown twice.
-func TestParallelVisitsAllCount(t *testing.T) {
-	base, _ := serve(t, false)
+func TestParallelVisitsAllCount(t *testing.T) { onEach(t, testParallelVisitsAllCount) }
+
+func testParallelVisitsAllCount(t *testing.T, at place) {
+	base := at.serve(t, false)
 	b := newBrowser(t, base)
 	b.login("mypassword")
 	const tabs, visits = 8, 10
@@ -341,8 +309,10 @@ func TestParallelVisitsAllCount(t *testing.T) {
 }
 
 // If several logins are sent at once, one succeeds, and no other shows an error page.
-func TestParallelLogins(t *testing.T) {
-	base, dir := serve(t, false)
+func TestParallelLogins(t *testing.T) { onEach(t, testParallelLogins) }
+
+func testParallelLogins(t *testing.T, at place) {
+	base := at.serve(t, false)
 	b := newBrowser(t, base)
 	b.login("wrong") // leaves a session with a message
 	old := b.cookie()
@@ -368,15 +338,17 @@ func TestParallelLogins(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if exists(t, sessionFile(t, dir, old)) {
+	if at.has(t, sessionID(t, old)) {
 		t.Error("the session from before the login is there")
 	}
 }
 
-func TestLogout(t *testing.T) {
+func TestLogout(t *testing.T) { onEach(t, testLogout) }
+
+func testLogout(t *testing.T, at place) {
 	for _, method := range []string{"GET", "POST"} {
 		t.Run(method, func(t *testing.T) {
-			base, dir := serve(t, false)
+			base := at.serve(t, false)
 			b := newBrowser(t, base)
 			b.login("mypassword")
 			b.views()
@@ -394,8 +366,8 @@ func TestLogout(t *testing.T) {
 			thief.want(thief.get("/user", replay...), http.StatusSeeOther, "/")
 			thief.want(thief.get("/admin", replay...), http.StatusForbidden, "")
 			thief.want(thief.get("/dashboard", replay...), http.StatusUnauthorized, "")
-			if exists(t, sessionFile(t, dir, old)) {
-				t.Error("the session's file is there after the logout")
+			if at.has(t, sessionID(t, old)) {
+				t.Error("the session is stored after the logout")
 			}
 			b.want(b.do(method, "/logout", ""), http.StatusSeeOther, "/") // again, with nothing to end
 		})
@@ -403,7 +375,7 @@ func TestLogout(t *testing.T) {
 }
 
 func TestJSON(t *testing.T) {
-	base, _ := serve(t, false)
+	base := files(t).serve(t, false)
 	const jsonType, formType = "application/json; charset=utf-8", "application/x-www-form-urlencoded"
 	for _, test := range []struct {
 		name, contentType, body string
@@ -449,8 +421,10 @@ func (b *browser) wantJSON(a answer, status int, body string) {
 	}
 }
 
-func TestBasicAuth(t *testing.T) {
-	base, dir := serve(t, false)
+func TestBasicAuth(t *testing.T) { onEach(t, testBasicAuth) }
+
+func testBasicAuth(t *testing.T, at place) {
+	base := at.serve(t, false)
 	b := newBrowser(t, base)
 	auth := func(name, password string) []string {
 		r := http.Request{Header: http.Header{}}
@@ -466,7 +440,7 @@ func TestBasicAuth(t *testing.T) {
 		}
 	}
 	b.want(b.get("/private", auth(admin, "password")...), http.StatusOK, "")
-	if sessionID(t, b.cookie()) == sessionID(t, before) || exists(t, sessionFile(t, dir, before)) {
+	if sessionID(t, b.cookie()) == sessionID(t, before) || at.has(t, sessionID(t, before)) {
 		t.Error("the session has its old id")
 	}
 	for range 3 {
@@ -490,7 +464,7 @@ func (b *browser) cookies() (j jar) {
 }
 
 func TestCookies(t *testing.T) {
-	base, _ := serve(t, false)
+	base := files(t).serve(t, false)
 	b := newBrowser(t, base)
 	b.login("mypassword")
 	values := map[string]string{"a": "1+1 = 2%", "b": `ü; "x", \`, "c": "", "d": "s.x"}
@@ -526,7 +500,7 @@ func TestCookies(t *testing.T) {
 
 // Cookies are read as Node sends them: %2B and a raw plus are a plus, and the first of two counts.
 func TestCookiesAsNodeSendsThem(t *testing.T) {
-	base, _ := serve(t, false)
+	base := files(t).serve(t, false)
 	b := newBrowser(t, base)
 	sent := "a=%2B+; a=2; b=%E0%A4%A; s=" + strings.ReplaceAll(url.QueryEscape("s:"+session.Sign("x y", testSecret)), "+", "%20")
 	a := b.get("/cookies", "Accept", "application/json", "Cookie", sent)
@@ -534,7 +508,7 @@ func TestCookiesAsNodeSendsThem(t *testing.T) {
 }
 
 func TestTamperedCookieIsRefused(t *testing.T) {
-	base, _ := serve(t, false)
+	base := files(t).serve(t, false)
 	b := newBrowser(t, base)
 	good := session.Sign("user", testSecret)
 	for _, bad := range []string{
@@ -551,7 +525,7 @@ func TestTamperedCookieIsRefused(t *testing.T) {
 
 // The page must not set or clear the session cookie, nor a cookie that no browser accepts.
 func TestCookiesThatAreNotSet(t *testing.T) {
-	base, _ := serve(t, false)
+	base := files(t).serve(t, false)
 	b := newBrowser(t, base)
 	b.login("mypassword")
 	id := sessionID(t, b.cookie())
@@ -574,12 +548,15 @@ func TestCookiesThatAreNotSet(t *testing.T) {
 }
 
 var (
-	preRE  = regexp.MustCompile(`(?s)<pre id="json">(.*?)</pre>`)
-	fileRE = regexp.MustCompile(`<code id="file">(.*?)</code>`)
+	preRE   = regexp.MustCompile(`(?s)<pre id="json">(.*?)</pre>`)
+	whereRE = regexp.MustCompile(`<code id="where">(.*?)</code>`)
 )
 
-func TestSessionFile(t *testing.T) {
-	base, dir := serve(t, false)
+// The session's page shows what is stored, byte for byte, and where.
+func TestSessionPage(t *testing.T) { onEach(t, testSessionPage) }
+
+func testSessionPage(t *testing.T, at place) {
+	base := at.serve(t, false)
 	b := newBrowser(t, base)
 	if a := b.want(b.get("/session"), http.StatusOK, ""); preRE.MatchString(a.body) || b.cookie() != "" {
 		t.Errorf("a visitor without a session gets cookie %q and\n%s", b.cookie(), a.body)
@@ -590,24 +567,25 @@ func TestSessionFile(t *testing.T) {
 	b.login("mypassword")
 	b.views()
 	a := b.want(b.get("/session"), http.StatusOK, "")
-	file, pre := fileRE.FindStringSubmatch(a.body), preRE.FindStringSubmatch(a.body)
-	if file == nil || pre == nil {
-		t.Fatalf("no file in\n%s", a.body)
+	where, pre := whereRE.FindStringSubmatch(a.body), preRE.FindStringSubmatch(a.body)
+	if where == nil || pre == nil {
+		t.Fatalf("no session in\n%s", a.body)
 	}
-	path := html.UnescapeString(file[1])
-	if want := sessionFile(t, dir, b.cookie()); path != want {
-		t.Errorf("path = %q, want %q", path, want)
+	id := sessionID(t, b.cookie())
+	_, want := at.open(t, nil)
+	if at.url == "" {
+		want = filepath.Join(want, id+".json")
 	}
-	disk, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+	if got := html.UnescapeString(where[1]); got != want {
+		t.Errorf("it is in %q, want %q", got, want)
 	}
+	stored := at.stored(t, id)
 	var shown bytes.Buffer
 	if err := json.Compact(&shown, []byte(html.UnescapeString(pre[1]))); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(shown.Bytes(), disk) {
-		t.Errorf("shown %s\nfile  %s", shown.Bytes(), disk)
+	if shown.String() != stored || !strings.Contains(stored, `"user":"user1"`) {
+		t.Errorf("shown  %s\nstored %s", shown.Bytes(), stored)
 	}
 	if strings.Contains(a.body, sessionID(t, other.cookie())) {
 		t.Error("the page shows another visitor's session")
@@ -618,7 +596,7 @@ func TestSecureBehindProxy(t *testing.T) {
 	for _, trust := range []bool{false, true} {
 		for proto, https := range map[string]bool{"https": true, "HTTPS, http": true, "http, https": false, "http": false, "": false} {
 			t.Run(fmt.Sprintf("%v %s", trust, proto), func(t *testing.T) {
-				base, _ := serve(t, trust)
+				base := files(t).serve(t, trust)
 				b := newBrowser(t, base)
 				header := []string{"X-Forwarded-Proto", proto}
 				login := b.post("/user", url.Values{"username": {"user1"}, "password": {"mypassword"}}, header...)
@@ -636,7 +614,7 @@ func TestSecureBehindProxy(t *testing.T) {
 }
 
 func TestOtherSitesCannotPost(t *testing.T) {
-	base, _ := serve(t, false)
+	base := files(t).serve(t, false)
 	b := newBrowser(t, base)
 	b.login("mypassword")
 	for _, path := range []string{"/user", "/login", "/logout", "/cookies", "/cookies/clear", "/devices/end", "/devices/others", "/devices/all", "/confirm"} {
@@ -651,7 +629,7 @@ func TestOtherSitesCannotPost(t *testing.T) {
 }
 
 func TestNothingIsCached(t *testing.T) {
-	base, _ := serve(t, false)
+	base := files(t).serve(t, false)
 	b := newBrowser(t, base)
 	for range 2 { // once as nobody, once as user1
 		for _, path := range []string{"/", "/user", "/admin", "/dashboard", "/private", "/cookies", "/session", "/devices", "/recovery", "/confirm", "/none"} {

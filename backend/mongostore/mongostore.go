@@ -66,7 +66,7 @@ type Options struct {
 	MaxSize int64
 
 	// Codec stands between the document and the string. It must return UTF-8. nil = plain JSON, as connect-mongo
-	// has it without its option crypto. Package kruptein has the codec for that.
+	// has it without its option crypto. With it, take a kruptein.Codec with ASN1, PBKDF2 and the EncodeAs "base64".
 	Codec filestore.Codec
 
 	// Objects makes new sessions objects of MongoDB and not strings, as connect-mongo does with stringify: false.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math"
@@ -32,7 +33,8 @@ import (
 var ctx = context.Background()
 
 func TestMain(m *testing.M) {
-	mysql.SetLogger(discard{}) // it tells of each connection that a test breaks
+	flag.Set("test.parallel", "16") // the tests wait most of their time
+	mysql.SetLogger(discard{})      // it tells of each connection that a test breaks
 	storetest.Main(m, workers)
 }
 
@@ -91,11 +93,11 @@ func open(t testing.TB, db *sql.DB, o *mysqlstore.Options) *mysqlstore.Store {
 	return s
 }
 
-// fresh returns a Store on a table of its own.
+// fresh returns a Store on a table of its own. Its Timeout is one for a busy machine.
 func fresh(t testing.TB, server *storetest.Server, params string) (*mysqlstore.Store, *sql.DB) {
 	t.Helper()
 	db := connect(t, dsn(server.Addr, database(t, server), params))
-	return open(t, db, &mysqlstore.Options{CreateTable: true, TouchAfter: -1}), db
+	return open(t, db, &mysqlstore.Options{CreateTable: true, TouchAfter: -1, Timeout: time.Minute}), db
 }
 
 // with returns a session with a member.
@@ -152,9 +154,10 @@ func TestOnOne(t *testing.T) {
 func testStore(t *testing.T, server *storetest.Server) {
 	for _, params := range []string{"", "&interpolateParams=true"} {
 		t.Run("DSN"+params, func(t *testing.T) {
+			t.Parallel()
 			sessiontest.Run(t, func(t *testing.T) session.Store {
 				db := connect(t, dsn(server.Addr, database(t, server), params))
-				s := open(t, db, &mysqlstore.Options{CreateTable: true, Lifetime: time.Minute})
+				s := open(t, db, &mysqlstore.Options{CreateTable: true, Lifetime: time.Minute, Timeout: time.Minute})
 				if strings.HasSuffix(t.Name(), "/IDs") { // which wants ids of 200 characters
 					execute(t, db, "ALTER TABLE sessions MODIFY session_id varchar(200) COLLATE utf8mb4_bin NOT NULL")
 					s = open(t, db, nil)
@@ -692,7 +695,7 @@ func testZones(t *testing.T, server *storetest.Server) {
 func testInsert(t *testing.T, server *storetest.Server) {
 	_, db := fresh(t, server, "")
 	e := engine(t, db)
-	const all = 100_000
+	all := storetest.Long(20_000, 100_000)
 	doc := `{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"},"user":"anna","fill":"` + strings.Repeat("x", 200) + `"}`
 	move := func(from, to int) (stored int) {
 		began := time.Now()
@@ -730,13 +733,13 @@ func testInsert(t *testing.T, server *storetest.Server) {
 		t.Errorf("Snapshot has %d, %v", n, err)
 	}
 	t.Logf("Snapshot: %v", time.Since(began))
-	s := open(t, db, nil)
+	s := open(t, db, &mysqlstore.Options{Timeout: time.Minute})
 	began = time.Now()
 	if n, err := s.Len(ctx); n != all || err != nil {
 		t.Errorf("Len = %d, %v", n, err)
 	}
 	t.Logf("Len: %v", time.Since(began))
-	execute(t, db, "UPDATE sessions SET expires = 1 WHERE session_id >= 'id-050000'")
+	execute(t, db, "UPDATE sessions SET expires = 1 WHERE session_id >= ?", fmt.Sprintf("id-%06d", all/2))
 	began = time.Now()
 	if n, err := s.Reap(ctx); n != all/2 || err != nil {
 		t.Errorf("Reap = %d, %v", n, err)

@@ -29,18 +29,27 @@ import (
 
 // Options are the settings that all engines have; the zero value stands for the engine's default.
 type Options struct {
-	TTL, Lifetime, ReapInterval time.Duration
+	TTL, Lifetime, Timeout, ReapInterval time.Duration
 
 	MaxSize     int64
 	Codec       filestore.Codec
 	Logger      *slog.Logger
 	CreateTable bool // PostgreSQL, MySQL
+	NoIndex     bool // MongoDB
 }
 
 // A Store is one of the engines' Stores together with its client: Close closes both.
 type Store struct {
 	*backend.Store
-	close func() error
+	reaping *backend.ReapingStore // Store itself, if it reaps
+	close   func() error
+}
+
+// OnReap is that of the engine's Store. Redis removes sessions by itself, and tells nobody: then fn is not called.
+func (s *Store) OnReap(fn func(removed int)) {
+	if s.reaping != nil {
+		s.reaping.OnReap(fn)
+	}
 }
 
 // Close closes the Store, then the client.
@@ -64,6 +73,9 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 		o = new(Options)
 	}
 	u, err := url.Parse(rawURL)
+	if err == nil {
+		_, err = url.ParseQuery(u.RawQuery) // or else a prefix or a table that is misspelt would be another one
+	}
 	if err != nil {
 		return nil, errors.New("the URL of the Store cannot be read")
 	}
@@ -121,11 +133,12 @@ func openRedis(u *url.URL, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, unreadable("Redis")
 	}
-	s, err := redisstore.New(client, &redisstore.Options{Prefix: prefix, TTL: o.TTL, Lifetime: o.Lifetime, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
+	s, err := redisstore.New(client, &redisstore.Options{Prefix: prefix, TTL: o.TTL, Lifetime: o.Lifetime, Timeout: o.Timeout,
+		MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
-	return &Store{s.Store, client.Close}, nil
+	return &Store{s.Store, nil, client.Close}, nil
 }
 
 func openPostgres(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
@@ -139,12 +152,12 @@ func openPostgres(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
 		return nil, errors.New("the PostgreSQL pool cannot be opened")
 	}
 	s, err := pgstore.New(pool, &pgstore.Options{Table: table, CreateTable: o.CreateTable, TTL: o.TTL, Lifetime: o.Lifetime,
-		ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
+		Timeout: o.Timeout, ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
-	return &Store{s.Store, func() error { pool.Close(); return nil }}, nil
+	return &Store{s.Store, s.ReapingStore, func() error { pool.Close(); return nil }}, nil
 }
 
 func openMySQL(u *url.URL, o *Options) (*Store, error) {
@@ -179,11 +192,11 @@ func openMySQL(u *url.URL, o *Options) (*Store, error) {
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16)
 	s, err := mysqlstore.New(db, &mysqlstore.Options{Table: table, CreateTable: o.CreateTable, TTL: o.TTL, Lifetime: o.Lifetime,
-		ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
+		Timeout: o.Timeout, ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Store{s.Store, db.Close}, nil
+	return &Store{s.Store, s.ReapingStore, db.Close}, nil
 }
 
 func openMongo(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
@@ -202,10 +215,10 @@ func openMongo(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
 		defer cancel()
 		return client.Disconnect(ctx)
 	}
-	s, err := mongostore.New(client.Database(database).Collection(collection), &mongostore.Options{TTL: o.TTL, Lifetime: o.Lifetime,
-		ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
+	s, err := mongostore.New(client.Database(database).Collection(collection), &mongostore.Options{NoIndex: o.NoIndex, TTL: o.TTL, Lifetime: o.Lifetime,
+		Timeout: o.Timeout, ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger})
 	if err != nil {
 		return nil, errors.Join(err, closeClient())
 	}
-	return &Store{s.Store, closeClient}, nil
+	return &Store{s.Store, s.ReapingStore, closeClient}, nil
 }

@@ -231,9 +231,14 @@ func (e *engine) exec(ctx context.Context, statement string, args ...any) (n int
 	return n, err
 }
 
+// A querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
 // each calls visit for each row that a statement returns.
-func (e *engine) each(ctx context.Context, visit func(backend.Row), statement string, args ...any) error {
-	rows, err := e.pool.Query(ctx, e.sql(statement), args...)
+func (e *engine) each(ctx context.Context, q querier, visit func(backend.Row), statement string, args ...any) error {
+	rows, err := q.Query(ctx, e.sql(statement), args...)
 	if err != nil {
 		return err
 	}
@@ -263,7 +268,7 @@ func duration(seconds float64) time.Duration {
 func (e *engine) Get(ctx context.Context, id string) (row backend.Row, err error) {
 	err = try(ctx, func() error {
 		row = backend.Row{}
-		return e.each(ctx, func(r backend.Row) { row = r }, getRow, id)
+		return e.each(ctx, e.pool, func(r backend.Row) { row = r }, getRow, id)
 	})
 	switch {
 	case err != nil:
@@ -288,7 +293,7 @@ func (e *engine) Insert(ctx context.Context, rows []backend.Row) ([]bool, error)
 	var inserted map[string]bool
 	err := try(ctx, func() error {
 		inserted = make(map[string]bool, len(rows))
-		return e.each(ctx, func(r backend.Row) { inserted[r.ID] = true }, insertRows, ids, docs, lives)
+		return e.each(ctx, e.pool, func(r backend.Row) { inserted[r.ID] = true }, insertRows, ids, docs, lives)
 	})
 	if err != nil {
 		return nil, err
@@ -344,7 +349,7 @@ func (e *engine) Page(ctx context.Context, cursor string, docs bool) (rows []bac
 	}
 	err = try(ctx, func() error {
 		rows = nil
-		return e.each(ctx, func(r backend.Row) { rows = append(rows, r) }, statement, cursor, pageSize)
+		return e.each(ctx, e.pool, func(r backend.Row) { rows = append(rows, r) }, statement, cursor, pageSize)
 	})
 	if len(rows) == pageSize {
 		next = rows[pageSize-1].ID
@@ -352,17 +357,22 @@ func (e *engine) Page(ctx context.Context, cursor string, docs bool) (rows []bac
 	return rows, next, err
 }
 
-// Snapshot is one statement, which sees the rows of one moment.
+// Snapshot is one statement, which sees the rows of one moment. It cannot begin again when rows were visited, so it must
+// not be serializable, whatever the default is: then the server could end it for the sake of others.
 func (e *engine) Snapshot(ctx context.Context, alive func(), visit func(backend.Row)) error {
-	return refused(e.each(ctx, func(r backend.Row) { alive(); visit(r) }, all))
+	o := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	return refused(pgx.BeginTxFunc(ctx, e.pool, o, func(tx pgx.Tx) error {
+		return e.each(ctx, tx, func(r backend.Row) { alive(); visit(r) }, all)
+	}))
 }
 
 const reapSize = 1000
 
-// reapRows leaves a row that somebody has locked for the next time: it may be about to live on. The second comparison
-// is for one that was about to before it was locked here.
-var reapRows = "DELETE FROM TABLE WHERE expire < " + now +
-	" AND sid IN (SELECT sid FROM TABLE WHERE expire < " + now + fmt.Sprintf(" LIMIT %d FOR UPDATE SKIP LOCKED)", reapSize)
+// reapRows leaves a row that somebody has locked for the next time: it may be about to live on. One that was about to
+// before it is locked here is compared again when it is. ARRAY makes the server select once. With IN it may do so for
+// each row, and then LIMIT means nothing: it does if its statistics are of a time when no session was over.
+var reapRows = "DELETE FROM TABLE WHERE sid = ANY (ARRAY (SELECT sid FROM TABLE WHERE expire < " + now +
+	fmt.Sprintf(" LIMIT %d FOR UPDATE SKIP LOCKED))", reapSize)
 
 // Reap removes the rows some at a time, so that what is done when ctx ends is done.
 func (e *engine) Reap(ctx context.Context) (n int, err error) {

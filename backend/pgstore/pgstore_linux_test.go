@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -73,14 +74,14 @@ func run(t testing.TB, url string, statements ...string) {
 	}
 }
 
-// open returns a Store until the end of the test, and makes its table.
+// open returns a Store until the end of the test, and makes its table. Its Timeout is one for a busy machine.
 func open(t testing.TB, pool *pgxpool.Pool, o *pgstore.Options) *pgstore.Store {
 	t.Helper()
 	if o == nil {
 		o = new(pgstore.Options)
 	}
 	own := *o
-	own.CreateTable = true
+	own.CreateTable, own.Timeout = true, cmp.Or(own.Timeout, time.Minute)
 	s, err := pgstore.New(pool, &own)
 	if err != nil {
 		t.Fatal(err)

@@ -69,13 +69,14 @@ type Options struct {
 // A Store keeps sessions in Redis. Make one with New.
 type Store struct{ *backend.Store }
 
-// New returns a Store on client, which stays the caller's to close. It asks the server once, and fails if it does not
-// answer, or if client reads from replicas: they lag, and a user who has just logged in would not be known.
+// New returns a Store on client, which stays the caller's to close. It asks the server, and fails if that does not answer,
+// or does not let client run the script that Update and Touch need. It also fails if client reads from replicas, which lag,
+// so that a user who has just logged in would not be known; and for a redis.Ring. New writes nothing.
 func New(client redis.UniversalClient, o *Options) (*Store, error) {
 	if o == nil {
 		o = new(Options)
 	}
-	e := &engine{client: client, prefix: cmp.Or(o.Prefix, "sess:"), swap: redis.NewScript(swap)}
+	e := newEngine(client, cmp.Or(o.Prefix, "sess:"))
 	s, err := backend.New(e, backend.Options{
 		TTL: cmp.Or(o.TTL, 24*time.Hour), Lifetime: o.Lifetime, TouchAfter: o.TouchAfter, Timeout: o.Timeout,
 		MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger, Check: e.check,
@@ -95,26 +96,32 @@ type engine struct {
 	swap   *redis.Script
 }
 
-// check refuses a client that reads from replicas.
+func newEngine(client redis.UniversalClient, prefix string) *engine {
+	return &engine{client: client, prefix: prefix, swap: redis.NewScript(swap)}
+}
+
+// check refuses a client on which sessions would not be safe, and one that is not allowed what Swap needs.
 func (e *engine) check(ctx context.Context) error {
 	errReplica := errors.New("the client reads from replicas, which lag behind: set neither ReadOnly nor RouteByLatency nor RouteRandomly nor ReplicaOnly")
-	if c, ok := e.client.(*redis.ClusterClient); ok {
+	switch c := e.client.(type) {
+	case *redis.Ring:
+		return errors.New("a redis.Ring looks for a key elsewhere while its server is down, and what was destroyed meanwhile comes back: use a cluster")
+	case *redis.ClusterClient: // it asks masters only, unless told otherwise
 		if o := c.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
 			return errReplica
 		}
-		return refused(e.client.Ping(ctx).Err())
+	default:
+		role, err := e.client.Do(ctx, "ROLE").Slice()
+		if err == nil && len(role) > 0 && role[0] == "slave" {
+			return errReplica
+		}
+		if err != nil && !isCode(err, "NOPERM") { // whoever forbids ROLE knows who is master
+			return e.refused("ROLE", err)
+		}
 	}
-	if _, ok := e.client.(*redis.Ring); ok {
-		return refused(e.client.Ping(ctx).Err())
-	}
-	role, err := e.client.Do(ctx, "ROLE").Slice()
-	switch {
-	case err == nil && len(role) > 0 && role[0] == "slave":
-		return errReplica
-	case isCode(err, "NOPERM"): // then it is the operator's business
-		return nil
-	}
-	return refused(err)
+	same := backend.Row{Left: time.Hour} // Swap writes nothing, whatever the key Prefix holds
+	_, err := e.Swap(ctx, same, same)
+	return err
 }
 
 // waitsLong reports whether the client's own bound is longer than timeout.
@@ -134,13 +141,27 @@ func (e *engine) waitsLong(timeout time.Duration) bool {
 
 func (e *engine) key(id string) string { return e.prefix + id }
 
-// refused makes a server's own answer a refusal: its text can quote what was sent.
-func refused(err error) error {
+// refused returns the error of command without what a server or the client quotes in it. A server's own answer is a
+// refusal. After any other error a cluster may have a new master, for which the client looks only once a minute by itself.
+func (e *engine) refused(command string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if answer, ok := errors.AsType[redis.Error](err); ok && !errors.Is(err, redis.Nil) {
 		code, _, _ := strings.Cut(answer.Error(), " ")
-		return backend.Refused(code, err)
+		return backend.Refused(code+" ("+command+")", err)
+	}
+	if strings.Contains(err.Error(), "can't parse") || strings.Contains(err.Error(), "invalid reply") {
+		err = notRedis(command)
+	}
+	if c, ok := e.client.(*redis.ClusterClient); ok && !errors.Is(err, redis.Nil) {
+		c.ReloadState(context.Background()) // it does not wait
 	}
 	return err
+}
+
+func notRedis(command string) error {
+	return errors.New("the answer to " + strings.ToUpper(command) + " is not one of Redis")
 }
 
 func isCode(err error, code string) bool {
@@ -165,12 +186,14 @@ func (e *engine) Get(ctx context.Context, id string) (row backend.Row, err error
 // wrongType is the Left of a key that is not a string.
 const wrongType = backend.Forever - 1
 
-// read returns the live rows of keys.
+// read returns the live rows of keys. Left can be that of a version after Doc, if another one is stored between the two
+// commands. Then only Session.LastAccess is not exact, as Swap compares Doc; a transaction would take a tenth longer.
 func (e *engine) read(ctx context.Context, client redis.Cmdable, keys []string) ([]backend.Row, error) {
 	pipe := client.Pipeline()
-	docs, lefts := make([]*redis.StringCmd, len(keys)), make([]*redis.DurationCmd, len(keys))
+	docs, lefts := make([]*redis.StringCmd, len(keys)), make([]*redis.IntCmd, len(keys))
 	for i, key := range keys {
-		docs[i], lefts[i] = pipe.Get(ctx, key), pipe.PTTL(ctx, key)
+		docs[i], lefts[i] = pipe.Get(ctx, key), redis.NewIntCmd(ctx, "PTTL", key) // pipe.PTTL overflows after 292 years
+		pipe.Process(ctx, lefts[i])
 	}
 	pipe.Exec(ctx) // each command has its own error
 	rows := make([]backend.Row, 0, len(keys))
@@ -185,25 +208,31 @@ func (e *engine) read(ctx context.Context, client redis.Cmdable, keys []string) 
 		if errors.Is(err, redis.Nil) {
 			continue
 		}
-		left, leftErr := lefts[i].Result()
-		if err = cmp.Or(err, leftErr); err != nil {
-			return nil, refused(err)
+		if err != nil {
+			return nil, e.refused("GET", err)
 		}
-		switch left { // which go-redis does not make a time
+		left, err := lefts[i].Result()
+		if err != nil {
+			return nil, e.refused("PTTL", err)
+		}
+		switch left {
 		case -2:
 			continue // it has ended between the two
 		case -1:
 			row.Left = backend.Forever
 		default:
-			row.Left = left
+			row.Left = time.Duration(min(left, maxLeft)) * time.Millisecond
 		}
 		rows = append(rows, row)
 	}
 	return rows, nil
 }
 
-// ms is a time to live in what PX takes: not less than it is, so that no session ends early.
-func ms(left time.Duration) int64 { return int64((left + time.Millisecond - 1) / time.Millisecond) }
+// maxLeft is the longest Left in milliseconds that is less than backend.Forever.
+const maxLeft = int64(backend.Forever / time.Millisecond)
+
+// ms is a positive time to live in what PX takes: not less than it is, so that no session ends early.
+func ms(left time.Duration) int64 { return int64((left-1)/time.Millisecond) + 1 }
 
 // args returns SET's arguments for r.
 func (e *engine) args(r backend.Row, more ...any) []any {
@@ -237,9 +266,11 @@ func (e *engine) Insert(ctx context.Context, rows []backend.Row) (stored []bool,
 		switch n, err := cmd.Result(); {
 		case errors.Is(err, redis.Nil):
 		case err != nil:
-			return nil, refused(err)
-		default:
-			stored[i] = n != int64(1) // OK, or what EXISTS says
+			return nil, e.refused(strings.ToUpper(cmd.Name()), err)
+		case n == "OK", n == int64(0): // the answer of SET, or of EXISTS
+			stored[i] = true
+		case n != int64(1):
+			return nil, notRedis(cmd.Name())
 		}
 	}
 	return stored, nil
@@ -249,11 +280,11 @@ func (e *engine) Put(ctx context.Context, r backend.Row) error {
 	if r.Left <= 0 {
 		return e.Delete(ctx, []string{r.ID})
 	}
-	return refused(e.client.Do(ctx, e.args(r)...).Err())
+	return e.refused("SET", e.client.Do(ctx, e.args(r)...).Err())
 }
 
-// KEYS[1] the key; ARGV: the document as it was, the document, the time to live: "", which keeps it, or milliseconds,
-// or "none".
+// KEYS[1] the key; ARGV: the document as it was, the document, the time to live: "", which keeps it, or milliseconds, or
+// "none". If both are as they were, it writes nothing.
 const swap = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local left = ARGV[3]
@@ -261,7 +292,7 @@ if left == '' then
 	if ARGV[2] ~= ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end
 elseif left == 'none' then
 	redis.call('SET', KEYS[1], ARGV[2])
-elseif tonumber(left) <= 0 then
+elseif left == '0' then
 	redis.call('DEL', KEYS[1])
 elseif ARGV[2] == ARGV[1] then
 	redis.call('PEXPIRE', KEYS[1], left)
@@ -271,21 +302,25 @@ end
 return 1`
 
 func (e *engine) Swap(ctx context.Context, was, now backend.Row) (bool, error) {
-	left := strconv.FormatInt(ms(now.Left), 10)
-	switch now.Left {
-	case was.Left:
+	left := "0"
+	switch {
+	case now.Left == was.Left:
 		left = ""
-	case backend.Forever:
+	case now.Left == backend.Forever:
 		left = "none"
+	case now.Left > 0:
+		left = strconv.FormatInt(ms(now.Left), 10)
 	}
-	n, err := e.eval(ctx, "EVALSHA", e.swap.Hash(), was, now, left)
+	command := "EVALSHA"
+	n, err := e.eval(ctx, command, e.swap.Hash(), was, now, left)
 	if isCode(err, "NOSCRIPT") {
-		n, err = e.eval(ctx, "EVAL", swap, was, now, left)
+		command = "EVAL"
+		n, err = e.eval(ctx, command, swap, was, now, left)
 	}
 	if isCode(err, "WRONGTYPE") {
 		return false, nil // it is not what it was
 	}
-	return n == 1, refused(err)
+	return n == 1, e.refused(command, err)
 }
 
 func (e *engine) eval(ctx context.Context, command, script string, was, now backend.Row, left string) (int64, error) {
@@ -297,42 +332,69 @@ func (e *engine) eval(ctx context.Context, command, script string, was, now back
 
 func (e *engine) Delete(ctx context.Context, ids []string) error {
 	if len(ids) == 1 {
-		return refused(e.client.Del(ctx, e.key(ids[0])).Err())
+		return e.refused("DEL", e.client.Del(ctx, e.key(ids[0])).Err())
 	}
 	pipe := e.client.Pipeline() // in a cluster one DEL cannot name keys of several slots
 	for _, id := range ids {
 		pipe.Del(ctx, e.key(id))
 	}
 	_, err := pipe.Exec(ctx)
-	return refused(err)
+	return e.refused("DEL", err)
 }
 
-const pageSize = 1000
+// A page is about so many keys. With documents it is less, as each may have Options.MaxSize.
+const pageSize, docsPageSize = 1000, 100
 
 // escapes what is special in a pattern.
 var escape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)
 
-// Page scans the masters one after the other. The cursor is a master's number and what it said last.
+// Page scans the masters one after the other. The cursor is what SCAN has said, the number of the master, its run, and
+// who the masters are. What SCAN says means nothing to a replica that has taken over, and nothing after a restart; and if
+// others are masters by now, one that has not had its turn could be passed over.
 func (e *engine) Page(ctx context.Context, cursor string, docs bool) (rows []backend.Row, next string, err error) {
 	masters, err := e.masters(ctx)
 	if err != nil {
-		return nil, "", refused(err)
+		return nil, "", e.refused("CLUSTER", err)
 	}
-	addr, at, _ := strings.Cut(cursor, " ")
-	i := slices.IndexFunc(masters, func(m master) bool { return cursor == "" || m.addr == addr })
-	if i < 0 {
-		return nil, "", errors.New("the cluster has other masters by now")
+	var who strings.Builder
+	for _, m := range masters {
+		who.WriteString(m.addr + " ")
 	}
-	from, _ := strconv.ParseUint(cmp.Or(at, "0"), 10, 64)
-	keys, to, err := masters[i].client.ScanType(ctx, from, escape.Replace(e.prefix)+"*", pageSize, "string").Result()
+	errOthers := errors.New("another server is master by now, or was started again: list from the beginning")
+	var from uint64
+	var i int
+	var was string
+	if cursor != "" {
+		part := strings.SplitN(cursor, ",", 4)
+		from, _ = strconv.ParseUint(part[0], 10, 64)
+		i, _ = strconv.Atoi(part[1])
+		was = part[2]
+		if part[3] != who.String() {
+			return nil, "", errOthers
+		}
+	}
+	count := int64(pageSize)
+	if docs {
+		count = docsPageSize
+	}
+	pipe := masters[i].client.Pipeline() // one connection, so one server
+	info := pipe.Info(ctx, "server")
+	scan := pipe.ScanType(ctx, from, escape.Replace(e.prefix)+"*", count, "string")
+	pipe.Exec(ctx) // each command has its own error
+	keys, to, err := scan.Result()
 	if err != nil {
-		return nil, "", refused(err)
+		return nil, "", e.refused("SCAN", err)
 	}
-	switch {
-	case to != 0:
-		next = masters[i].addr + " " + strconv.FormatUint(to, 10)
-	case i+1 < len(masters):
-		next = masters[i+1].addr + " 0"
+	_, run, _ := strings.Cut(info.Val(), "run_id:") // "" if INFO is forbidden
+	run, _, _ = strings.Cut(run, "\r\n")
+	if from != 0 && run != was {
+		return nil, "", errOthers
+	}
+	if to == 0 {
+		i++
+	}
+	if i < len(masters) {
+		next = fmt.Sprintf("%d,%d,%s,%s", to, i, run, who.String())
 	}
 	if docs {
 		rows, err = e.read(ctx, e.client, keys)
@@ -360,13 +422,12 @@ func (e *engine) masters(ctx context.Context) (all []master, err error) {
 		all = append(all, master{c.Options().Addr, c})
 		return nil
 	}
-	switch c := e.client.(type) {
-	case *redis.ClusterClient:
-		err = c.ForEachMaster(ctx, add)
-	case *redis.Ring:
-		err = c.ForEachShard(ctx, add)
-	default:
-		all = []master{{"", c}}
+	c, ok := e.client.(*redis.ClusterClient)
+	if !ok {
+		return []master{{"", e.client}}, nil
+	}
+	if err = c.ForEachMaster(ctx, add); err == nil && len(all) == 0 {
+		err = errors.New("the cluster has no masters")
 	}
 	slices.SortFunc(all, func(a, b master) int { return cmp.Compare(a.addr, b.addr) })
 	return all, err

@@ -1,17 +1,15 @@
 'use strict';
 
-// The Node side of the benchmark: for each JSON line {op, ids, …} on stdin it does the operation on each
-// id and answers with one JSON line {ns, …} or {error}. It times itself, so the pipe is not measured.
+// session-file-store's side of the benchmark; see lines.js.
 
 const { EventEmitter } = require('events');
-const readline = require('readline');
 const FileStore = require('session-file-store')({ Store: EventEmitter });
 const helpers = require('session-file-store/lib/session-file-helpers');
+const lines = require('./lines');
 
 let store, doc;
 
-const call = (method, ...args) => new Promise((resolve, reject) =>
-  store[method](...args, (err, value) => (err ? reject(err) : resolve(value))));
+const call = (method, ...args) => lines.call(store, method, ...args);
 
 // found is get for an id that may be missing; without retries that is an error at once.
 const found = (id) => call('get', id).then((sess) => !!sess, (err) => {
@@ -68,20 +66,7 @@ async function answer(req) {
       return { ns: Number(process.hrtime.bigint() - from) };
     }
   }
-  const op = ops[req.op];
-  const from = process.hrtime.bigint();
-  for (const id of req.ids) await op(id);
-  return { ns: Number(process.hrtime.bigint() - from) };
+  return lines.timed(ops[req.op], req.ids);
 }
 
-(async () => {
-  for await (const line of readline.createInterface({ input: process.stdin })) {
-    let res;
-    try {
-      res = await answer(JSON.parse(line));
-    } catch (err) {
-      res = { error: String(err) };
-    }
-    process.stdout.write(JSON.stringify(res) + '\n');
-  }
-})();
+lines.serve(answer);

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
+	"log/slog"
 	"os"
 	"regexp"
 	"runtime"
@@ -15,6 +17,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/format"
+	"github.com/sessionfilestore/filestore/internal/lock"
 )
 
 // The store passes over expired sessions and says little about broken files. So the commands that look
@@ -49,6 +52,56 @@ func (a *app) openReader(o disk.Options) (*reader, error) {
 }
 
 func (r *reader) close() { r.dir.Close() }
+
+// A writer also changes the files of a directory, under their sessions' locks, as the store does.
+type writer struct {
+	*reader
+	locks *lock.Table
+	stuck map[int]bool // the locks of a stopped holder: to wait once is enough
+}
+
+// writer opens the directory to change it. What is written is on the disk after a flush.
+func (a *app) writer() (*writer, error) {
+	r, err := a.openReader(disk.Options{NoSync: disk.SyncsAll})
+	if err != nil {
+		return nil, err
+	}
+	locks, err := lock.Open(r.dir, a.ext, slog.New(slog.DiscardHandler))
+	if err != nil {
+		r.close()
+		return nil, readOnlyHere(err)
+	}
+	return &writer{r, locks, make(map[int]bool)}, nil
+}
+
+// flush flushes what has been changed.
+func (w *writer) flush() error { return cmp.Or(w.dir.SyncAll(), w.dir.Sync()) }
+
+const lockTimeout = 5 * time.Second // the store's default
+
+func (w *writer) lock(ctx context.Context, id string) (*lock.Stripe, error) {
+	i := w.locks.Index(id)
+	if w.stuck[i] {
+		return nil, lock.ErrTimeout
+	}
+	l, err := w.locks.Lock(ctx, id, lockTimeout)
+	w.stuck[i] = errors.Is(err, lock.ErrTimeout)
+	return l, err
+}
+
+// remove removes the session's file if it is still the one that was seen, and else fails with lock.ErrConflict.
+func (w *writer) remove(ctx context.Context, id string, seen disk.Seen) error {
+	l, err := w.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	name := w.a.ext.File(id)
+	if same, err := w.dir.Still(name, seen); err != nil || !same {
+		return cmp.Or(err, lock.ErrConflict)
+	}
+	return l.Remove(name)
+}
 
 // idOf returns the id of the session that the file name belongs to; false for other names.
 func (r *reader) idOf(name string) (string, bool) {

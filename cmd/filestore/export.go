@@ -42,6 +42,8 @@ func (a *app) exportCommand() *cobra.Command {
 // named is how many errors are printed one by one on stderr.
 const named = 100
 
+var errNoKey = fmt.Errorf("none of the first %d files can be decrypted: give the right --secret-file or --key-file", named)
+
 func (a *app) export(ctx context.Context, withExpired bool) error {
 	r, err := a.reader()
 	if err != nil {
@@ -59,7 +61,7 @@ func (a *app) export(ctx context.Context, withExpired bool) error {
 			left++
 			a.complain(left, "%s: left out: %v", a.id(e.id), err)
 			if done == 0 && left == named && errors.Is(err, filestore.ErrDecrypt) { // each attempt may take a tenth of a second
-				return fmt.Errorf("none of the first %d files can be decrypted: give the right --secret-file or --key-file", named)
+				return errNoKey
 			}
 			continue
 		}

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"syscall"
 	"time"
@@ -62,14 +61,13 @@ func (a *app) importCommand() *cobra.Command {
 // An importer stores sessions as they stand in an export. It locks and replaces files as the store does.
 // The store itself would mark the sessions as accessed now.
 type importer struct {
-	*reader
-	locks     *lock.Table
+	*writer
 	overwrite bool
-	at        int // the number of the present line
+	settle    func(at int, err error) // is told what became of a staged session: nil or fs.ErrExist, or why it is not stored
+	at        int                     // the number of the present line
 	staged    []staged
-	bytes     int          // of the staged files
-	since     time.Time    // when the first of them was staged
-	stuck     map[int]bool // the locks of a stopped holder: to wait once is enough
+	bytes     int       // of the staged files
+	since     time.Time // when the first of them was staged
 
 	Imported int `json:"imported"`
 	Expired  int `json:"expired"`
@@ -78,15 +76,13 @@ type importer struct {
 }
 
 func (a *app) importFrom(ctx context.Context, in io.Reader, overwrite bool) error {
-	r, err := a.openReader(disk.Options{NoSync: disk.SyncsAll})
+	w, err := a.writer()
 	if err != nil {
 		return err
 	}
-	defer r.close()
-	m := &importer{reader: r, overwrite: overwrite, stuck: make(map[int]bool)}
-	if m.locks, err = lock.Open(r.dir, a.ext, slog.New(slog.DiscardHandler)); err != nil {
-		return readOnlyHere(err)
-	}
+	defer w.close()
+	m := &importer{writer: w, overwrite: overwrite}
+	m.settle = m.count
 	err = m.lines(ctx, in)
 	if printErr := m.report(); err == nil {
 		err = printErr
@@ -178,9 +174,6 @@ func (m *importer) chunk(ctx context.Context, lines []textLine) error {
 	return nil
 }
 
-// flush flushes what has been stored.
-func (m *importer) flush() error { return cmp.Or(m.dir.SyncAll(), m.dir.Sync()) }
-
 // line stages the session of a line. Its error is one that ends the import.
 func (m *importer) line(ctx context.Context, line textLine) error {
 	err := line.err
@@ -191,7 +184,7 @@ func (m *importer) line(ctx context.Context, line textLine) error {
 	case fatal(err):
 		return &lineError{m.at, err}
 	case err != nil:
-		m.bad(m.at, err)
+		m.settle(m.at, err)
 	}
 	if len(m.staged) < atOnce && m.bytes < bytesAtOnce {
 		return nil
@@ -211,9 +204,17 @@ func (e *lineError) Error() string {
 
 func (e *lineError) Unwrap() error { return readOnlyHere(cause(e.err)) }
 
-func (m *importer) bad(line int, err error) {
-	m.Bad++
-	m.a.complain(m.Bad, "line %d: %v", line, cause(err))
+// count counts what became of a line.
+func (m *importer) count(line int, err error) {
+	switch {
+	case err == nil:
+		m.Imported++
+	case errors.Is(err, fs.ErrExist):
+		m.Kept++
+	default:
+		m.Bad++
+		m.a.complain(m.Bad, "line %d: %v", line, cause(err))
+	}
 }
 
 // readLines returns the next line, and those after it that need not be waited for.
@@ -303,12 +304,7 @@ func (m *importer) session(ctx context.Context, text []byte) error {
 	if maxAge != 0 {
 		mtime = sess.LastAccess.Add(maxAge)
 	}
-	err := m.stage(ctx, id, doc, format.Mtime(mtime))
-	if errors.Is(err, fs.ErrExist) {
-		m.Kept++
-		return nil
-	}
-	return err
+	return m.stage(ctx, id, doc, format.Mtime(mtime))
 }
 
 // notSession completes the sentence "the session is …".
@@ -320,8 +316,6 @@ func notSession(err error) string {
 }
 
 const (
-	lockTimeout = 5 * time.Second // the store's default
-
 	// So many files are written before they are flushed, all at once, and take their names.
 	atOnce      = 4096
 	bytesAtOnce = 16 << 20
@@ -378,15 +372,10 @@ func (m *importer) commit(ctx context.Context) error {
 		if putErr != nil {
 			m.dir.Remove(s.temp)
 		}
-		switch {
-		case putErr == nil:
-			m.Imported++
-		case errors.Is(putErr, fs.ErrExist):
-			m.Kept++
-		case fatal(putErr):
+		if fatal(putErr) {
 			err = &lineError{s.line, putErr}
-		default:
-			m.bad(s.line, putErr)
+		} else {
+			m.settle(s.line, putErr)
 		}
 	}
 	return err
@@ -399,12 +388,8 @@ func (m *importer) put(ctx context.Context, s staged) error {
 		if err != nil {
 			return err
 		}
-		i := m.locks.Index(s.id)
-		if m.stuck[i] {
-			return lock.ErrTimeout
-		}
-		l, err := m.locks.Lock(ctx, s.id, lockTimeout)
-		if m.stuck[i] = errors.Is(err, lock.ErrTimeout); err != nil {
+		l, err := m.lock(ctx, s.id)
+		if err != nil {
 			return err
 		}
 		defer l.Unlock()

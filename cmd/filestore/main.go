@@ -62,8 +62,8 @@ func (a *app) exitCode(err error) int {
 const long = `filestore looks into a directory of sessions that filestore or the npm package session-file-store
 keeps, and ends, changes, checks and moves them.
 
-ls, show, check, watch, stat, export, serve and reap --dry-run only read: they write nothing into the
-directory, take no lock, and work where it can only be read. The others take the same locks as the
+ls, show, check, watch, stat, export, serve, reap --dry-run and move --dry-run only read: they write nothing
+into the directory, take no lock, and work where it can only be read. The others take the same locks as the
 programs that use the directory, which need not be stopped.
 
 A session's id is a credential. It is shown shortened unless --full is given. A shortened id of 6
@@ -135,7 +135,8 @@ func (a *app) rootCommand() *cobra.Command {
 	f.StringVar(&a.secretFile, "secret-file", "", "file with the secrets that encrypt the sessions (session-file-store's option secret), one a line, the newest first; for sign and unsign those of the cookie")
 	f.StringVar(&a.sealedKeyFile, "key-file", "", "file with the key of package sealed: 32 bytes, or 64 hex digits")
 	root.AddCommand(a.lsCommand(), a.showCommand(), a.setCommand(), a.unsetCommand(), a.rmCommand(), a.reapCommand(),
-		a.checkCommand(), a.watchCommand(), a.statCommand(), a.signCommand(), a.unsignCommand(), a.exportCommand(), a.importCommand(), a.serveCommand())
+		a.checkCommand(), a.watchCommand(), a.statCommand(), a.signCommand(), a.unsignCommand(), a.exportCommand(), a.importCommand(),
+		a.moveCommand(), a.serveCommand())
 	return root
 }
 

@@ -117,6 +117,7 @@ func withPeak(t *testing.T, args ...string) (code int, out string, peak int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%q: %v, %d KiB", args[:len(args)-2], time.Since(began).Round(time.Millisecond), peak)
+	cpu := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	t.Logf("%q: %v, %v of it at work, %d KiB", args[:len(args)-2], time.Since(began).Round(time.Millisecond), cpu.Round(time.Millisecond), peak)
 	return cmd.ProcessState.ExitCode(), o.String(), peak
 }

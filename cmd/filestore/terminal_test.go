@@ -184,6 +184,15 @@ func TestProgress(t *testing.T) {
 	for i := range 300 {
 		mustWrite(t, nodeSession{dir: dir, id: fmt.Sprintf("anna%04danna0000", i)})
 	}
+	to := t.TempDir()
+	code, text := inTerminal(t, nil, "move", "--from", "file:"+dir, "--to", "file:"+to).end()
+	if !regexp.MustCompile(`\rmoving +[0-9]+% \|.*\| \([0-9]+/300\)`).MatchString(text) || !strings.Contains(text, "300 sessions moved, ") || code != exitDone {
+		t.Errorf("move: %d, %q", code, text)
+	}
+	if strings.LastIndex(text, "\x1b[2K") < strings.LastIndex(text, "moving") {
+		t.Errorf("move: the bar stays: %q", text)
+	}
+	dir = to
 	for _, args := range [][]string{{"stat"}, {"ls", "--sort", "id", "--limit", "1"}, {"reap", "--dry-run"}, {"rm", "--where", "user=bert"}} {
 		code, text := inTerminal(t, nil, append(args, "--dir", dir)...).end()
 		bar := regexp.MustCompile(`\rreading +[0-9]+% \|.*\| \([0-9]+/300\)`).FindString(text)

@@ -1,8 +1,8 @@
 'use strict';
 
-// The same site as main.go, in Express, on the same directory of sessions:
+// The same site as main.go, in Express, on the same sessions:
 //
-//   node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions] [--encrypt]
+//   node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions] [--encrypt] [--store redis://…]
 
 const crypto = require('node:crypto');
 const fs = require('node:fs');
@@ -10,13 +10,13 @@ const path = require('node:path');
 const { parseArgs } = require('node:util');
 const express = require('express');
 const session = require('express-session');
-const FileStore = require('session-file-store')(session);
 
 const { values: flags } = parseArgs({
   options: {
     addr: { type: 'string', default: '127.0.0.1:3000' },
     dir: { type: 'string', default: './sessions' },
     encrypt: { type: 'boolean', default: false },
+    store: { type: 'string', default: '' },
   },
 });
 
@@ -27,6 +27,7 @@ process.umask(0o077);
 // names of the session's members (user, views).
 const cookieName = 'connect.sid';
 const maxAge = 24 * 60 * 60 * 1000;
+const ttl = 60 * 60; // seconds, for sessions without a maxAge: stores.TTL on the Go side. The stores' defaults differ.
 const minSecret = 8; // bytes, as the Go side wants them
 
 // loadSecret returns $SESSION_SECRET or, if that is not set, the content of
@@ -54,6 +55,91 @@ function loadSecret(dir) {
   }
   if (Buffer.byteLength(secret) < minSecret) throw new Error(`the secret in ${from} is shorter than ${minSecret} bytes`);
   return secret;
+}
+
+// openStore returns the store that --store names, with the key names, the table or the collection that the Go side has
+// too. It loads only that one's package. One store object serves the whole application: each has connections and timers.
+function openStore(secret) {
+  if (!flags.store) return openFiles(secret);
+  const url = new URL(flags.store);
+  // own takes a parameter that is not the client's out of the URL.
+  const own = (name) => {
+    const value = url.searchParams.get(name) || undefined;
+    url.searchParams.delete(name);
+    return value;
+  };
+  if (flags.encrypt && url.protocol !== 'mongodb:') {
+    throw new Error('--encrypt: of the npm stores only session-file-store and connect-mongo can encrypt');
+  }
+  switch (url.protocol) {
+    case 'redis:': {
+      const { RedisStore } = require('connect-redis');
+      const prefix = own('prefix');
+      const client = require('redis').createClient({ url: url.href });
+      client.on('error', (err) => console.error('express example: Redis:', err.message)); // without it an error ends the process
+      client.connect().catch(() => {}); // told above; requests wait for it
+      return new RedisStore({ client, prefix, ttl });
+    }
+    case 'postgres:': {
+      const PGStore = require('connect-pg-simple')(session);
+      const tableName = own('table');
+      return new PGStore({ conString: url.href, tableName, ttl, createTableIfMissing: true });
+    }
+    case 'mysql:': {
+      const MySQLStore = require('express-mysql-session')(session);
+      const tableName = own('table') || 'sessions';
+      return new MySQLStore({
+        host: url.hostname,
+        port: Number(url.port) || 3306,
+        user: decodeURIComponent(url.username),
+        password: decodeURIComponent(url.password),
+        database: url.pathname.slice(1),
+        schema: { tableName },
+        expiration: ttl * 1000, // its default is a day, in milliseconds
+      });
+    }
+    case 'mongodb:': {
+      const { default: MongoStore } = require('connect-mongo');
+      const collectionName = own('collection');
+      return MongoStore.create({
+        mongoUrl: url.href,
+        collectionName,
+        ttl,
+        // The Go side makes the index by which MongoDB removes what has expired.
+        autoRemove: 'disabled',
+        crypto: flags.encrypt ? { secret } : undefined,
+      });
+    }
+    default:
+      throw new Error('--store does not begin with redis://, postgres://, mysql:// or mongodb://');
+  }
+}
+
+function openFiles(secret) {
+  const FileStore = require('session-file-store')(session);
+  return new FileStore({
+    path: flags.dir,
+    ttl,
+    // The secret of the files. With it each get and each set takes some 40 ms, in
+    // which this process does nothing else, and a file that it cannot decrypt kills it.
+    secret: flags.encrypt ? secret : undefined,
+    // By default a missing file is looked for six times, which takes a quarter of a
+    // second for each stale cookie. Here no file is missing for a moment only: the Go
+    // side replaces files in one step, and on this side each redirect waits for save.
+    retries: 0,
+    // The default prints a line for each retry and each pass of the reaper.
+    logFn: () => {},
+    // Only the Go side reaps: Node's reaper deletes files that it cannot parse, and
+    // takes no lock, so that it can delete a session that is just being renewed.
+    reapInterval: -1,
+  });
+}
+
+// where says where the sessions are, for people: without the URL's user, password and parameters.
+function where() {
+  if (!flags.store) return flags.dir;
+  const url = new URL(flags.store);
+  return `${url.protocol}//${url.host}${url.pathname}`;
 }
 
 const app = express();
@@ -85,22 +171,7 @@ app.use(session({
   // The defaults of package session. A session keeps the attributes of the side
   // that made it, so that both sides should have the same.
   cookie: { maxAge, httpOnly: true, sameSite: 'lax' },
-  store: new FileStore({
-    path: flags.dir,
-    ttl: 60 * 60, // for sessions without a maxAge; the Go side's default
-    // The secret of the files. With it each get and each set takes some 40 ms, in
-    // which this process does nothing else, and a file that it cannot decrypt kills it.
-    secret: flags.encrypt ? secret : undefined,
-    // By default a missing file is looked for six times, which takes a quarter of a
-    // second for each stale cookie. Here no file is missing for a moment only: the Go
-    // side replaces files in one step, and on this side each redirect waits for save.
-    retries: 0,
-    // The default prints a line for each retry and each pass of the reaper.
-    logFn: () => {},
-    // Only the Go side reaps: Node's reaper deletes files that it cannot parse, and
-    // takes no lock, so that it can delete a session that is just being renewed.
-    reapInterval: -1,
-  }),
+  store: openStore(secret),
 }));
 
 const escape = (s) => String(s).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -175,7 +246,7 @@ const colon = flags.addr.lastIndexOf(':');
 const server = app.listen(Number(flags.addr.slice(colon + 1)), flags.addr.slice(0, colon).replace(/^\[|\]$/g, ''), (err) => {
   if (err) throw err;
   const { address, port, family } = server.address();
-  console.log(`Node: http://${family === 'IPv6' ? `[${address}]` : address}:${port}  sessions in ${flags.dir}`);
+  console.log(`Node: http://${family === 'IPv6' ? `[${address}]` : address}:${port}  sessions in ${where()}`);
 });
 
 for (const signal of ['SIGINT', 'SIGTERM']) {

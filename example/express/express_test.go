@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +21,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // The test binary is also the Go site, in its own process as for its users.
@@ -29,7 +32,7 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	storetest.Main(m, nil)
 }
 
 const timeout = 20 * time.Second
@@ -43,17 +46,25 @@ type process struct {
 
 var listening = regexp.MustCompile(`http://\S+`)
 
-// start starts a site on the directory and waits until it listens.
-func start(t *testing.T, name, dir string, encrypt bool) *process {
+// A place is where both sites keep their sessions.
+type place struct {
+	dir     string // of the files; the secret is beside it in any case
+	url     string // of the server; "" = in files
+	encrypt bool
+}
+
+// start starts a site there and waits until it listens.
+func (at place) start(t *testing.T, name string) *process {
 	t.Helper()
 	p := &process{name: name}
-	if name == "Go" {
-		p.cmd = exec.Command(os.Args[0], "-addr", "127.0.0.1:0", "-dir", dir)
-	} else {
-		p.cmd = exec.Command("node", "app.js", "--addr", "127.0.0.1:0", "--dir", dir)
+	args := []string{"--addr", "127.0.0.1:0", "--dir", at.dir, "--store", at.url} // Go does not mind two dashes
+	if at.encrypt {
+		args = append(args, "--encrypt")
 	}
-	if encrypt {
-		p.cmd.Args = append(p.cmd.Args, "--encrypt") // Go does not mind two dashes
+	if name == "Go" {
+		p.cmd = exec.Command(os.Args[0], args...)
+	} else {
+		p.cmd = exec.Command("node", append([]string{"app.js"}, args...)...)
 	}
 	p.cmd.Env = append(os.Environ(), serveEnv+"=1", "SESSION_SECRET=")
 	p.cmd.Stderr = os.Stderr
@@ -89,12 +100,12 @@ func (p *process) stop() {
 	p.cmd.Wait()
 }
 
-// startBoth starts both at once, on a directory that neither has seen before.
-func startBoth(t *testing.T, dir string, encrypt bool) (goes, node *process) {
+// startBoth starts both at once.
+func (at place) startBoth(t *testing.T) (goes, node *process) {
 	t.Helper()
 	var wg sync.WaitGroup
-	wg.Go(func() { goes = start(t, "Go", dir, encrypt) })
-	wg.Go(func() { node = start(t, "Node", dir, encrypt) })
+	wg.Go(func() { goes = at.start(t, "Go") })
+	wg.Go(func() { node = at.start(t, "Node") })
 	wg.Wait()
 	if t.Failed() {
 		t.FailNow()
@@ -209,14 +220,53 @@ func as(t *testing.T, p *process, cookie string) *browser {
 
 func TestSites(t *testing.T) {
 	interop.NPM(t, ".")
-	t.Run("plain", func(t *testing.T) { testSites(t, false) })
-	t.Run("encrypted", func(t *testing.T) { testSites(t, true) })
+	t.Run("files", func(t *testing.T) { testSites(t, place{}) })
+	t.Run("files, encrypted", func(t *testing.T) { testSites(t, place{encrypt: true}) })
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) { testSites(t, place{url: s.url(t)}) })
+	}
+	for _, s := range servers {
+		t.Run(s.name+", encrypted", func(t *testing.T) {
+			url := s.url(t)
+			if s.name == "mongodb" {
+				testSites(t, place{url: url, encrypt: true})
+			} else {
+				testNotEncrypted(t, url)
+			}
+		})
+	}
 }
 
-func testSites(t *testing.T, encrypt bool) {
+// testNotEncrypted tests that both sites refuse to encrypt, because the npm store cannot.
+func testNotEncrypted(t *testing.T, url string) {
+	dir := filepath.Join(t.TempDir(), "sessions")
+	args := []string{"--addr", "127.0.0.1:0", "--dir", dir, "--store", url, "--encrypt"}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	for name, cmd := range map[string]*exec.Cmd{
+		"Go":   exec.CommandContext(ctx, os.Args[0], args...),
+		"Node": exec.CommandContext(ctx, "node", append([]string{"app.js"}, args...)...),
+	} {
+		cmd.Env = append(os.Environ(), serveEnv+"=1", "SESSION_SECRET=")
+		out, err := cmd.CombinedOutput()
+		if err == nil || !bytes.Contains(out, []byte("encrypt: of the npm stores only session-file-store and connect-mongo can encrypt")) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// servers returns a new place on each kind of server that the tests can start.
+var servers []struct {
+	name string
+	url  func(testing.TB) string
+}
+
+// testSites tests both sites on a place that neither has seen before.
+func testSites(t *testing.T, at place) {
+	t.Parallel()
 	parent := t.TempDir()
-	dir := filepath.Join(parent, "sessions")
-	goes, node := startBoth(t, dir, encrypt)
+	at.dir = filepath.Join(parent, "sessions")
+	goes, node := at.startBoth(t)
 	// pairs runs f with each site as the first, and with the other.
 	pairs := func(t *testing.T, f func(t *testing.T, a, b *process)) {
 		t.Run("Go then Node", func(t *testing.T) { f(t, goes, node) })
@@ -225,10 +275,14 @@ func testSites(t *testing.T, encrypt bool) {
 
 	t.Run("one secret, made once", func(t *testing.T) {
 		names, err := filepath.Glob(filepath.Join(parent, "*"))
-		if err != nil || len(names) != 2 {
-			t.Errorf("beside the sessions are %q, %v, want the secret alone", names, err)
+		want := []string{at.dir, at.dir + ".secret"}
+		if at.url != "" {
+			want = want[1:]
 		}
-		fi, err := os.Stat(dir + ".secret")
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("the files are %q, %v, want %q", names, err, want)
+		}
+		fi, err := os.Stat(at.dir + ".secret")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +306,11 @@ func testSites(t *testing.T, encrypt bool) {
 	t.Run("a count without a gap", func(t *testing.T) {
 		pairs(t, func(t *testing.T, first, second *process) {
 			b := newBrowser(t)
-			for i := range 50 {
+			rounds := 50
+			if at.encrypt {
+				rounds = 10 // each takes Node some tenths of a second
+			}
+			for i := range rounds {
 				p, other := first, second
 				if i%2 == 1 {
 					p, other = second, first
@@ -347,7 +405,7 @@ func testSites(t *testing.T, encrypt bool) {
 		}
 	})
 
-	testMembers(t, dir, encrypt, goes, node)
+	testMembers(t, at, goes, node)
 
 	t.Run("still logged in after both were killed", func(t *testing.T) {
 		there, here := newBrowser(t), newBrowser(t)
@@ -356,7 +414,7 @@ func testSites(t *testing.T, encrypt bool) {
 		want := []int{there.visit(goes), here.visit(node)}
 		goes.stop()
 		node.stop()
-		goes, node = startBoth(t, dir, encrypt)
+		goes, node = at.startBoth(t)
 		for i, b := range []*browser{there, here} {
 			for _, p := range []*process{goes, node} {
 				if got := b.views(p); got.User != "user1" || got.Views != want[i] {
@@ -371,7 +429,10 @@ func testSites(t *testing.T, encrypt bool) {
 	})
 
 	t.Run("nothing but sessions is left", func(t *testing.T) {
-		entries, err := os.ReadDir(dir)
+		if at.url != "" {
+			return
+		}
+		entries, err := os.ReadDir(at.dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -379,9 +440,9 @@ func testSites(t *testing.T, encrypt bool) {
 			if name := e.Name(); name != ".locks" && filepath.Ext(name) != ".json" {
 				t.Errorf("%s is left", name)
 			} else if name != ".locks" {
-				text, err := os.ReadFile(filepath.Join(dir, name))
-				if plain := bytes.Contains(text, []byte(`"cookie"`)); err != nil || plain == encrypt {
-					t.Errorf("encrypted: %v, and %s, %v, is\n%s", encrypt, name, err, text)
+				text, err := os.ReadFile(filepath.Join(at.dir, name))
+				if plain := bytes.Contains(text, []byte(`"cookie"`)); err != nil || plain == at.encrypt {
+					t.Errorf("encrypted: %v, and %s, %v, is\n%s", at.encrypt, name, err, text)
 				}
 			}
 		}

@@ -6,12 +6,15 @@
 // The Go side has a page that Express has nothing for, /devices: a list of the user's sessions, those of
 // Node's logins too, with a button that ends one for both.
 //
-//	go run ./example/express [-addr 127.0.0.1:8081] [-dir ./sessions] [-encrypt]
-//	node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions] [--encrypt]
+//	go run ./example/express [-addr 127.0.0.1:8081] [-dir ./sessions] [-encrypt] [-store redis://…]
+//	node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions] [--encrypt] [--store redis://…]
+//
+// With the same -store on both sides the sessions are on a server: redis://, postgres://, mysql:// or mongodb://. Node
+// then uses connect-redis, connect-pg-simple, express-mysql-session or connect-mongo.
 //
 // The cookies are signed with $SESSION_SECRET. If it is not set, the side that starts
-// first makes a secret in ./sessions.secret. With -encrypt on both sides the session
-// files are encrypted with the same secret.
+// first makes a secret in ./sessions.secret. With -encrypt on both sides the
+// sessions are encrypted with the same secret, if they are in files or in MongoDB: the other npm stores cannot do that.
 package main
 
 import (
@@ -27,11 +30,13 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/example/secret"
+	"github.com/sessionfilestore/filestore/example/stores"
 	"github.com/sessionfilestore/filestore/kruptein"
 	"github.com/sessionfilestore/filestore/session"
 )
@@ -48,7 +53,8 @@ func run(args []string, stdout io.Writer) (err error) {
 	flags := flag.NewFlagSet("express", flag.ExitOnError)
 	addr := flags.String("addr", "127.0.0.1:8081", "listen on `host:port`; port 0 takes a free one")
 	dir := flags.String("dir", "./sessions", "keep the sessions in `directory`, as app.js does")
-	encrypt := flags.Bool("encrypt", false, "encrypt the session files, as app.js does with --encrypt")
+	storeURL := flags.String("store", "", stores.Usage+", as app.js does with --store")
+	encrypt := flags.Bool("encrypt", false, "encrypt the sessions, as app.js does with --encrypt; in files and MongoDB only")
 	flags.Parse(args) // exits by itself
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -58,13 +64,14 @@ func run(args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	// The defaults are session-file-store's. The reaper is on here and off in app.js,
-	// because ours deletes nothing that it cannot read.
-	opts := &filestore.Options{Lifetime: lifetime}
+	var codec filestore.Codec
 	if *encrypt {
-		opts.Codec = kruptein.New(key)
+		if codec, err = newCodec(*storeURL, key); err != nil {
+			return err
+		}
 	}
-	store, err := filestore.Open(*dir, opts)
+	// The reaper is on here and off in app.js, because ours deletes nothing that it cannot read.
+	store, where, err := stores.Open(ctx, *dir, *storeURL, lifetime, codec)
 	if err != nil {
 		return err
 	}
@@ -81,7 +88,7 @@ func run(args []string, stdout io.Writer) (err error) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	fmt.Fprintf(stdout, "Go: http://%s  sessions in %s\n", ln.Addr(), *dir)
+	fmt.Fprintf(stdout, "Go: http://%s  sessions in %s\n", ln.Addr(), where)
 
 	select {
 	case err := <-served:
@@ -92,6 +99,19 @@ func run(args []string, stdout io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return srv.Shutdown(ctx)
+}
+
+// newCodec returns the Codec of the npm store, if it has one.
+func newCodec(storeURL, key string) (filestore.Codec, error) {
+	c := kruptein.New(key) // session-file-store's
+	switch scheme, _, _ := strings.Cut(storeURL, ":"); scheme {
+	case "":
+	case "mongodb", "mongodb+srv":
+		c.ASN1, c.EncodeAs, c.PBKDF2 = true, "base64", true // connect-mongo's crypto
+	default:
+		return nil, errors.New("-encrypt: of the npm stores only session-file-store and connect-mongo can encrypt")
+	}
+	return c, nil
 }
 
 // These must be the same on both sides, and so must the secret: the cookie's name, and
@@ -109,7 +129,7 @@ const lifetime = 7 * 24 * time.Hour
 // sessions is for the page that lists them.
 type sessions struct{ *session.Manager }
 
-func handler(store *filestore.Store, secret string) http.Handler {
+func handler(store session.Store, secret string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", home)
 	mux.HandleFunc("GET /views", views)

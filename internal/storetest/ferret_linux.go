@@ -23,7 +23,9 @@ type MongoServer struct {
 	*Server
 	URI string // of the proxy
 
-	proxy *proxy
+	mu   sync.Mutex // held until a message has its answer
+	lose func(command string) (before, after bool)
+	skew time.Duration
 }
 
 // Mongo starts a MongoServer without data. It skips the test if FerretDB cannot be built, for want of the network; see
@@ -36,24 +38,23 @@ func Mongo(t testing.TB) *MongoServer {
 	}
 	dir, port := t.TempDir(), FreePort(t)
 	m := &MongoServer{Server: StartServer(t, dir, port, nil, fmt.Sprint("/proc/self/fd/", program.Fd()), "127.0.0.1:"+port, dir)}
-	m.proxy = startProxy(t, m.Addr)
-	m.URI = "mongodb://" + m.proxy.ln.Addr().String() + "/?directConnection=true"
+	m.URI = "mongodb://" + newProxy(t, m.serve).To(m.Addr) + "/?directConnection=true"
 	return m
 }
 
 // Lose lets fn decide for each command, by its name, whether the connection breaks before the server gets it, or when
 // the server has answered. nil = neither.
 func (m *MongoServer) Lose(fn func(command string) (before, after bool)) {
-	m.proxy.mu.Lock()
-	defer m.proxy.mu.Unlock()
-	m.proxy.lose = fn
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lose = fn
 }
 
 // Skew makes the server's clock seem to be ahead by d, in the answers of hello.
 func (m *MongoServer) Skew(d time.Duration) {
-	m.proxy.mu.Lock()
-	defer m.proxy.mu.Unlock()
-	m.proxy.skew = d
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.skew = d
 }
 
 // ferret builds the server once for all tests of the process. The file has no name any more, so that nothing is left
@@ -75,69 +76,22 @@ var ferret = sync.OnceValues(func() (*os.File, error) {
 	return os.Open(program)
 })
 
-// A proxy passes messages of MongoDB's protocol.
-type proxy struct {
-	ln    net.Listener
-	to    string
-	done  sync.WaitGroup
-	conns sync.Map // of the clients and to the server
-
-	mu   sync.Mutex // held until a message has its answer
-	lose func(command string) (before, after bool)
-	skew time.Duration
-}
-
-// startProxy starts a proxy before the server at the address to, until the test ends.
-func startProxy(t testing.TB, to string) *proxy {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{ln: ln, to: to}
-	t.Cleanup(func() {
-		ln.Close()
-		p.conns.Range(func(c, _ any) bool { c.(net.Conn).Close(); return true })
-		p.done.Wait()
-	})
-	p.done.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			p.done.Go(func() { p.serve(c) })
-		}
-	})
-	return p
-}
-
 // serve passes the messages of one client, until a connection breaks.
-func (p *proxy) serve(client net.Conn) {
-	defer p.keep(client)()
-	server, err := net.Dial("tcp", p.to)
-	if err != nil {
-		return
-	}
-	defer p.keep(server)()
+func (m *MongoServer) serve(client, server net.Conn) {
 	for {
 		message, err := readMessage(client)
-		if err != nil || !p.pass(server, client, message) {
+		if err != nil || !m.pass(server, client, message) {
 			return
 		}
 	}
 }
 
-func (p *proxy) keep(c net.Conn) (drop func()) {
-	p.conns.Store(c, nil)
-	return func() { c.Close(); p.conns.Delete(c) }
-}
-
-func (p *proxy) pass(server, client net.Conn, message []byte) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (m *MongoServer) pass(server, client net.Conn, message []byte) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	before, after := false, false
-	if p.lose != nil {
-		before, after = p.lose(commandOf(message))
+	if m.lose != nil {
+		before, after = m.lose(commandOf(message))
 	}
 	if before {
 		return false
@@ -152,7 +106,7 @@ func (p *proxy) pass(server, client net.Conn, message []byte) bool {
 	name := []byte("\x09localTime\x00") // a Date, whose milliseconds follow
 	if i := bytes.Index(answer, name); i >= 0 && commandOf(message) == "hello" {
 		ms := answer[i+len(name):]
-		binary.LittleEndian.PutUint64(ms, binary.LittleEndian.Uint64(ms)+uint64(p.skew.Milliseconds()))
+		binary.LittleEndian.PutUint64(ms, binary.LittleEndian.Uint64(ms)+uint64(m.skew.Milliseconds()))
 	}
 	_, err = client.Write(answer)
 	return err == nil

@@ -14,7 +14,8 @@ func MariaDB(t testing.TB, dir string, options ...string) *Server {
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	own := []string{"--no-defaults", "--datadir=" + filepath.Join(dir, "data"), "--innodb-log-file-size=8M"}
+	// Of a tmpdir that several share, each one that starts removes the others' temporary tables.
+	own := []string{"--no-defaults", "--datadir=" + filepath.Join(dir, "data"), "--tmpdir=" + dir, "--innodb-log-file-size=8M"}
 	if os.Geteuid() == 0 {
 		own = append(own, "--user=root")
 	}

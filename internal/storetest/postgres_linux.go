@@ -1,13 +1,11 @@
 package storetest
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -42,7 +40,7 @@ func StartPostgres(t testing.TB, as *syscall.Credential, dir string, conf ...str
 		args = append(args, "-c", c)
 	}
 	p := &PostgresServer{StartServer(t, dir, port, as, Need(t, "postgres")[0], args...)}
-	t.Cleanup(p.Kill) // before StartServer's
+	t.Cleanup(p.end) // before StartServer's
 	p.ready(t)
 	return p
 }
@@ -100,21 +98,29 @@ func (p *PostgresServer) URL(database string) string {
 	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", p.Addr, database)
 }
 
-// Each of the server's processes has a group of its own.
-func (p *PostgresServer) signal(s syscall.Signal) (children []int) {
-	pid := p.cmd.Process.Pid
-	syscall.Kill(pid, s) // first, so that there are no new ones
+// children returns the server's processes but the first. Each has a group of its own.
+func (p *PostgresServer) children() (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
-		stat, _ := os.ReadFile(path)
-		_, rest, _ := bytes.Cut(stat, []byte(") "))
-		if fields := bytes.Fields(rest); len(fields) > 1 && string(fields[1]) == strconv.Itoa(pid) {
-			child, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			syscall.Kill(child, s)
-			children = append(children, child)
+		if stat := readStat(path); len(stat) > 1 && stat[1] == strconv.Itoa(p.cmd.Process.Pid) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			pids = append(pids, pid)
 		}
 	}
-	return children
+	return pids
+}
+
+// end ends the server in a way that leaves no shared memory behind: the system has few segments for all tests.
+func (p *PostgresServer) end() {
+	if p.cmd == nil || p.cmd.Process == nil {
+		return
+	}
+	p.Continue()
+	p.cmd.Process.Signal(syscall.SIGQUIT)
+	for began := time.Now(); !onlyIn(p.cmd.Process.Pid, "ZX") && time.Since(began) < 10*time.Second; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.Kill()
 }
 
 // Kill ends all of the server's processes at once, as a crash does.
@@ -122,7 +128,8 @@ func (p *PostgresServer) Kill() {
 	if p.cmd == nil || p.cmd.Process == nil {
 		return
 	}
-	children := p.signal(syscall.SIGSTOP) // so that none learns of the others' end
+	p.Hang() // so that none learns of the others' end
+	children := p.children()
 	for _, child := range children {
 		syscall.Kill(child, syscall.SIGKILL)
 	}
@@ -138,23 +145,19 @@ func (p *PostgresServer) Kill() {
 }
 
 // Hang stops the server, so that it answers nobody, until Continue.
-func (p *PostgresServer) Hang() { p.signal(syscall.SIGSTOP) }
+func (p *PostgresServer) Hang() {
+	halt(p.cmd.Process.Pid) // first, so that there are no new ones
+	for _, child := range p.children() {
+		halt(child)
+	}
+}
 
 // Continue lets the server go on.
-func (p *PostgresServer) Continue() { p.signal(syscall.SIGCONT) }
-
-var shared struct {
-	sync.Mutex
-	server *PostgresServer
+func (p *PostgresServer) Continue() {
+	for _, pid := range append(p.children(), p.cmd.Process.Pid) {
+		syscall.Kill(pid, syscall.SIGCONT)
+	}
 }
 
 // SharedPostgres returns a server that all tests of a package share, until Main ends it. They must not stop it.
-func SharedPostgres(t testing.TB) *PostgresServer {
-	t.Helper()
-	shared.Lock()
-	defer shared.Unlock()
-	if shared.server == nil {
-		shared.server = Postgres(Lasting(t), "fsync=off", "max_connections=300")
-	}
-	return shared.server
-}
+var SharedPostgres = share(func(t testing.TB) *PostgresServer { return Postgres(t, "fsync=off", "max_connections=300") })

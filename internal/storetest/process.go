@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -36,15 +37,22 @@ func Main(m *testing.M, workers map[string]func(args []string)) {
 }
 
 // atEnd is what Main calls, the last one first, when the tests have ended.
-var atEnd []func()
+var (
+	atEnd   []func()
+	atEndMu sync.Mutex
+)
 
 // Lasting returns t for what other tests use too, such as a server: its Cleanup and the end of its TempDir wait for the
-// end of Main. It must not be used by two tests at once.
+// end of Main.
 func Lasting(t testing.TB) testing.TB { return lasting{t} }
 
 type lasting struct{ testing.TB }
 
-func (lasting) Cleanup(fn func()) { atEnd = append(atEnd, fn) }
+func (lasting) Cleanup(fn func()) {
+	atEndMu.Lock()
+	defer atEndMu.Unlock()
+	atEnd = append(atEnd, fn)
+}
 
 // Logf does not log: at the end of Main the test is over.
 func (lasting) Logf(string, ...any) {}

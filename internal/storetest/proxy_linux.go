@@ -1,110 +1,221 @@
 package storetest
 
 import (
+	"bytes"
+	"context"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
 )
 
-// A Proxy stands between a client and a server, and can lose what they tell each other.
+// A Proxy stands before servers, and loses messages. It ends with the test.
 type Proxy struct {
-	Addr string // where it listens, on loopback
-	Port string
-
-	// Lose is called whenever the server has said something. If it returns true, the client does not hear it: both
-	// connections end. nil = never. It must be set before the first connection, and be safe for concurrent use.
-	Lose func() bool
-
-	Lost atomic.Int64 // how often Lose returned true
-
-	to    string
-	mu    sync.Mutex
-	ended bool
-	conns map[net.Conn]bool
+	t     testing.TB
+	serve func(client, server net.Conn) // until one of them ends
 	wg    sync.WaitGroup
+
+	mu     sync.Mutex        // guards the rest
+	fronts map[string]string // where it listens, by the server's address
+	open   map[io.Closer]bool
+	ended  bool
+	judge  func(request []byte) Loss
+	seen   int
+	lost   int
 }
 
-// NewProxy returns a Proxy for the server at addr, until the end of the test.
-func NewProxy(t testing.TB, addr string) *Proxy {
-	t.Helper()
+// A Loss says what a Proxy does to a request. It ends the connection afterwards. A request is what the client has
+// written at once.
+type Loss int
+
+const (
+	Nothing Loss = iota // and does not end the connection
+	Request             // the server does not get it
+	Answer              // the server gets it, and the client no answer
+	Garbage             // the server gets it, and the client the request instead of the answer
+)
+
+// NewProxy returns a Proxy that loses nothing yet.
+func NewProxy(t testing.TB) *Proxy {
+	p := newProxy(t, nil)
+	p.serve = p.relay
+	p.Lose(Nothing, "")
+	return p
+}
+
+func newProxy(t testing.TB, serve func(client, server net.Conn)) *Proxy {
+	p := &Proxy{t: t, serve: serve, fronts: make(map[string]string), open: make(map[io.Closer]bool)}
+	t.Cleanup(func() {
+		p.mu.Lock()
+		p.ended = true
+		for c := range p.open {
+			c.Close()
+		}
+		p.mu.Unlock()
+		p.wg.Wait()
+	})
+	return p
+}
+
+// Lose makes the Proxy do so to the next request in which the word is, and begins to count such requests.
+func (p *Proxy) Lose(how Loss, word string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen = 0
+	p.judge = func(request []byte) Loss {
+		if !bytes.Contains(request, []byte(word)) {
+			return Nothing
+		}
+		if p.seen++; p.seen > 1 {
+			return Nothing
+		}
+		return how
+	}
+}
+
+// Seen returns how many requests with the word there were since Lose.
+func (p *Proxy) Seen() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen
+}
+
+// LoseAnswers makes the Proxy lose the answer to one of n requests, at random.
+func (p *Proxy) LoseAnswers(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.judge = func([]byte) Loss {
+		if rand.N(n) == 0 {
+			return Answer
+		}
+		return Nothing
+	}
+}
+
+// Lost returns how many messages were lost since NewProxy.
+func (p *Proxy) Lost() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
+}
+
+// Dial connects to the server addr by way of the Proxy.
+func (p *Proxy) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, p.To(addr))
+}
+
+// To returns the address that leads to the server addr.
+func (p *Proxy) To(addr string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if front := p.fronts[addr]; front != "" {
+		return front
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		p.t.Error(err)
+		return ""
 	}
-	p := &Proxy{Addr: ln.Addr().String(), to: addr, conns: make(map[net.Conn]bool)}
-	_, p.Port, _ = net.SplitHostPort(p.Addr)
+	p.fronts[addr] = ln.Addr().String()
+	p.open[ln] = true
 	p.wg.Go(func() {
 		for {
 			client, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			p.wg.Go(func() { p.serve(client) })
+			p.wg.Go(func() { p.connect(client, addr) })
 		}
 	})
-	t.Cleanup(func() {
-		ln.Close()
-		p.mu.Lock()
-		p.ended = true
-		p.mu.Unlock()
-		p.Cut()
-		p.wg.Wait()
-	})
-	return p
+	return p.fronts[addr]
 }
 
-// Cut ends all connections.
-func (p *Proxy) Cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		c.Close()
+func (p *Proxy) connect(client net.Conn, addr string) {
+	defer client.Close()
+	server, err := net.Dial("tcp", addr)
+	if err != nil {
+		return // the server is down
 	}
-}
-
-// keep reports whether c may go on; Cut then ends it.
-func (p *Proxy) keep(c net.Conn) bool {
+	defer server.Close()
+	if p.keep(client, server) {
+		p.serve(client, server)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.conns[c] = true
+	delete(p.open, client)
+	delete(p.open, server)
+}
+
+// keep reports whether the connections may go on, until the end of the test.
+func (p *Proxy) keep(conns ...net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range conns {
+		p.open[c] = true
+	}
 	return !p.ended
 }
 
-// close ends c.
-func (p *Proxy) close(c net.Conn) {
-	c.Close()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.conns, c)
+// relay passes the messages of one client.
+func (p *Proxy) relay(client, server net.Conn) {
+	var last atomic.Pointer[[]byte] // what the client gets instead of the next answer
+	var up sync.WaitGroup
+	up.Go(func() {
+		pass(client, server, func(b []byte) []byte {
+			switch p.look(b) {
+			case Request:
+				p.count()
+				return nil
+			case Answer:
+				last.Store(new([]byte))
+			case Garbage:
+				garbage := bytes.Clone(b)
+				last.Store(&garbage)
+			}
+			return b
+		})
+	})
+	pass(server, client, func(b []byte) []byte {
+		instead := last.Load()
+		if instead == nil {
+			return b
+		}
+		p.count()
+		client.Write(*instead)
+		return nil
+	})
+	up.Wait()
 }
 
-func (p *Proxy) serve(client net.Conn) {
-	defer p.close(client)
-	server, err := net.Dial("tcp", p.to)
-	if err != nil {
-		return
-	}
-	defer p.close(server)
-	if !p.keep(client) || !p.keep(server) {
-		return
-	}
-	var up sync.WaitGroup
-	defer up.Wait()
-	up.Go(func() {
-		io.Copy(struct{ io.Writer }{server}, client) // no splice, as its pipes stay open for the next one
-		server.Close()
-	})
-	defer func() { client.Close(); server.Close() }() // so that Copy ends
-	buf := make([]byte, 1<<16)
-	for {
-		n, err := server.Read(buf)
-		if n > 0 && p.Lose != nil && p.Lose() {
-			p.Lost.Add(1)
+// look returns what to do to a request.
+func (p *Proxy) look(request []byte) Loss {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.judge(request)
+}
+
+func (p *Proxy) count() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost++
+}
+
+// pass lets through what look makes of each message, until that is nil.
+func pass(from, to net.Conn, look func([]byte) []byte) {
+	defer from.Close()
+	defer to.Close()
+	for b := make([]byte, 1<<16); ; {
+		n, err := from.Read(b)
+		if err != nil {
 			return
 		}
-		if _, writeErr := client.Write(buf[:n]); err != nil || writeErr != nil {
+		message := look(b[:n])
+		if message == nil {
+			return
+		}
+		if _, err := to.Write(message); err != nil {
 			return
 		}
 	}

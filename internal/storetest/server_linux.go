@@ -2,11 +2,14 @@ package storetest
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -47,15 +50,26 @@ func Need(t testing.TB, programs ...string) (paths []string) {
 	return paths
 }
 
-// FreePort returns a port of loopback that nobody has.
+// FreePort returns a port of loopback that nobody has, and that the system gives nobody who connects: those are above
+// 32767. So nobody takes it before the server does. The port 10,000 above is as free: a Redis in a cluster needs it too.
 func FreePort(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 10_000 + rand.N(10_000)
+		if free(port) && free(port+10_000) {
+			return strconv.Itoa(port)
+		}
 	}
-	defer ln.Close()
-	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return ""
+}
+
+func free(port int) bool {
+	ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+	if err == nil {
+		ln.Close()
+	}
+	return err == nil
 }
 
 // StartServer starts the program and waits until it takes connections on the port. The program must stay in the
@@ -85,7 +99,7 @@ func (s *Server) Start(t testing.TB) {
 			c.Close()
 			return
 		}
-		if time.Since(began) > serverTimeout || s.cmd.Process.Signal(syscall.Signal(0)) != nil {
+		if time.Since(began) > serverTimeout || onlyIn(s.cmd.Process.Pid, "Z") {
 			t.Fatalf("%s takes no connections: %v\n%s", filepath.Base(s.args[0]), err, s.log)
 		}
 	}
@@ -102,17 +116,45 @@ func (s *Server) Kill() {
 }
 
 // Hang stops the server, so that it answers nobody, until Continue.
-func (s *Server) Hang() { syscall.Kill(-s.cmd.Process.Pid, syscall.SIGSTOP) }
+func (s *Server) Hang() { halt(s.cmd.Process.Pid) }
+
+// halt stops a process, and waits until all its threads have stopped: on a busy machine they go on for some time after
+// the signal, and can still answer.
+func halt(pid int) {
+	syscall.Kill(pid, syscall.SIGSTOP)
+	for began := time.Now(); !onlyIn(pid, "TZX") && time.Since(began) < serverTimeout; {
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// onlyIn reports whether all threads of a process are in one of these states; see proc_pid_stat(5).
+func onlyIn(pid int, states string) bool {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, path := range stats {
+		if stat := readStat(path); len(stat) > 0 && !strings.Contains(states, stat[0]) {
+			return false
+		}
+	}
+	return true
+}
+
+// readStat returns what follows a process's name in its stat: state, parent and so on. It is nil if the process is gone.
+func readStat(path string) []string {
+	stat, _ := os.ReadFile(path)
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+}
 
 // Continue lets the server go on.
 func (s *Server) Continue() { syscall.Kill(-s.cmd.Process.Pid, syscall.SIGCONT) }
 
-// Redis starts a redis-server with these options.
-func Redis(t testing.TB, options ...string) *Server {
+// Eventually waits until is is true.
+func Eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	path := Need(t, "redis-server")[0]
-	dir, port := t.TempDir(), FreePort(t)
-	return StartServer(t, dir, port, nil, path, append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", ""}, options...)...)
+	for began := time.Now(); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Since(began) > serverTimeout {
+			t.Fatalf("after %v it is not so that %s", serverTimeout, what)
+		}
+	}
 }
 
 // RunProgram runs a program of a server to its end and returns what it prints.
