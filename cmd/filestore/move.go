@@ -135,8 +135,7 @@ func (a *app) move(ctx context.Context, f moveFlags) (err error) {
 	case !isFromDir && !isToDir && (a.secretFile != "" || a.sealedKeyFile != ""):
 		return errors.New("--secret-file and --key-file are a directory's, and neither side is one")
 	}
-	logging.Disable() // what the clients meet comes back as an error
-	mysql.SetLogger(new(mysql.NopLogger))
+	silenceClients()
 	o := open.Options{TTL: anyTTL, Lifetime: a.lifetime, Timeout: engineTimeout, ReapInterval: -1, MaxSize: maxSize,
 		Logger: slog.New(slog.DiscardHandler), NoIndex: true} // the source stays as it is
 	if m.from, err = a.side(ctx, "--from", fromURL, fromDir, f.dry, o); err != nil {
@@ -161,6 +160,12 @@ func (a *app) move(ctx context.Context, f moveFlags) (err error) {
 		err = wrong("%s left where they were", plural(stay, "session"))
 	}
 	return err
+}
+
+// silenceClients lets the engines' clients print nothing: what they meet comes back as an error.
+func silenceClients() {
+	logging.Disable()
+	mysql.SetLogger(new(mysql.NopLogger))
 }
 
 // locate returns the URL that a flag names.

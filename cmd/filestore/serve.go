@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/backend/open"
 	"github.com/sessionfilestore/filestore/sessionui"
 	"github.com/spf13/cobra"
 )
@@ -29,10 +31,17 @@ address, which has a key in it: whoever has the address may look. It can be open
 
 The page can end sessions only with --write. Each end is told on stderr.
 
+With --store it shows the sessions in Redis, PostgreSQL, MySQL or MongoDB instead of --dir:
+
+` + open.Usage + `
+
+A URL with a password goes into an environment variable, as in: --store env:NAME
+
 On a server without a browser, forward the port: ssh -L 8080:127.0.0.1:8080 host, there filestore serve
 --port 8080, and here open the address that it prints.`,
 		Example: `  filestore serve --dir /var/lib/site/sessions --show user
-  filestore serve --write --port 8080`,
+  filestore serve --write --port 8080
+  SITE=redis://:password@127.0.0.1 filestore serve --store env:SITE --ttl 24h`,
 		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), f) },
@@ -40,12 +49,14 @@ On a server without a browser, forward the port: ssh -L 8080:127.0.0.1:8080 host
 	fs := cmd.Flags()
 	fs.StringArrayVar(&f.show, "show", nil, "members whose values are shown, a dot goes into objects: user,passport.user")
 	fs.BoolVar(&f.write, "write", false, "let the page end sessions")
+	fs.StringVar(&f.store, "store", "", "the URL of an engine that has the sessions, or env:NAME")
 	fs.Uint16Var(&f.port, "port", 0, "the port on 127.0.0.1; 0 = one that is free")
 	return cmd
 }
 
 type serveFlags struct {
 	show  []string
+	store string
 	write bool
 	port  uint16
 }
@@ -60,7 +71,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 			return errors.New("--show: a path that names no member")
 		}
 	}
-	s, err := a.open(filestore.Options{ReadOnly: !f.write})
+	s, err := a.source(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -85,6 +96,28 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	return serveUntil(ctx, l, d)
+}
+
+// source opens what is to be shown.
+func (a *app) source(ctx context.Context, f serveFlags) (s closingSource, err error) {
+	if f.store == "" {
+		return a.open(filestore.Options{ReadOnly: !f.write})
+	}
+	url, err := locate("--store", f.store)
+	if err != nil {
+		return nil, err
+	}
+	if a.secretFile != "" || a.sealedKeyFile != "" {
+		return nil, errors.New("--secret-file and --key-file are a directory's")
+	}
+	silenceClients()
+	return open.Open(ctx, url, &open.Options{TTL: a.ttl, Lifetime: a.lifetime, Timeout: engineTimeout, ReapInterval: -1, MaxSize: maxSize,
+		Logger: slog.New(slog.DiscardHandler), NoIndex: true}) // what is only looked at stays as it is
+}
+
+type closingSource interface {
+	sessionui.Source
+	io.Closer
 }
 
 // serveUntil serves until ctx is done, and waits a moment for what is under way.

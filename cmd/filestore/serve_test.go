@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -59,6 +60,91 @@ func TestDoor(t *testing.T) {
 	}
 }
 
+// A served is a serve that runs in another process.
+type served struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	errOut bytes.Buffer
+	client *http.Client
+	page   string // its URL, after the first
+}
+
+func startServe(t *testing.T, args ...string) *served {
+	t.Helper()
+	s := &served{t: t}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	s.cmd = process(t, ctx, append([]string{"serve", "--json", "--show", "user"}, args...)...)
+	s.cmd.Stderr = &s.errOut
+	out, err := s.cmd.StdoutPipe()
+	if err == nil {
+		err = s.cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _ := bufio.NewReader(out).ReadBytes('\n')
+	var said struct{ URL string }
+	if err := json.Unmarshal(line, &said); err != nil || !strings.HasPrefix(said.URL, "http://127.0.0.1:") {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+		t.Fatalf("it says %q, %v, %s", line, err, s.errOut.String())
+	}
+	jar, _ := cookiejar.New(nil)
+	s.client = &http.Client{Jar: jar}
+	t.Cleanup(s.client.CloseIdleConnections)
+	res, err := s.client.Get(said.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	s.page = res.Request.URL.String()
+	return s
+}
+
+// get returns the page, and the handle of the first session on it.
+func (s *served) get() (body, handle string) {
+	s.t.Helper()
+	res, err := s.client.Get(s.page)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != 200 {
+		s.t.Fatalf("the page = %s, %v, %s", res.Status, err, text)
+	}
+	_, rest, _ := strings.Cut(string(text), `<tr role="row" data-session="`)
+	handle, _, _ = strings.Cut(rest, `"`)
+	return string(text), handle
+}
+
+// end ends a session, and returns the status.
+func (s *served) end(handle string) int {
+	s.t.Helper()
+	r, _ := http.NewRequest("POST", s.page, strings.NewReader(url.Values{"do": {"end"}, "handle": {handle}}.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	res, err := s.client.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	res.Body.Close()
+	return res.StatusCode
+}
+
+// stop ends it as Ctrl-C does.
+func (s *served) stop() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+		s.t.Fatal(err)
+	}
+	began := time.Now()
+	if err := s.cmd.Wait(); err != nil || time.Since(began) > 4*time.Second {
+		s.t.Errorf("serve after SIGINT: %v, %q, after %v", err, s.errOut.String(), time.Since(began))
+	}
+}
+
 // serve shows the directory, ends sessions only with --write, and ends with SIGINT.
 func TestServe(t *testing.T) {
 	if isWindows {
@@ -69,71 +155,30 @@ func TestServe(t *testing.T) {
 		dir := filepath.Join(parent, "sessions")
 		mustWrite(t, nodeSession{dir: dir, id: "anna0001anna0001", members: `"user":"anna"`})
 		before, _ := snapshot(parent)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		args := []string{"serve", "--dir", dir, "--json", "--show", "user"}
+		args, want := []string{"--dir", dir}, 403
 		if write {
-			args = append(args, "--write")
+			args, want = append(args, "--write"), 200 // after the redirect
 		}
-		cmd := process(t, ctx, args...)
-		var errOut bytes.Buffer
-		cmd.Stderr = &errOut
-		out, err := cmd.StdoutPipe()
-		if err == nil {
-			err = cmd.Start()
+		s := startServe(t, args...)
+		body, handle := s.get()
+		if !strings.Contains(body, `data-figure="live">1<`) || !strings.Contains(body, "anna") || strings.Contains(body, "anna0001") || strings.Contains(body, "none yet") {
+			t.Errorf("the page is %s", body)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		line, _ := bufio.NewReader(out).ReadBytes('\n')
-		var said struct{ URL string }
-		if err := json.Unmarshal(line, &said); err != nil || !strings.HasPrefix(said.URL, "http://127.0.0.1:") {
-			t.Fatalf("it says %q, %v, %s", line, err, errOut.String())
-		}
-		jar, _ := cookiejar.New(nil)
-		client := &http.Client{Jar: jar}
-		t.Cleanup(client.CloseIdleConnections)
-		res, err := client.Get(said.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _ := io.ReadAll(res.Body)
-		res.Body.Close()
-		page := res.Request.URL.String()
-		_, rest, _ := strings.Cut(string(body), `<tr role="row" data-session="`)
-		handle, _, _ := strings.Cut(rest, `"`)
-		if res.StatusCode != 200 || !strings.Contains(string(body), `data-figure="live">1<`) || !strings.Contains(rest, "anna") || strings.Contains(string(body), "anna0001") || strings.Contains(string(body), "none yet") {
-			t.Fatalf("the page %s = %d %s", page, res.StatusCode, body)
-		}
-		stream, err := client.Get(page + "?stream=1") // which does not keep it from ending
+		stream, err := s.client.Get(s.page + "?stream=1") // which does not keep it from ending
 		if err != nil || stream.StatusCode != 200 {
 			t.Fatalf("the stream = %v, %v", stream, err)
 		}
 		defer stream.Body.Close()
-		r, _ := http.NewRequest("POST", page, strings.NewReader(url.Values{"do": {"end"}, "handle": {handle}}.Encode()))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.Header.Set("Sec-Fetch-Site", "same-origin")
-		res, err = client.Do(r)
-		if err != nil {
-			t.Fatal(err)
+		if got := s.end(handle); got != want {
+			t.Errorf("with --write=%v a POST = %d, want %d", write, got, want)
 		}
-		res.Body.Close()
-		if want := map[bool]int{false: 403, true: 200}[write]; res.StatusCode != want {
-			t.Errorf("with --write=%v a POST = %d, want %d", write, res.StatusCode, want)
-		}
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			t.Fatal(err)
-		}
-		began := time.Now()
-		if err := cmd.Wait(); err != nil || time.Since(began) > 4*time.Second {
-			t.Errorf("serve after SIGINT: %v, %q, after %v", err, errOut.String(), time.Since(began))
-		}
+		s.stop()
 		after, _ := snapshot(parent)
 		switch _, err := os.Stat(filepath.Join(dir, "anna0001anna0001.json")); {
 		case !write && strings.Join(after, "\n") != strings.Join(before, "\n"):
 			t.Errorf("without --write it has changed the directory: %v, before %v", after, before)
-		case write && (err == nil || !strings.Contains(errOut.String(), "a session was ended")):
-			t.Errorf("with --write the session is there: %v; the log: %s", err, errOut.String())
+		case write && (err == nil || !strings.Contains(s.errOut.String(), "a session was ended")):
+			t.Errorf("with --write the session is there: %v; the log: %s", err, s.errOut.String())
 		}
 	}
 }
