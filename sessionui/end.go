@@ -32,9 +32,9 @@ func (o *operator) post(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "This page is read-only.", http.StatusForbidden)
 		return
 	}
-	f, err := parseFilter(r.URL.Query(), o.opts.Show)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+	f, wrong := parseFilter(r.URL.Query(), o.opts.Show)
+	if wrong != "" {
+		http.Error(w, wrong, http.StatusBadRequest)
 		return
 	}
 	switch r.PostForm.Get("do") {

@@ -2,7 +2,6 @@ package sessionui
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"net/url"
@@ -42,9 +41,9 @@ const (
 
 var sorts = []string{"access", "created", "ends", "size"}
 
-// parseFilter returns the filter of a query. Members that are not shown cannot be asked for: the answer would tell their
+// parseFilter returns the filter of a query, or what is wrong with it in words for the visitor. Members that are not shown cannot be asked for: the answer would tell their
 // values.
-func parseFilter(q url.Values, show []string) (f filter, err error) {
+func parseFilter(q url.Values, show []string) (f filter, wrong string) {
 	f = filter{
 		Member: q.Get("member"), Value: q.Get("value"), State: q.Get("state"), Idle: strings.TrimSpace(q.Get("idle")), Ends: strings.TrimSpace(q.Get("ends")),
 		Sort: cmp.Or(q.Get("sort"), defaultSort), Page: 1,
@@ -64,21 +63,21 @@ func parseFilter(q url.Values, show []string) (f filter, err error) {
 			continue
 		}
 		if age.Set(d.text) != nil {
-			return f, errors.New("A time is written as 90m, 36h, 2d or 1w.")
+			return f, "A time is written as 90m, 36h, 2d or 1w."
 		}
 		*d.to = time.Duration(age)
 		age = 0
 	}
 	switch {
 	case f.Member != "" && !slices.Contains(show, f.Member):
-		return f, errors.New("This member is not shown here.")
+		return f, "This member is not shown here."
 	case f.State != "" && f.State != alive && f.State != expired && f.State != unreadable:
-		return f, errors.New("A session is alive, expired or unreadable.")
+		return f, "A session is alive, expired or unreadable."
 	case !slices.Contains(sorts, strings.TrimPrefix(f.Sort, "-")):
-		return f, errors.New("Sessions cannot be sorted by that.")
+		return f, "Sessions cannot be sorted by that."
 	}
 	f.keys = format.Keys(f.Value)
-	return f, nil
+	return f, ""
 }
 
 // values returns the filter as a query, without what is the default.

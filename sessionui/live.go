@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sessionfilestore/filestore"
 )
 
 // This file tells browsers that a page has changed. They get it again by a GET of its own, so that whatever the caller
@@ -109,6 +111,10 @@ func (o *operator) keep(ctx context.Context, done chan struct{}) {
 	defer o.hub.watching.Store(false)
 	for ctx.Err() == nil {
 		p := o.again(ctx)
+		if errors.Is(p.err, filestore.ErrClosed) {
+			<-ctx.Done() // there is nothing more to see
+			return
+		}
 		o.sample()
 		o.hub.tell()
 		next := time.NewTimer(max(every, 50*p.took))
@@ -148,6 +154,9 @@ func (o *operator) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		o.hub.watching.Store(true)
 		for e, err := range o.watcher.Watch(ctx) {
+			if errors.Is(err, filestore.ErrClosed) {
+				return
+			}
 			if err != nil {
 				o.opts.Logger.WarnContext(ctx, "sessionui: some changes were missed", "err", err)
 			}

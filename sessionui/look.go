@@ -287,7 +287,7 @@ func (o *operator) scan(ctx context.Context) *picture {
 	}
 	p.took = time.Since(began)
 	p.whole = ctx.Err() == nil && p.err == nil
-	if p.err != nil {
+	if p.err != nil && !errors.Is(p.err, filestore.ErrClosed) {
 		o.opts.Logger.ErrorContext(ctx, "sessionui: the sessions could not all be read", "err", p.err)
 	}
 	if !p.whole && was.whole && p.at.Sub(was.at) < time.Minute {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -181,13 +180,4 @@ func (y *yard) ids() (ids []string) {
 	}
 	slices.Sort(ids)
 	return ids
-}
-
-func readAll(t testing.TB, r io.Reader) string {
-	t.Helper()
-	data, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
 }

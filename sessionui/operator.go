@@ -280,8 +280,8 @@ func (o *operator) render(w http.ResponseWriter, r *http.Request, status int, na
 
 // fail answers with a short text and a way back.
 func (o *operator) fail(w http.ResponseWriter, r *http.Request, status int, text string) {
-	f, err := parseFilter(r.URL.Query(), o.opts.Show)
-	if err != nil {
+	f, wrong := parseFilter(r.URL.Query(), o.opts.Show)
+	if wrong != "" {
 		f, _ = parseFilter(nil, nil)
 	}
 	v := o.view(http.StatusText(status), f, nil)
@@ -362,10 +362,10 @@ type Event struct {
 }
 
 func (o *operator) overview(w http.ResponseWriter, r *http.Request) {
-	f, err := parseFilter(r.URL.Query(), o.opts.Show)
-	if err != nil {
+	f, wrong := parseFilter(r.URL.Query(), o.opts.Show)
+	if wrong != "" {
 		v := o.view("Sessions", f, nil)
-		v.Problem = err.Error()
+		v.Problem = wrong
 		o.render(w, r, http.StatusBadRequest, "failed", v)
 		return
 	}
@@ -462,8 +462,8 @@ func (o *operator) one(w http.ResponseWriter, r *http.Request) {
 		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
 		return
 	}
-	f, err := parseFilter(r.URL.Query(), o.opts.Show)
-	if err != nil {
+	f, wrong := parseFilter(r.URL.Query(), o.opts.Show)
+	if wrong != "" {
 		f, _ = parseFilter(nil, nil)
 	}
 	d := &Detail{Names: o.opts.Show}
@@ -570,13 +570,13 @@ type Question struct {
 
 // asking shows how many sessions a filter means and asks whether to end them.
 func (o *operator) asking(w http.ResponseWriter, r *http.Request) {
-	f, err := parseFilter(r.URL.Query(), o.opts.Show)
+	f, wrong := parseFilter(r.URL.Query(), o.opts.Show)
 	switch {
 	case !o.opts.Write:
 		o.fail(w, r, http.StatusForbidden, "This page is read-only.")
 		return
-	case err != nil:
-		o.fail(w, r, http.StatusBadRequest, err.Error())
+	case wrong != "":
+		o.fail(w, r, http.StatusBadRequest, wrong)
 		return
 	}
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wholeLook + writeTimeout))

@@ -3,6 +3,7 @@ package browser
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -29,7 +30,7 @@ import (
 const patience = 60 * time.Second
 
 // chromium starts a browser that ends with the test. Each tab of it is a visitor with cookies of their own.
-func chromium(t testing.TB) context.Context {
+func chromium(t testing.TB, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -46,7 +47,7 @@ func chromium(t testing.TB) context.Context {
 		chromedp.NoSandbox, // the tests may run as root
 		chromedp.DisableGPU, chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("hide-scrollbars", true),
 		chromedp.Flag("font-render-hinting", "none"), chromedp.WSURLReadTimeout(patience))
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), opts...)
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), append(opts, more...)...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(func() {
@@ -89,7 +90,7 @@ func visit(t testing.TB, browser context.Context, actions ...action) *visitor {
 		t.Fatal(err)
 	}
 	call(v, log.Enable, cdp.Empty{})
-	v.do(actions...)
+	v.do(append([]action{chromedp.EmulateViewport(1280, 900)}, actions...)...)
 	t.Cleanup(func() {
 		for _, c := range v.complained() {
 			t.Errorf("the browser complains: %s", c)
@@ -154,16 +155,40 @@ func (v *visitor) click(sel string) {
 	v.do(chromedp.Click(chromedp.CSS(sel), chromedp.NodeVisible))
 }
 
-// text is the text of the first element that sel selects, when it is there.
-func (v *visitor) text(sel string) string {
+// ask evaluates an expression, again if the page changes just then.
+func ask[T any](v *visitor, expression string) (got T) {
 	v.t.Helper()
-	return get(v, chromedp.TextContent(chromedp.CSS(sel)))
+	ctx, cancel := context.WithTimeout(v.ctx, patience)
+	defer cancel()
+	for {
+		got, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+		if err == nil {
+			return got
+		}
+		if ctx.Err() != nil {
+			v.t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// text is the text of the first element that sel selects, when it is there.
+func (v *visitor) text(sel string) (s string) {
+	v.t.Helper()
+	v.until("an element "+sel, func() bool {
+		found := ask[[]string](v, fmt.Sprintf("[...document.querySelectorAll(%q)].slice(0, 1).map(e => e.textContent)", sel))
+		if len(found) > 0 {
+			s = found[0]
+		}
+		return len(found) > 0
+	})
+	return s
 }
 
 // count is the number of elements that sel selects now.
 func (v *visitor) count(sel string) int {
 	v.t.Helper()
-	return get(v, chromedp.Evaluate[int](fmt.Sprintf("document.querySelectorAll(%q).length", sel)))
+	return ask[int](v, fmt.Sprintf("document.querySelectorAll(%q).length", sel))
 }
 
 // until waits for ok.
@@ -171,10 +196,12 @@ func (v *visitor) until(what string, ok func() bool) {
 	v.t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			v.t.Fatalf("not within %v: %s", patience, what)
+			v.t.Fatalf("not within %v: %s, at %s", patience, what, get(v, chromedp.Location()))
 		}
 	}
 }
+
+var quiet = slog.New(slog.DiscardHandler)
 
 // A site has the pages at two paths, behind a session.
 type site struct {
@@ -182,14 +209,13 @@ type site struct {
 	store   *filestore.Store
 	dir     string
 	manager *session.Manager
-	denied  func(*http.Request) bool // nil = nobody
 }
 
 func newSite(t testing.TB, o *sessionui.Options, d *sessionui.DevicesOptions) *site {
 	t.Helper()
 	s := &site{dir: filepath.Join(t.TempDir(), "sessions")}
 	var err error
-	if s.store, err = filestore.Open(s.dir, &filestore.Options{ReapInterval: -1, NoSync: true}); err != nil {
+	if s.store, err = filestore.Open(s.dir, &filestore.Options{ReapInterval: -1, NoSync: true, Logger: quiet}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.store.Close() })
@@ -201,7 +227,7 @@ func newSite(t testing.TB, o *sessionui.Options, d *sessionui.DevicesOptions) *s
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	opts := *o
-	opts.Context = ctx
+	opts.Context, opts.Logger = ctx, quiet
 	mux := http.NewServeMux()
 	mux.Handle("/admin/sessions/", sessionui.Operator(s.store, &opts))
 	mux.Handle("/account/devices/", sessionui.Devices(s.manager, d))
