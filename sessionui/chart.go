@@ -208,6 +208,9 @@ type Chart struct {
 	Top              int // the value at the top
 }
 
+// Top64 is Top for the template's rough.
+func (c Chart) Top64() int64 { return int64(c.Top) }
+
 type (
 	Bar    struct{ X, Y, Height, Way int }
 	Legend struct {

@@ -211,7 +211,7 @@ func (d *devices) date(t time.Time) span {
 	if t.IsZero() {
 		return span{Text: unknown}
 	}
-	return span{t.UTC().Format("2006-01-02 15:04"), iso(t), clock(t)}
+	return span{t.UTC().Format("2006-01-02 15:04 UTC"), iso(t), clock(t)}
 }
 
 func (d *devices) ago(now, t time.Time) span {

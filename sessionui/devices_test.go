@@ -202,7 +202,7 @@ func TestDevicesWords(t *testing.T) {
 		pages = append(pages, a.post(url.Values{"do": {"sign-out"}, "handle": {"x"}}), a.post(url.Values{"do": {"sign-out"}, "handle": {handle}}), a.get(),
 			a.post(url.Values{"do": {"sign-out-others"}, "password": {"x"}}), a.get())
 		for _, p := range pages {
-			text := regexp.MustCompile(`<[^>]*>|2\d\d\d-\d\d-\d\d \d\d:\d\d|wort\d+|–`).ReplaceAllString(p.body, "")
+			text := regexp.MustCompile(`<[^>]*>|2\d\d\d-\d\d-\d\d \d\d:\d\d UTC|wort\d+|–`).ReplaceAllString(p.body, "")
 			if m := regexp.MustCompile(`[a-zA-Z]{2,}.*`).FindString(text); m != "" {
 				t.Errorf("not a replaced word: %q in\n%s", m, p.body)
 			}

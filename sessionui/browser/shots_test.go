@@ -1,8 +1,10 @@
 package browser
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"image/png"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -131,7 +133,15 @@ func (v *visitor) shoot(name string, c screen) {
 	shot := call(v, page.CaptureScreenshot, page.CaptureScreenshotParams{
 		Clip: &page.Viewport{Width: float64(c.width), Height: float64(height(c)), Scale: 1}, CaptureBeyondViewport: &beyond,
 	})
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), shot.Data, 0o644); err != nil {
+	img, err := png.Decode(bytes.NewReader(shot.Data))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	var small bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, img); err != nil {
+		v.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), small.Bytes(), 0o644); err != nil {
 		v.t.Fatal(err)
 	}
 }
