@@ -55,6 +55,7 @@ func (h *hub) isWatching() bool { return h.watching.Load() }
 func (o *operator) join() chan struct{} {
 	h := &o.hub
 	c := make(chan struct{}, 1)
+	c <- struct{}{} // what has changed since the viewer got the page
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.viewers[c] = true
