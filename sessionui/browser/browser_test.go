@@ -153,10 +153,20 @@ func (v *visitor) open(url string) {
 	v.do(chromedp.Navigate(url))
 }
 
-// click clicks on the first element that sel selects.
+// click clicks on the first element that sel selects, again if a live page puts another one in its place just then.
 func (v *visitor) click(sel string) {
 	v.t.Helper()
-	v.do(chromedp.Click(chromedp.CSS(sel), chromedp.NodeVisible))
+	ctx, cancel := context.WithTimeout(v.ctx, patience)
+	defer cancel()
+	for {
+		err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(sel), chromedp.NodeVisible))
+		if err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), "node with given id") {
+			v.t.Fatalf("%s: %v", sel, err)
+		}
+	}
 }
 
 // ask evaluates an expression, again if the page changes just then.
