@@ -30,6 +30,18 @@
     if (focused !== null) (document.getElementById(focused) || part).focus({ preventScroll: true });
   }
 
+  // Nothing moves under a pointer that is about to click: it would hit another session.
+  let pressed = false, held = false;
+  const aimed = (part) => pressed || part.querySelector("a:hover, button:hover") !== null;
+  const move = () => {
+    if (!held || [...parts()].some(aimed)) return;
+    held = false;
+    refresh();
+  };
+  addEventListener("pointerdown", () => { pressed = true; }, true);
+  for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => { pressed = false; setTimeout(move); }, true);
+  addEventListener("pointermove", move);
+
   let busy = false, again = false;
   async function refresh() {
     if (busy) { again = true; return; }
@@ -38,7 +50,11 @@
       const answer = await fetch(location.href, { cache: "no-store", redirect: "error" });
       if (!answer.ok) throw new Error("status " + answer.status);
       const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-      for (const part of parts()) if (part.id !== "notices" || !part.querySelector(".good")) replace(part, next.getElementById(part.id));
+      for (const part of parts()) {
+        if (part.id === "notices" && part.querySelector(".good")) continue; // it is said once
+        if (aimed(part)) held = true;
+        else replace(part, next.getElementById(part.id));
+      }
       say("Live");
       status.classList.add("on");
     } catch {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/interop"
@@ -191,9 +192,22 @@ func TestLive(t *testing.T) {
 	hidden(false)
 	v.until("it is live again", func() bool { return v.count("tr[data-session]") == 2 })
 
+	// Nothing moves under a pointer that is about to click.
+	at := ask[[]float64](v, `(() => { const b = document.querySelector("tr[data-session] button").getBoundingClientRect(); return [b.x + b.width/2, b.y + b.height/2] })()`)
+	v.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, at[0], at[1]))
+	under := `document.querySelector("button:hover").id`
+	aim := ask[string](v, under)
+	elsewhere(t, s.dir, "put four")
+	v.until("the figures say so", func() bool { return v.text(`[data-figure="live"]`) == "3" })
+	if now := ask[string](v, under); now != aim || v.count("tr[data-session]") != 2 {
+		t.Errorf("under the pointer was %q and is %q, of %d rows", aim, now, v.count("tr[data-session]"))
+	}
+	v.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 5, 5))
+	v.until("the rows follow", func() bool { return v.count("tr[data-session]") == 3 })
+
 	// The last one goes while it has the focus: that stays near.
 	v.do(chromedp.Focus(chromedp.CSS(`tr[data-session] button`)))
-	elsewhere(t, s.dir, "destroy three\ndestroy stays")
+	elsewhere(t, s.dir, "destroy three\ndestroy four\ndestroy stays")
 	v.until("none is left", func() bool { return v.count("tr[data-session]") == 0 })
 	if now := focus(); now != "sessions" {
 		t.Errorf("the focus is on %q", now)
