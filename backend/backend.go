@@ -542,7 +542,7 @@ func (s *Store) swap(ctx context.Context, was, now Row) (bool, error) {
 		return done, lost
 	}
 	for range 3 {
-		is, err := s.engine.Get(ctx, was.ID)
+		is, err := s.get(ctx, was.ID)
 		switch {
 		case errors.Is(err, filestore.ErrNotFound), err == nil && was.Doc == now.Doc && is.Doc != was.Doc:
 			return false, nil // a conflict, whatever became of a change that is over

@@ -399,7 +399,7 @@ func (e *engine) Get(ctx context.Context, id string) (backend.Row, error) {
 	return row, refused(err)
 }
 
-const pageSize = 1000
+const pageSize, docsPageSize = 1000, 200 // documents can be large
 
 func (e *engine) Insert(ctx context.Context, rows []backend.Row) ([]bool, error) {
 	for _, r := range rows {
@@ -528,14 +528,14 @@ func (e *engine) Delete(ctx context.Context, ids []string) error {
 
 // Page goes through the table in the order of its key. The cursor is the last id.
 func (e *engine) Page(ctx context.Context, cursor string, docs bool) (rows []backend.Row, next string, err error) {
-	columns := "session_id, '', 0"
+	columns, size := "session_id, '', 0", pageSize
 	if docs {
-		columns = "session_id, COALESCE(data, ''), {left}"
+		columns, size = "session_id, COALESCE(data, ''), {left}", docsPageSize
 	}
 	err = e.query(ctx, func(r backend.Row) { rows = append(rows, r) },
-		"SELECT "+columns+" FROM {table} WHERE session_id > ? AND {live} ORDER BY session_id LIMIT ?", cursor, pageSize)
-	if len(rows) == pageSize {
-		next = rows[pageSize-1].ID
+		"SELECT "+columns+" FROM {table} WHERE session_id > ? AND {live} ORDER BY session_id LIMIT ?", cursor, size)
+	if len(rows) == size {
+		next = rows[size-1].ID
 	}
 	return rows, next, err
 }
