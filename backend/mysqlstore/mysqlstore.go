@@ -566,15 +566,17 @@ func (e *engine) Snapshot(ctx context.Context, alive func(), visit func(backend.
 
 // Reap looks for rows without a lock, and only then removes them, if their time is still over. A DELETE of all at once
 // would lock each row that it looks at until its end, as there is no index on expires.
-func (e *engine) Reap(ctx context.Context) (removed int, err error) {
+func (e *engine) Reap(ctx context.Context, alive func()) (removed int, err error) {
 	for cursor, more := "", true; more; {
 		var ids []string
 		err := e.query(ctx, func(r backend.Row) { ids = append(ids, r.ID) },
 			"SELECT session_id, '', 0 FROM {table} WHERE session_id > ? AND NOT ({live}) ORDER BY session_id LIMIT ?", cursor, pageSize)
+		alive()
 		if err != nil || len(ids) == 0 {
 			return removed, err
 		}
 		n, err := e.change(ctx, "DELETE FROM {table} WHERE session_id IN ("+list("?", len(ids))+") AND NOT ({live})", args(ids)...)
+		alive()
 		removed += int(n)
 		if err != nil {
 			return removed, err

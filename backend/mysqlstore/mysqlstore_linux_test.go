@@ -599,7 +599,7 @@ func testClock(t *testing.T, server *storetest.Server) {
 			if err != nil || !stored[0] {
 				t.Errorf("Insert in the place of what ended %v ago = %v, %v", life, stored, err)
 			}
-			if n, err := e.Reap(ctx); n != 0 || err != nil {
+			if n, err := e.Reap(ctx, func() {}); n != 0 || err != nil {
 				t.Errorf("Reap = %d, %v", n, err)
 			}
 		}
@@ -624,7 +624,7 @@ func testClock(t *testing.T, server *storetest.Server) {
 			t.Errorf("Insert at %f = %v, %v", moment, stored, err)
 		}
 		execute(t, db, "UPDATE sessions SET expires = 1800000000")
-		n, err := e.Reap(ctx)
+		n, err := e.Reap(ctx, func() {})
 		if got := n == 0; got != want || err != nil {
 			t.Errorf("Reap at %f = %d, %v", moment, n, err)
 		}

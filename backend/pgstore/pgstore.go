@@ -375,9 +375,10 @@ var reapRows = "DELETE FROM TABLE WHERE sid = ANY (ARRAY (SELECT sid FROM TABLE 
 	fmt.Sprintf(" LIMIT %d FOR UPDATE SKIP LOCKED))", reapSize)
 
 // Reap removes the rows some at a time, so that what is done when ctx ends is done.
-func (e *engine) Reap(ctx context.Context) (n int, err error) {
+func (e *engine) Reap(ctx context.Context, alive func()) (n int, err error) {
 	for {
 		some, err := e.exec(ctx, reapRows)
+		alive()
 		n += some
 		if err != nil || some < reapSize {
 			return n, err
