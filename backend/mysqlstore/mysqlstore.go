@@ -206,18 +206,16 @@ func (e *engine) check(ctx context.Context, mayCreate bool, codec filestore.Code
 
 var errNoTable = errors.New("the table does not exist, or the user has no rights to it: see Options.Table and CreateTable")
 
-// isTable is a condition on a name in information_schema, which ignores case. Tables do not, unless the server says so.
-func isTable(name string) string {
-	return "(@@lower_case_table_names <> 0 OR CAST(" + name + " AS BINARY) = CAST(? AS BINARY))"
-}
-
+// checkTable refuses a table whose columns or storage engine do not keep sessions. It compares names as bytes, since
+// information_schema takes two for the same that differ in case.
 func (e *engine) checkTable(ctx context.Context, packet int64) error {
 	rows, err := e.db.QueryContext(ctx, `SELECT LOWER(c.column_name), c.data_type, COALESCE(c.character_set_name, ''), COALESCE(c.collation_name, ''),
 			COALESCE(c.character_maximum_length, 0), COALESCE(c.character_octet_length, 0), c.column_type, COALESCE(e.transactions, 'NO')
 		FROM information_schema.columns c
-		JOIN information_schema.tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name AND CAST(t.table_name AS BINARY) = CAST(c.table_name AS BINARY)
+		JOIN information_schema.tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name
+			AND CAST(CONCAT_WS('.', t.table_schema, t.table_name) AS BINARY) = CAST(CONCAT_WS('.', c.table_schema, c.table_name) AS BINARY)
 		LEFT JOIN information_schema.engines e ON e.engine = t.engine
-		WHERE c.table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND c.table_name = ? AND `+isTable("c.table_name"), e.schema, e.table, e.table)
+		WHERE c.table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND c.table_name = ?`, e.schema, e.table)
 	if err != nil {
 		return err
 	}
@@ -268,8 +266,8 @@ func (e *engine) checkKeys(ctx context.Context) error {
 	err := e.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(n = 1 AND whole = 1), 0), COALESCE(SUM(whole = 0 AND own > 0), 0)
 		FROM (SELECT COUNT(*) n, SUM(column_name = 'session_id' AND sub_part IS NULL) whole, SUM(column_name IN ('session_id', 'expires', 'data')) own
 			FROM information_schema.statistics
-			WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ? AND `+isTable("table_name")+` AND non_unique = 0
-			GROUP BY index_name) i`, e.schema, e.table, e.table).Scan(&alone, &narrow)
+			WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ? AND non_unique = 0
+			GROUP BY index_name) i`, e.schema, e.table).Scan(&alone, &narrow)
 	switch {
 	case err != nil:
 		return err
@@ -351,9 +349,9 @@ func refused(err error) error {
 
 // hints are for the errors that the operator, or the application, can do something about.
 var hints = map[uint16]string{
+	1146: "there is no table any more",
 	1264: "a number is outside of what its column holds: expires must be an int unsigned",
 	1366: "a text has characters that its column does not hold: data must be utf8mb4",
-	1146: "there is no table any more",
 	4025: "the table's CHECK does not take the row. That of MariaDB's JSON takes nothing but JSON, no arrays or objects in " +
 		"each other 32 deep, and no half of a surrogate pair",
 }

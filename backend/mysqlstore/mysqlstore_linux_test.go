@@ -475,18 +475,25 @@ func testUTF8(t *testing.T, server *storetest.Server) {
 	}
 }
 
-// Tables whose names differ in case are different ones, if the server says so.
+// Tables and databases whose names differ in case are different ones, if the server says so.
 func testCase(t *testing.T, server *storetest.Server) {
-	s, db := fresh(t, server, "")
-	execute(t, db, "CREATE TABLE SESSIONS (session_id varchar(10) PRIMARY KEY, data tinytext, expires int) ENGINE=MyISAM")
-	execute(t, db, "CREATE TABLE Sessions (session_id varchar(128), UNIQUE KEY (session_id(8)))")
-	open(t, db, nil)
-	if err := s.Set(ctx, strings.Repeat("a", 128), with("n", 0)); err != nil {
-		t.Errorf("Set beside a table with another case = %v", err)
-	}
-	execute(t, db, "DROP TABLE sessions")
-	if _, err := mysqlstore.New(db, nil); err == nil || !strings.Contains(err.Error(), "CreateTable") {
-		t.Errorf("New with tables of another case only = %v, want an error that names CreateTable", err)
+	for _, params := range []string{"", "&interpolateParams=true"} {
+		_, db := fresh(t, server, params)
+		execute(t, db, "CREATE TABLE SESSIONS (session_id varchar(10) PRIMARY KEY, data tinytext, expires int) ENGINE=MyISAM")
+		execute(t, db, "CREATE TABLE Sessions (session_id varchar(128), UNIQUE KEY (session_id(8)))")
+		base := one[string](t, db, "SELECT DATABASE()")
+		execute(t, db, "CREATE DATABASE "+strings.ToUpper(base))
+		execute(t, db, "CREATE TABLE "+strings.ToUpper(base)+".sessions (session_id varchar(10), data tinytext, expires int) ENGINE=MyISAM")
+		for _, table := range []string{"", base + ".sessions"} {
+			s := open(t, db, &mysqlstore.Options{Table: table})
+			if err := s.Set(ctx, strings.Repeat("a", 128), with("n", 0)); err != nil {
+				t.Errorf("Set beside a table with another case = %v", err)
+			}
+		}
+		execute(t, db, "DROP TABLE sessions")
+		if _, err := mysqlstore.New(db, nil); err == nil || !strings.Contains(err.Error(), "CreateTable") {
+			t.Errorf("New with tables of another case only = %v, want an error that names CreateTable", err)
+		}
 	}
 }
 
