@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -44,6 +45,8 @@ If the target has a live session with the id that ends as late or later, that on
 source is removed. If it ends earlier, both stay. Sessions that have expired stay for the source's
 reaper, and what cannot be read stays too. So does a session that the target refuses: MySQL's table
 takes ids of 128 characters. What stays is named on stderr, unless it has expired, and then the exit code is 1.
+
+Two prefixes in Redis of which one begins with the other are refused: a session of one could be one of the other.
 
 --ttl is for the sessions without a maxAge in a directory: give the TTL that its programs have.
 --secret-file and --key-file are the directory's. The engines' sessions are plain.`
@@ -149,7 +152,7 @@ func (a *app) move(ctx context.Context, f moveFlags) (err error) {
 	}
 	defer func() { err = cmp.Or(err, m.to.close()) }()
 	if isFromDir == isToDir && !f.dry {
-		if err := m.apart(ctx); err != nil {
+		if err := m.apart(ctx, isRedis(fromURL) && isRedis(toURL)); err != nil {
 			return err
 		}
 	}
@@ -190,13 +193,22 @@ func directory(flag, url string) (dir string, ok bool, err error) {
 	return dir, true, nil
 }
 
+// isRedis reports whether open.Open opens the URL as one of Redis.
+func isRedis(rawURL string) bool {
+	u, err := url.Parse(rawURL)
+	return err == nil && (u.Scheme == "redis" || u.Scheme == "rediss")
+}
+
 func sameFile(a, b string) bool {
 	x, errX := os.Stat(a)
 	y, errY := os.Stat(b)
 	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
-var errSame = errors.New("--from and --to are the same place")
+var (
+	errSame   = errors.New("--from and --to are the same place")
+	errNested = errors.New("the prefix of one side begins with the other's, so a session of one can be a session of the other")
+)
 
 // side opens the directory dir, or if dir is "" the engine that url names.
 func (a *app) side(ctx context.Context, flag, url, dir string, dry bool, o open.Options) (s side, err error) {
@@ -228,9 +240,19 @@ func (a *app) side(ctx context.Context, flag, url, dir string, dry bool, o open.
 	return engineSide{a, e}, nil
 }
 
-// apart fails if both sides are the same place, by whatever names: the sessions would then be removed. It puts a session
-// there for a moment, and looks for it at the source.
-func (m *mover) apart(ctx context.Context) (err error) {
+// apart fails if both sides are the same place, by whatever names: the sessions would then be removed. In Redis it also
+// fails if one side's prefix begins with the other's, since a session of one can then be a session of the other, with
+// another id. Only there it looks in both directions: elsewhere the source's user need not have the right to insert.
+func (m *mover) apart(ctx context.Context, inRedis bool) error {
+	if err := m.seen(ctx, "--to", m.to, m.from); err != nil || !inRedis {
+		return err
+	}
+	return m.seen(ctx, "--from", m.from, m.to)
+}
+
+// seen fails if what is stored at the side at, which flag names, is at the other one too. It puts a session there for a
+// moment, and looks for it.
+func (m *mover) seen(ctx context.Context, flag string, at, other side) (err error) {
 	const life = time.Minute
 	now := m.a.now()
 	mark := item{
@@ -238,24 +260,26 @@ func (m *mover) apart(ctx context.Context) (err error) {
 		sess: &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: life}, LastAccess: now},
 		ends: now.Add(life),
 	}
-	results, err := m.to.store(ctx, []item{mark})
+	results, err := at.store(ctx, []item{mark})
 	if err = cmp.Or(err, results[0]); err != nil {
-		return fmt.Errorf("--to: %w", bare(err))
+		return fmt.Errorf("%s: %w", flag, bare(err))
 	}
 	defer func() {
 		ctx := context.WithoutCancel(ctx)
-		found, findErr := m.to.find(ctx, mark.id)
+		found, findErr := at.find(ctx, mark.id)
 		if findErr == nil {
-			_, findErr = m.to.remove(ctx, []item{found})
+			_, findErr = at.remove(ctx, []item{found})
 		}
 		err = cmp.Or(err, findErr)
 	}()
-	for id, err := range m.from.ids(ctx) {
-		if err != nil {
+	for id, err := range other.ids(ctx) {
+		switch {
+		case err != nil:
 			return err
-		}
-		if strings.HasSuffix(id, mark.id) { // to a shorter prefix in Redis it has a longer id
+		case id == mark.id:
 			return errSame
+		case strings.HasSuffix(id, mark.id): // with a shorter prefix it has a longer id
+			return errNested
 		}
 	}
 	return nil
