@@ -48,6 +48,10 @@ takes ids of 128 characters. What stays is named on stderr, unless it has expire
 
 Two prefixes in Redis of which one begins with the other are refused: a session of one could be one of the other.
 
+--dry-run only reads. So it does not know what the target would refuse, such as an id that is too long, text that is
+not UTF-8 in a store other than Redis, or a session that is too large: it counts them among those that would be moved.
+Nor does it notice one place behind two names, such as a host's name and its address: it finds all sessions there already.
+
 --ttl is for the sessions without a maxAge in a directory: give the TTL that its programs have.
 --secret-file and --key-file are the directory's. The engines' sessions are plain.`
 
@@ -138,6 +142,9 @@ func (a *app) move(ctx context.Context, f moveFlags) (err error) {
 	case !isFromDir && !isToDir && (a.secretFile != "" || a.sealedKeyFile != ""):
 		return errors.New("--secret-file and --key-file are a directory's, and neither side is one")
 	}
+	if err := apartByURL(fromURL, toURL); err != nil { // a dry run has no other way to know
+		return err
+	}
 	logging.Disable() // what the clients meet comes back as an error
 	mysql.SetLogger(new(mysql.NopLogger))
 	o := open.Options{TTL: anyTTL, Lifetime: a.lifetime, Timeout: engineTimeout, ReapInterval: -1, MaxSize: maxSize,
@@ -197,6 +204,47 @@ func directory(flag, url string) (dir string, ok bool, err error) {
 func isRedis(rawURL string) bool {
 	u, err := url.Parse(rawURL)
 	return err == nil && (u.Scheme == "redis" || u.Scheme == "rediss")
+}
+
+// apartByURL fails if the URLs themselves show what mover.apart looks for.
+func apartByURL(from, to string) error {
+	fromServer, fromPart := partOf(from)
+	toServer, toPart := partOf(to)
+	switch {
+	case fromServer != toServer:
+	case fromPart == toPart:
+		return errSame
+	case isRedis(from) && (strings.HasPrefix(fromPart, toPart) || strings.HasPrefix(toPart, fromPart)):
+		return errNested
+	}
+	return nil
+}
+
+// partOf splits the URL of an engine into that of the server and the part of it that the sessions are in.
+func partOf(rawURL string) (server, part string) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return rawURL, ""
+	}
+	var param, usual, port string
+	switch u.Scheme {
+	case "redis", "rediss":
+		param, usual, port = "prefix", "sess:", ":6379"
+	case "postgres", "postgresql":
+		param, usual, port = "table", "session", ":5432"
+	case "mysql":
+		param, usual, port = "table", "sessions", ":3306"
+	case "mongodb", "mongodb+srv":
+		param, usual, port = "collection", "sessions", ":27017"
+	default:
+		return rawURL, ""
+	}
+	q := u.Query()
+	part = cmp.Or(q.Get(param), usual)
+	q.Del(param)
+	u.RawQuery = q.Encode()
+	u.Host = strings.TrimSuffix(u.Host, port)
+	return u.String(), part
 }
 
 func sameFile(a, b string) bool {
@@ -460,11 +508,11 @@ func (m *mover) report(dry bool) error {
 	if m.a.json {
 		return m.a.printJSON(m)
 	}
-	done := "moved"
+	done, unknown := "moved", ""
 	if dry {
-		done = "would be moved"
+		done, unknown = "would be moved", " (a dry run does not ask the target what it refuses)"
 	}
-	_, err := fmt.Fprintf(m.a.out, "%s %s, %d there already; skipped: %d expired, %d newer than there; %d unreadable, %d refused\n",
-		plural(m.Moved, "session"), done, m.There, m.Expired, m.Newer, m.Unreadable, m.Refused)
+	_, err := fmt.Fprintf(m.a.out, "%s %s, %d there already; skipped: %d expired, %d newer than there; %d unreadable, %d refused%s\n",
+		plural(m.Moved, "session"), done, m.There, m.Expired, m.Newer, m.Unreadable, m.Refused, unknown)
 	return err
 }

@@ -763,6 +763,11 @@ func testMoveNested(t *testing.T, addr string) {
 		}
 	}
 
+	// A dry run knows it by the URLs, if the server has one name.
+	if r := move(t, long, "redis://"+addr+"?prefix=nest", "--dry-run"); r.code != exitRefused || r.stderr != "filestore: "+errNested.Error()+"\n" || r.out != "" {
+		t.Errorf("move --dry-run = %+v", r)
+	}
+
 	// Prefixes that only look alike are two places, and no mark stays.
 	r := move(t, long, "redis://"+addr+"?prefix=neST-")
 	if r.code != exitDone || r.out != moved(n, 0, 0, 0, 0, 0) {
