@@ -281,11 +281,29 @@ func (a *app) side(ctx context.Context, flag, url, dir string, dry bool, o open.
 	case errors.Is(err, open.ErrScheme):
 		return nil, fmt.Errorf("%s: neither file:DIR nor the URL of an engine; filestore help move lists them", flag)
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", flag, bare(err))
+		return nil, fmt.Errorf("%s: %w", flag, inFlags(bare(err), flag, dry))
 	case dry:
 		return dryRun{engineSide{a, e}}, nil
 	}
 	return engineSide{a, e}, nil
+}
+
+// inFlags returns err with the words of the command in the place of those of the engines' packages.
+func inFlags(err error, flag string, dry bool) error {
+	create, table := ": create it, or give --create-table", ": see ?table= and --create-table"
+	switch {
+	case flag == "--from": // there it makes none
+		create, table = "", ": see ?table="
+	case dry:
+		create, table = create+", without --dry-run", table+", without --dry-run"
+	}
+	text := err.Error()
+	words := strings.NewReplacer(": create it, or set Options.CreateTable", create, ": see Options.Table and CreateTable", table,
+		"Options.Table", "?table=").Replace(text)
+	if words == text {
+		return err
+	}
+	return errors.New(words)
 }
 
 // apart fails if both sides are the same place, by whatever names: the sessions would then be removed. In Redis it also
@@ -358,7 +376,7 @@ func (m *mover) run(ctx context.Context) error {
 			m.Expired++
 		case err != nil:
 			m.Unreadable++
-			m.tell(it.id, "unreadable: %v", reasonOf(err))
+			m.tell(it.id, "unreadable: %s", reasonAt(m.from, err))
 			if m.Unreadable == named && m.read == named && errors.Is(err, filestore.ErrDecrypt) {
 				return errNoKey
 			}
@@ -458,7 +476,7 @@ func (m *mover) batch(ctx context.Context, items []item) error {
 			m.Expired++
 		default:
 			m.Refused++
-			m.tell(it.id, "refused: %v", reasonOf(result))
+			m.tell(it.id, "refused: %s", reasonAt(m.to, result))
 			if !aboutSession(result) {
 				m.inRow++
 			}
@@ -485,10 +503,25 @@ func (m *mover) remove(ctx context.Context, items []item, count *int) error {
 			m.tell(items[i].id, "it has changed meanwhile: both stay")
 		case result != errLeft:
 			m.Refused++
-			m.tell(items[i].id, "stored, but not removed: %v", reasonOf(result))
+			m.tell(items[i].id, "stored, but not removed: %s", reasonAt(m.from, result))
 		}
 	}
 	return err
+}
+
+// reasonAt is the text of reasonOf(err), an error of the side s: what an engine has is not a file.
+func reasonAt(s side, err error) string {
+	text := reasonOf(err).Error()
+	if d, ok := s.(dryRun); ok {
+		s = d.side
+	}
+	if _, ok := s.(engineSide); !ok {
+		return text
+	}
+	if rest, ok := strings.CutPrefix(text, "file "); ok {
+		return "the document " + rest
+	}
+	return text
 }
 
 // reasonOf returns err without the operation and the id.

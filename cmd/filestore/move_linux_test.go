@@ -57,13 +57,16 @@ func TestMoveRedis(t *testing.T) {
 func TestMovePostgreSQL(t *testing.T) {
 	s := storetest.Postgres(t)
 	e := &engineServer{name: "PostgreSQL", param: "table", base: s.URL("")}
+	t.Run("NoTable", func(t *testing.T) { testMoveNoTable(t, e) })
 	t.Run("ServerDies", func(t *testing.T) { testMoveServerDies(t, s, e) })
 	testMoves(t, e)
 }
 
 func TestMoveMySQL(t *testing.T) {
 	s := storetest.MariaDB(t, "")
-	testMoves(t, &engineServer{name: "MySQL", param: "table", base: "mysql://root@" + s.Addr + "/mysql", maxID: 128})
+	e := &engineServer{name: "MySQL", param: "table", base: "mysql://root@" + s.Addr + "/mysql", maxID: 128}
+	t.Run("NoTable", func(t *testing.T) { testMoveNoTable(t, e) })
+	testMoves(t, e)
 }
 
 func TestMoveMongoDB(t *testing.T) {
@@ -648,7 +651,7 @@ func testMoveUnreadable(t *testing.T, s *engineServer) {
 	os.Mkdir(dir, 0o700)
 	r = move(t, part, "file:"+dir)
 	wantMoved(t, "to the directory", r, moved(20, 0, 0, 0, 1, 0))
-	if !strings.Contains(r.stderr, "filestore: hollow-0…: unreadable: ") {
+	if !strings.Contains(r.stderr, "filestore: hollow-0…: unreadable: the document holds no session") {
 		t.Errorf("move says %s", r.stderr)
 	}
 	wantKept(t, "the directory", inDir(t, dir, nil), want, anyEnd)
@@ -658,7 +661,34 @@ func testMoveUnreadable(t *testing.T, s *engineServer) {
 
 	// Nothing takes its place either.
 	put(t, dir, "hollow-0123456789.json", document(time.Now(), "null", ""))
-	wantMoved(t, "over what is unreadable", move(t, "file:"+dir, part), moved(20, 0, 0, 0, 0, 1))
+	r = move(t, "file:"+dir, part)
+	wantMoved(t, "over what is unreadable", r, moved(20, 0, 0, 0, 0, 1))
+	if !strings.Contains(r.stderr, "filestore: hollow-0…: refused: the document holds no session") {
+		t.Errorf("move says %s", r.stderr)
+	}
+}
+
+// A table that is not there is spoken of in the command's words.
+func testMoveNoTable(t *testing.T, s *engineServer) {
+	dir, none := t.TempDir(), s.part()
+	for _, args := range [][]string{
+		{"--from", "file:" + dir, "--to", none}, {"--from", none, "--to", "file:" + dir},
+		{"--from", "file:" + dir, "--to", none, "--create-table", "--dry-run"},
+		{"--from", none, "--to", "file:" + dir, "--create-table", "--dry-run"},
+		{"--from", "file:" + dir, "--to", none + "."},
+	} {
+		r := command(t, "", append([]string{"move"}, args...)...)
+		if r.code != exitRefused || strings.Contains(r.stderr, "Options") || strings.Contains(r.stderr, "CreateTable") {
+			t.Errorf("move %q = %+v", args, r)
+		}
+		toTable := args[3] == none
+		if got := strings.Contains(r.stderr, "--create-table"); got != toTable {
+			t.Errorf("move %q = %+v", args, r)
+		}
+		if got := strings.Contains(r.stderr, "without --dry-run"); got != (toTable && len(args) == 6) {
+			t.Errorf("move %q = %+v", args, r)
+		}
+	}
 }
 
 // A dry run counts as move does, and changes nothing.
