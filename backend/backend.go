@@ -184,6 +184,9 @@ func (s *Store) until(own, ctx context.Context, op, id string, fn func(context.C
 	defer cancel()
 	defer context.AfterFunc(s.done, cancel)()
 	err := fn(own)
+	if err != nil && own.Err() == context.Canceled && ctx.Err() == nil && s.done.Err() == nil {
+		err = lateError{err}
+	}
 	_, whole := err.(fnError)
 	switch {
 	case err == nil, whole, isRefused(err), ctx.Err() != nil: // the caller's context says enough
@@ -224,6 +227,12 @@ func (s *Store) wrap(op, id string, err error) error {
 	}
 	return e
 }
+
+// A lateError is one of patient's deadline, which is a cancellation for those that it ends.
+type lateError struct{ error }
+
+func (e lateError) Unwrap() error      { return e.error }
+func (lateError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 var errSlow = errors.New("the function of the Update took longer than Options.Timeout")
 

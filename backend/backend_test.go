@@ -591,6 +591,14 @@ func TestLongReap(t *testing.T) {
 	if n, err := s.Reap(ctx); n != 1 || err != nil {
 		t.Errorf("Reap = %d, %v, want 1", n, err)
 	}
+	short, err := backend.NewReaping(slowReaper{m}, backend.Options{TTL: time.Hour, Timeout: 10 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer short.Close()
+	if _, err := short.Reap(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Reap of a server that is silent = %v, want DeadlineExceeded", err)
+	}
 }
 
 // An Update whose function is too slow says so, and not that the engine has not answered.
