@@ -184,15 +184,30 @@ func (s *Store) until(own, ctx context.Context, op, id string, fn func(context.C
 	defer cancel()
 	defer context.AfterFunc(s.done, cancel)()
 	err := fn(own)
+	if err != nil && own.Err() == context.Canceled && ctx.Err() == nil && s.done.Err() == nil {
+		err = lateError{err}
+	}
 	_, whole := err.(fnError)
 	switch {
 	case err == nil, whole, isRefused(err), ctx.Err() != nil: // the caller's context says enough
 	case s.done.Err() != nil:
 		err = filestore.ErrClosed
-	case own.Err() != nil && !errors.Is(err, filestore.ErrLockTimeout):
+	case own.Err() != nil && !errors.Is(err, filestore.ErrLockTimeout) && err != errSlow:
 		err = fmt.Errorf("no answer within %v: %w", s.opts.Timeout, err)
 	}
 	return s.wrap(op, id, err)
+}
+
+// patient runs an operation of many steps, which ends with ctx or if the engine is silent for Options.Timeout. fn calls
+// alive whenever the engine has answered.
+func (s *Store) patient(ctx context.Context, op string, fn func(ctx context.Context, alive func()) error) error {
+	own, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(s.opts.Timeout, cancel)
+	defer late.Stop()
+	return s.until(own, ctx, op, "", func(ctx context.Context) error {
+		return fn(ctx, func() { late.Reset(s.opts.Timeout) })
+	})
 }
 
 // wrap makes the error that leaves the package, unless it is Update's fn's own.
@@ -212,6 +227,14 @@ func (s *Store) wrap(op, id string, err error) error {
 	}
 	return e
 }
+
+// A lateError is one of patient's deadline, which is a cancellation for those that it ends.
+type lateError struct{ error }
+
+func (e lateError) Unwrap() error      { return e.error }
+func (lateError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+var errSlow = errors.New("the function of the Update took longer than Options.Timeout")
 
 // An fnError is what Update's fn has returned.
 type fnError struct{ error }
@@ -273,7 +296,7 @@ func (s *Store) again(ctx context.Context, err error) bool {
 
 // decode returns the session in row.
 func (s *Store) decode(ctx context.Context, row Row) (*filestore.Session, error) {
-	if int64(len(row.Doc)) > s.opts.MaxSize {
+	if int64(len(row.Doc)) > s.opts.MaxSize+markSpace {
 		return nil, fmt.Errorf("%w: %d bytes", filestore.ErrTooLarge, len(row.Doc))
 	}
 	doc, err := s.code(ctx, row.ID, []byte(row.Doc), filestore.Codec.Decode, filestore.ContextCodec.DecodeContext)
@@ -313,6 +336,8 @@ func (s *Store) left(c *filestore.Cookie, created, now time.Time) time.Duration 
 	return format.Capped(format.Life(c.OriginalMaxAge, s.opts.TTL), now, created, s.opts.Lifetime)
 }
 
+var errNil = errors.New("nil session")
+
 // access marks sess as accessed now.
 func access(sess *filestore.Session, now time.Time) {
 	if !sess.NoTouch || sess.LastAccess.IsZero() || sess.LastAccess.After(now) {
@@ -335,7 +360,7 @@ func (s *Store) rest(sess *filestore.Session, now time.Time) time.Duration {
 // encode returns the row to store for sess. It does not change sess.
 func (s *Store) encode(ctx context.Context, id string, sess *filestore.Session) (Row, error) {
 	if sess == nil {
-		return Row{}, errors.New("nil session")
+		return Row{}, errNil
 	}
 	own, now := *sess, time.Now()
 	access(&own, now)
@@ -347,15 +372,15 @@ func (s *Store) row(ctx context.Context, id string, sess *filestore.Session, now
 	row := Row{ID: id, Left: s.rest(sess, now)}
 	doc, err := sess.Document()
 	if err == nil {
-		row.Doc, err = s.seal(ctx, id, doc)
+		row.Doc, err = s.seal(ctx, id, doc, s.opts.MaxSize)
 	}
 	return row, err
 }
 
 // seal returns what the engine is to hold for a document.
-func (s *Store) seal(ctx context.Context, id string, doc []byte) (string, error) {
+func (s *Store) seal(ctx context.Context, id string, doc []byte, maxSize int64) (string, error) {
 	doc, err := s.code(ctx, id, doc, filestore.Codec.Encode, filestore.ContextCodec.EncodeContext)
-	if err == nil && int64(len(doc)) > s.opts.MaxSize {
+	if err == nil && int64(len(doc)) > maxSize {
 		err = fmt.Errorf("%w: %d bytes", filestore.ErrTooLarge, len(doc))
 	}
 	return string(doc), err
@@ -392,8 +417,9 @@ func (s *Store) Create(ctx context.Context, id string, sess *filestore.Session) 
 	})
 }
 
-// Import stores sessions as they are: their LastAccess, and with it their end, and Created stay. Each is stored whose
-// id no live session has, and whose time is not over; stored says of each whether it was. After an error it is
+// Import stores sessions as they are: their LastAccess, and with it their end, and Created stay. One without a LastAccess
+// counts as accessed now. Each is stored whose id no live session has, and whose time is not over; stored says of each
+// whether it was. After an error it is
 // unknown which were; to do it again does no harm.
 func (s *Store) Import(ctx context.Context, sessions []filestore.Entry) (stored []bool, err error) {
 	stored = make([]bool, len(sessions))
@@ -401,10 +427,17 @@ func (s *Store) Import(ctx context.Context, sessions []filestore.Entry) (stored 
 		var rows []Row
 		var at []int // of each row in sessions
 		for i, e := range sessions {
-			if !filestore.ValidID(e.ID) {
+			switch {
+			case !filestore.ValidID(e.ID):
 				return s.wrap("import", e.ID, filestore.ErrInvalidID)
+			case e.Session == nil:
+				return s.wrap("import", e.ID, errNil)
 			}
-			row, err := s.row(ctx, e.ID, e.Session, time.Now())
+			sess, now := *e.Session, time.Now()
+			if sess.LastAccess.IsZero() {
+				sess.LastAccess = now
+			}
+			row, err := s.row(ctx, e.ID, &sess, now)
 			if err != nil {
 				return s.wrap("import", e.ID, err)
 			}
@@ -450,8 +483,9 @@ func (s *Store) insert(ctx context.Context, rows []Row) ([]bool, error) {
 // Update reads the session id, calls fn with it and stores the result if nobody has changed the session
 // meanwhile; if somebody has, it begins again, so fn can be called more than once. Nothing is locked while fn
 // runs. If there is no such session, Update fails with filestore.ErrNotFound and does not call fn. It never
-// makes a session. If fn returns an error, Update returns it and stores nothing. filestore.ErrLockTimeout says
-// that others changed the session for all of Options.Timeout.
+// makes a session. If fn returns an error, Update returns it and stores nothing. An Update takes Options.Timeout at most,
+// with its function's time. filestore.ErrLockTimeout says that the time is over and others have changed the session
+// meanwhile.
 //
 // If the server's answer gets lost, Update looks whether the change is there; nil says that it is. Any error but
 // those above can mean that the change is there: others may have changed the session since, or the engine cannot
@@ -466,6 +500,9 @@ func (s *Store) Update(ctx context.Context, id string, fn func(*filestore.Sessio
 			at, life := sess.LastAccess, s.left(&sess.Cookie, sess.Created, sess.LastAccess)
 			if err := fn(sess); err != nil {
 				return nil, 0, fnError{err}
+			}
+			if ctx.Err() == context.DeadlineExceeded {
+				return nil, 0, errSlow
 			}
 			now := time.Now()
 			if left = was.Left; !sess.NoTouch || !sess.LastAccess.Equal(at) || life != s.left(&sess.Cookie, sess.Created, at) {
@@ -491,7 +528,7 @@ func (s *Store) change(ctx context.Context, id string, next func(Row, *filestore
 		now := was
 		doc, left, err := next(was, sess)
 		if now.Left = left; err == nil && doc != nil {
-			now.Doc, err = s.seal(ctx, id, mark(doc))
+			now.Doc, err = s.seal(ctx, id, mark(doc), s.opts.MaxSize+markSpace)
 		}
 		if err != nil || now == was {
 			return err
@@ -523,11 +560,15 @@ func mark(doc []byte) []byte {
 	return append(marked, doc[end])
 }
 
-const markSize = 16
+const (
+	markSize  = 16
+	markSpace = 2 * markSize // beyond MaxSize, also if a Codec writes in base64
+)
 
 // busy returns the error of a change that has met conflicts until its time was over.
 func (s *Store) busy(ctx context.Context, conflicts int, err error) error {
-	if conflicts > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	// A client can give up just before ctx does.
+	if conflicts > 0 && (errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)) && err != errSlow {
 		return fmt.Errorf("%w: others have changed the session %d times", filestore.ErrLockTimeout, conflicts)
 	}
 	return err
@@ -542,7 +583,7 @@ func (s *Store) swap(ctx context.Context, was, now Row) (bool, error) {
 		return done, lost
 	}
 	for range 3 {
-		is, err := s.engine.Get(ctx, was.ID)
+		is, err := s.get(ctx, was.ID)
 		switch {
 		case errors.Is(err, filestore.ErrNotFound), err == nil && was.Doc == now.Doc && is.Doc != was.Doc:
 			return false, nil // a conflict, whatever became of a change that is over
@@ -609,8 +650,16 @@ func (s *Store) Destroy(ctx context.Context, id string) error {
 	return s.on(ctx, "destroy", id, func(ctx context.Context) error { return s.remove(ctx, id) })
 }
 
-// DestroyAll is Destroy for many sessions.
+// DestroyAll is Destroy for many sessions. If one of the ids is not one of filestore.ValidID, it removes none.
 func (s *Store) DestroyAll(ctx context.Context, ids []string) error {
+	for _, id := range ids {
+		if !filestore.ValidID(id) {
+			return s.wrap("destroy", id, filestore.ErrInvalidID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
 	return s.do(ctx, "destroy", "", func(ctx context.Context) error { return s.remove(ctx, ids...) })
 }
 

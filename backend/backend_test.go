@@ -143,7 +143,7 @@ func (m *memory) Page(ctx context.Context, cursor string, docs bool) (rows []bac
 	return rows, next, err
 }
 
-func (m *memory) Reap(ctx context.Context) (n int, err error) {
+func (m *memory) Reap(ctx context.Context, alive func()) (n int, err error) {
 	err = m.do(ctx, "reap", func(now time.Time) error {
 		for id := range m.rows {
 			if _, ok := m.live(id, now); !ok {
@@ -561,6 +561,97 @@ func TestScan(t *testing.T) {
 	}
 	if all != 4 {
 		t.Errorf("All yields %d sessions, want 4", all)
+	}
+}
+
+// A slowReaper needs longer than Options.Timeout, but each of its steps is short.
+type slowReaper struct{ *memory }
+
+func (e slowReaper) Reap(ctx context.Context, alive func()) (int, error) {
+	for range 10 {
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+			alive()
+		}
+	}
+	return e.memory.Reap(ctx, alive)
+}
+
+// A reap with much to remove ends when all is removed, and not before.
+func TestLongReap(t *testing.T) {
+	m := newMemory()
+	s, err := backend.NewReaping(slowReaper{m}, backend.Options{TTL: time.Hour, Timeout: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	m.rows["a"] = row{"", time.Now().Add(-time.Hour)}
+	if n, err := s.Reap(ctx); n != 1 || err != nil {
+		t.Errorf("Reap = %d, %v, want 1", n, err)
+	}
+	short, err := backend.NewReaping(slowReaper{m}, backend.Options{TTL: time.Hour, Timeout: 10 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer short.Close()
+	if _, err := short.Reap(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Reap of a server that is silent = %v, want DeadlineExceeded", err)
+	}
+}
+
+// An Update whose function is too slow says so, and not that the engine has not answered.
+func TestSlowUpdate(t *testing.T) {
+	s := open(t, newMemory(), backend.Options{Timeout: 20 * time.Millisecond})
+	put(t, s, "a", "n", 0)
+	err := s.Update(ctx, "a", func(sess *filestore.Session) error {
+		time.Sleep(40 * time.Millisecond)
+		return sess.Put("n", 1)
+	})
+	if err == nil || !strings.Contains(err.Error(), "the function of the Update took longer") || errors.Is(err, filestore.ErrLockTimeout) {
+		t.Errorf("Update = %v", err)
+	}
+}
+
+// What could be stored can be changed: the mark of an Update does not count.
+func TestMaxSize(t *testing.T) {
+	for name, codec := range map[string]filestore.Codec{"plain": nil, "Codec": rot{}} {
+		m := newMemory()
+		put(t, open(t, m, backend.Options{Codec: codec}), "a", "n", 0)
+		s := open(t, m, backend.Options{Codec: codec, MaxSize: int64(len(m.rows["a"].doc))})
+		if err := s.Update(ctx, "a", add(new(int))); err != nil {
+			t.Errorf("%s: Update = %v", name, err)
+		}
+		sess, err := s.Get(ctx, "a")
+		if err != nil {
+			t.Fatalf("%s: Get = %v", name, err)
+		}
+		if err := s.Set(ctx, "a", sess); err != nil {
+			t.Errorf("%s: Set = %v", name, err)
+		}
+		if err := s.Update(ctx, "a", func(sess *filestore.Session) error { return sess.Put("more", strings.Repeat("x", 100)) }); !errors.Is(err, filestore.ErrTooLarge) {
+			t.Errorf("%s: Update with more = %v, want ErrTooLarge", name, err)
+		}
+	}
+}
+
+// Import and DestroyAll take what they get apart before they change anything.
+func TestManyAtOnce(t *testing.T) {
+	m := newMemory()
+	s := open(t, m, backend.Options{})
+	if _, err := s.Import(ctx, []filestore.Entry{{ID: "a", Session: with()}, {ID: "b"}}); err == nil || len(m.rows) != 0 {
+		t.Errorf("Import of nil = %v, and %d rows", err, len(m.rows))
+	}
+	if stored, err := s.Import(ctx, []filestore.Entry{{ID: "a", Session: with()}}); err != nil || !stored[0] {
+		t.Errorf("Import without a LastAccess = %v, %v", stored, err)
+	}
+	if err := s.DestroyAll(ctx, []string{"a", "../b"}); !errors.Is(err, filestore.ErrInvalidID) || len(m.rows) != 1 {
+		t.Errorf("DestroyAll = %v, and %d rows", err, len(m.rows))
+	}
+	m.lose = func(op string) (before, after bool) { return true, true }
+	if err := s.DestroyAll(ctx, nil); err != nil {
+		t.Errorf("DestroyAll of none = %v", err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"iter"
 	"slices"
-	"time"
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/format"
@@ -101,13 +100,9 @@ func (s *Store) rounds(ctx context.Context, match func(Row) *result) (found []*r
 // snapshot is rounds for a Snapshotter. Not the whole has a bound, which depends on how many sessions there are,
 // but each wait for the server.
 func (s *Store) snapshot(ctx context.Context, match func(Row) *result) (found []*result, err error) {
-	own, cancel := context.WithCancel(ctx)
-	defer cancel()
-	late := time.AfterFunc(s.opts.Timeout, cancel)
-	defer late.Stop()
 	var encoded []Row // a Codec may wait for something, and the server must not wait for that
-	err = s.until(own, ctx, "find", "", func(ctx context.Context) error {
-		return s.engine.(Snapshotter).Snapshot(ctx, func() { late.Reset(s.opts.Timeout) }, func(r Row) {
+	err = s.patient(ctx, "find", func(ctx context.Context, alive func()) error {
+		return s.engine.(Snapshotter).Snapshot(ctx, alive, func(r Row) {
 			if !filestore.ValidID(r.ID) {
 				return
 			}

@@ -11,8 +11,9 @@ import (
 type Reaper interface {
 	Engine
 
-	// Reap removes the rows that are not live any more, and returns their number.
-	Reap(ctx context.Context) (int, error)
+	// Reap removes the rows that are not live any more, and returns their number. It calls alive whenever the server has
+	// answered.
+	Reap(ctx context.Context, alive func()) (int, error)
 }
 
 // A ReapingStore is a Store on a Reaper, with a background reaper.
@@ -54,10 +55,11 @@ func (s *ReapingStore) reapLoop() {
 }
 
 // Reap removes the sessions whose time is over, and returns their number. One that is renewed meanwhile stays. Any
-// number of programs may reap at once.
+// number of programs may reap at once. It takes as long as there are sessions to remove; Options.Timeout bounds each wait
+// for the server.
 func (s *ReapingStore) Reap(ctx context.Context) (n int, err error) {
-	err = s.do(ctx, "reap", "", func(ctx context.Context) (err error) {
-		n, err = s.engine.Reap(ctx)
+	err = s.patient(ctx, "reap", func(ctx context.Context, alive func()) (err error) {
+		n, err = s.engine.Reap(ctx, alive)
 		return err
 	})
 	s.mu.Lock()

@@ -35,7 +35,8 @@ type FullStore interface {
 // Store, a session that has moved is empty. Express cannot share the sessions meanwhile. Any number of programs can
 // move at once. If one dies, another one finishes what it has begun. A session keeps its id, values, cookie and end,
 // and one that was destroyed comes back in neither Store. A session of more than three quarters of the new Store's
-// MaxSize cannot move, as its copy is larger for a moment.
+// MaxSize cannot move, as its copy is larger for a moment. One whose id the new Store does not take is not found any
+// more: MySQL takes 128 characters.
 //
 // A MovingStore is safe for concurrent use. Its TTL and Lifetime are those of the new Store; the old one should have the
 // same. It does not close the Stores.

@@ -452,7 +452,7 @@ func (e *engine) Page(ctx context.Context, cursor string, docs bool) (rows []bac
 	return rows, "", whole(all.Err())
 }
 
-func (e *engine) Reap(ctx context.Context) (int, error) {
+func (e *engine) Reap(ctx context.Context, _ func()) (int, error) {
 	now, err := e.clock.now(ctx)
 	if err != nil {
 		return 0, err

@@ -16,7 +16,7 @@ type Engine interface {
 // OpenEngine returns one after the checks of New.
 func OpenEngine(ctx context.Context, db *sql.DB, table string) (Engine, error) {
 	e := newEngine(db, "", table)
-	_, err := e.check(ctx, true)
+	_, err := e.check(ctx, true, nil)
 	return e, err
 }
 

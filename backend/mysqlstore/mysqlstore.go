@@ -28,6 +28,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -70,7 +71,8 @@ type Options struct {
 	// max_allowed_packet.
 	MaxSize int64
 
-	// Codec stands between the document and the value. nil = plain JSON, as express-mysql-session has it.
+	// Codec stands between the document and the value. What it makes must be UTF-8, as text, unless the column is one
+	// of bytes. nil = plain JSON, as express-mysql-session has it.
 	Codec filestore.Codec
 
 	// Logger receives what no caller can: errors of the background reaper, and a warning of New about the
@@ -82,8 +84,9 @@ type Options struct {
 type Store struct{ *backend.ReapingStore }
 
 // New returns a Store on db, which stays the caller's to close. It fails if the server does not answer or is read-only,
-// as a replica is, if there is no table or one in which sessions would not be safe, or if db's connections have
-// settings that the Store cannot work with; the error says which, and the cure. The data source name must have
+// as a replica is, if there is no table or one in which sessions would not be safe, if db's connections have settings
+// that the Store cannot work with, or if the table does not take what the Codec makes; the error says which, and the
+// cure. The data source name must have
 // clientFoundRows=true. New writes a row to find that out, and takes it back before anybody can see it.
 func New(db *sql.DB, o *Options) (*Store, error) {
 	if o == nil {
@@ -102,7 +105,7 @@ func New(db *sql.DB, o *Options) (*Store, error) {
 		TTL: cmp.Or(o.TTL, 24*time.Hour), Lifetime: o.Lifetime, TouchAfter: o.TouchAfter, Timeout: o.Timeout,
 		ReapInterval: o.ReapInterval, MaxSize: o.MaxSize, Codec: o.Codec, Logger: o.Logger,
 		Check: func(ctx context.Context) (err error) {
-			lockWait, err = e.check(ctx, o.CreateTable)
+			lockWait, err = e.check(ctx, o.CreateTable, o.Codec)
 			return err
 		},
 	})
@@ -121,7 +124,9 @@ type engine struct {
 	schema, table string
 	sql           *strings.Replacer // completes the SQL below
 
-	maxID, maxDoc int64 // what the table and the server take, in characters and bytes; check sets them
+	// What the table and the server take; check sets it.
+	maxID, maxDoc int64 // in characters and bytes
+	text          bool  // whether data is of characters, not of bytes
 }
 
 const (
@@ -166,7 +171,7 @@ const create = `CREATE TABLE IF NOT EXISTS {table} (
 
 // check finds out whether sessions are safe in the table and on db's connections. It returns how long the server lets a
 // statement wait for a lock.
-func (e *engine) check(ctx context.Context, mayCreate bool) (lockWait time.Duration, err error) {
+func (e *engine) check(ctx context.Context, mayCreate bool, codec filestore.Codec) (lockWait time.Duration, err error) {
 	var charsets, readOnly string
 	var autocommit bool
 	var packet int64
@@ -191,18 +196,24 @@ func (e *engine) check(ctx context.Context, mayCreate bool) (lockWait time.Durat
 		}
 	}
 	if err == nil {
-		err = e.checkFoundRows(ctx)
+		err = e.checkKeys(ctx)
+	}
+	if err == nil {
+		err = e.checkRow(ctx, codec)
 	}
 	return lockWait, refused(err)
 }
 
 var errNoTable = errors.New("the table does not exist, or the user has no rights to it: see Options.Table and CreateTable")
 
+// checkTable refuses a table whose columns or storage engine do not keep sessions. It compares names as bytes, since
+// information_schema takes two for the same that differ in case.
 func (e *engine) checkTable(ctx context.Context, packet int64) error {
 	rows, err := e.db.QueryContext(ctx, `SELECT LOWER(c.column_name), c.data_type, COALESCE(c.character_set_name, ''), COALESCE(c.collation_name, ''),
-			COALESCE(c.character_maximum_length, 0), COALESCE(c.character_octet_length, 0), c.column_key, COALESCE(e.transactions, 'NO')
+			COALESCE(c.character_maximum_length, 0), COALESCE(c.character_octet_length, 0), c.column_type, COALESCE(e.transactions, 'NO')
 		FROM information_schema.columns c
 		JOIN information_schema.tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name
+			AND CAST(CONCAT_WS('.', t.table_schema, t.table_name) AS BINARY) = CAST(CONCAT_WS('.', c.table_schema, c.table_name) AS BINARY)
 		LEFT JOIN information_schema.engines e ON e.engine = t.engine
 		WHERE c.table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND c.table_name = ?`, e.schema, e.table)
 	if err != nil {
@@ -211,17 +222,15 @@ func (e *engine) checkTable(ctx context.Context, packet int64) error {
 	defer rows.Close()
 	var columns []string
 	for rows.Next() {
-		var column, kind, charset, collation, key, transactions string
+		var column, kind, charset, collation, columnType, transactions string
 		var chars, bytes int64
-		if err := rows.Scan(&column, &kind, &charset, &collation, &chars, &bytes, &key, &transactions); err != nil {
+		if err := rows.Scan(&column, &kind, &charset, &collation, &chars, &bytes, &columnType, &transactions); err != nil {
 			return err
 		}
 		columns = append(columns, column)
 		switch {
 		case transactions != "YES":
 			return errors.New("the table's storage engine has no transactions: ALTER TABLE … ENGINE=InnoDB")
-		case column == "session_id" && key != "PRI" && key != "UNI":
-			return errors.New("session_id is not the table's primary key, so that two sessions could have one id")
 		case column == "session_id" && collation != "" && !strings.HasSuffix(collation, "_bin"):
 			return fmt.Errorf("session_id has the collation %s, which takes different ids for the same: "+
 				"ALTER TABLE … MODIFY session_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL", collation)
@@ -231,7 +240,10 @@ func (e *engine) checkTable(ctx context.Context, packet int64) error {
 			return fmt.Errorf("data is of type %s %s, which would change documents: "+
 				"ALTER TABLE … MODIFY data mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", kind, charset)
 		case column == "data":
-			e.maxDoc = min(bytes, packet)
+			e.maxDoc, e.text = min(bytes, packet), charset != ""
+		case column == "expires" && kind != "bigint" && !(kind == "int" && strings.Contains(columnType, "unsigned")):
+			return fmt.Errorf("expires is of type %s, which does not hold each second until 4294967295: "+
+				"ALTER TABLE … MODIFY expires int unsigned NOT NULL", columnType)
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -248,15 +260,51 @@ func (e *engine) checkTable(ctx context.Context, packet int64) error {
 	return nil
 }
 
-// checkFoundRows refuses connections on which the server counts the rows that a statement has changed, not those that it
-// has found. A Touch in the second of the last one changes nothing, and would take the session for gone.
-func (e *engine) checkFoundRows(ctx context.Context) error {
+// checkKeys refuses a table in which one id can have two rows, or two sessions would share one.
+func (e *engine) checkKeys(ctx context.Context) error {
+	var alone, narrow int
+	err := e.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(n = 1 AND whole = 1), 0), COALESCE(SUM(whole = 0 AND own > 0), 0)
+		FROM (SELECT COUNT(*) n, SUM(column_name = 'session_id' AND sub_part IS NULL) whole, SUM(column_name IN ('session_id', 'expires', 'data')) own
+			FROM information_schema.statistics
+			WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ? AND non_unique = 0
+			GROUP BY index_name) i`, e.schema, e.table).Scan(&alone, &narrow)
+	switch {
+	case err != nil:
+		return err
+	case alone == 0:
+		return errors.New("session_id is not the table's primary key, nor unique alone and in all its characters, so that one id " +
+			"could have two rows: ALTER TABLE … ADD UNIQUE KEY (session_id)")
+	case narrow > 0:
+		return errors.New("a unique key is of expires, data or the first characters of session_id, so that two sessions would share a row: " +
+			"ALTER TABLE … DROP KEY")
+	}
+	return nil
+}
+
+// checkRow refuses a table that does not take what the Codec makes, and connections on which the server counts the rows
+// that a statement has changed, not those that it has found. A Touch in the second of the last one changes nothing, and
+// would take the session for gone.
+func (e *engine) checkRow(ctx context.Context, codec filestore.Codec) error {
+	id, doc := rand.Text(), []byte(`{"cookie":{"originalMaxAge":null,"expires":null}}`) // of nobody, so that several programs can do this at once
+	var err error
+	switch c := codec.(type) {
+	case nil:
+	case filestore.ContextCodec:
+		doc, err = c.EncodeContext(ctx, id, doc)
+	default:
+		doc, err = c.Encode(id, doc)
+	}
+	if err != nil {
+		return err
+	}
+	if e.text && !utf8.Valid(doc) {
+		return errors.New("Options.Codec makes something that is not UTF-8, which the column data does not take: let it make text, such as base64")
+	}
 	back := errors.New("roll back")
 	var found int64
-	err := retry(ctx, func() error {
+	err = retry(ctx, func() error {
 		return e.transaction(ctx, func(conn *sql.Conn) error {
-			id := rand.Text() // of nobody, so that several programs can do this at once
-			if _, err := e.exec(ctx, conn, "INSERT INTO {table} (session_id, expires) VALUES (?, 0)", id); err != nil {
+			if _, err := e.exec(ctx, conn, "INSERT INTO {table} (session_id, expires, data) VALUES (?, 0, ?)", id, string(doc)); err != nil {
 				return err
 			}
 			var err error
@@ -278,7 +326,6 @@ func (e *engine) checkFoundRows(ctx context.Context) error {
 // The numbers of errors.
 const (
 	duplicate       = 1062
-	noTable         = 1146
 	lockWaitTimeout = 1205
 	deadlock        = 1213
 )
@@ -292,10 +339,21 @@ func refused(err error) error {
 	switch answer.Number {
 	case 1053, 1180, 1927, 3169, 4031: // the server, the connection or the commit has ended: perhaps after the change
 		return err
-	case noTable:
-		return backend.Refused("error 1146, there is no table any more", err)
 	}
-	return backend.Refused(fmt.Sprint("error ", answer.Number), err)
+	text := fmt.Sprint("error ", answer.Number)
+	if hint := hints[answer.Number]; hint != "" {
+		text += ": " + hint
+	}
+	return backend.Refused(text, err)
+}
+
+// hints are for the errors that the operator, or the application, can do something about.
+var hints = map[uint16]string{
+	1146: "there is no table any more",
+	1264: "a number is outside of what its column holds: expires must be an int unsigned",
+	1366: "a text has characters that its column does not hold: data must be utf8mb4",
+	4025: "the table's CHECK does not take the row. That of MariaDB's JSON takes nothing but JSON, no arrays or objects in " +
+		"each other 32 deep, and no half of a surrogate pair",
 }
 
 func isCode(err error, numbers ...uint16) bool {
@@ -365,13 +423,16 @@ func (e *engine) transaction(ctx context.Context, fn func(*sql.Conn) error) erro
 	return err
 }
 
-// fits returns an error if the table does not take the row. Without its strict mode the server would cut it off.
+// fits returns an error if the table does not take the row. Without its strict mode the server would cut it off, or put
+// a ? in the place of a byte.
 func (e *engine) fits(r backend.Row) error {
 	switch {
 	case int64(len(r.ID)) > e.maxID:
 		return fmt.Errorf("%w: the table's have at most %d characters", filestore.ErrInvalidID, e.maxID)
 	case int64(len(r.Doc)) > e.maxDoc:
 		return fmt.Errorf("%w: %d bytes, and the table or the server takes %d", filestore.ErrTooLarge, len(r.Doc), e.maxDoc)
+	case e.text && !utf8.ValidString(r.Doc):
+		return backend.Refused("the document is not UTF-8", nil)
 	}
 	return nil
 }
@@ -399,7 +460,7 @@ func (e *engine) Get(ctx context.Context, id string) (backend.Row, error) {
 	return row, refused(err)
 }
 
-const pageSize = 1000
+const pageSize, docsPageSize = 1000, 200 // documents can be large
 
 func (e *engine) Insert(ctx context.Context, rows []backend.Row) ([]bool, error) {
 	for _, r := range rows {
@@ -528,14 +589,14 @@ func (e *engine) Delete(ctx context.Context, ids []string) error {
 
 // Page goes through the table in the order of its key. The cursor is the last id.
 func (e *engine) Page(ctx context.Context, cursor string, docs bool) (rows []backend.Row, next string, err error) {
-	columns := "session_id, '', 0"
+	columns, size := "session_id, '', 0", pageSize
 	if docs {
-		columns = "session_id, COALESCE(data, ''), {left}"
+		columns, size = "session_id, COALESCE(data, ''), {left}", docsPageSize
 	}
 	err = e.query(ctx, func(r backend.Row) { rows = append(rows, r) },
-		"SELECT "+columns+" FROM {table} WHERE session_id > ? AND {live} ORDER BY session_id LIMIT ?", cursor, pageSize)
-	if len(rows) == pageSize {
-		next = rows[pageSize-1].ID
+		"SELECT "+columns+" FROM {table} WHERE session_id > ? AND {live} ORDER BY session_id LIMIT ?", cursor, size)
+	if len(rows) == size {
+		next = rows[size-1].ID
 	}
 	return rows, next, err
 }
@@ -566,15 +627,17 @@ func (e *engine) Snapshot(ctx context.Context, alive func(), visit func(backend.
 
 // Reap looks for rows without a lock, and only then removes them, if their time is still over. A DELETE of all at once
 // would lock each row that it looks at until its end, as there is no index on expires.
-func (e *engine) Reap(ctx context.Context) (removed int, err error) {
+func (e *engine) Reap(ctx context.Context, alive func()) (removed int, err error) {
 	for cursor, more := "", true; more; {
 		var ids []string
 		err := e.query(ctx, func(r backend.Row) { ids = append(ids, r.ID) },
 			"SELECT session_id, '', 0 FROM {table} WHERE session_id > ? AND NOT ({live}) ORDER BY session_id LIMIT ?", cursor, pageSize)
+		alive()
 		if err != nil || len(ids) == 0 {
 			return removed, err
 		}
 		n, err := e.change(ctx, "DELETE FROM {table} WHERE session_id IN ("+list("?", len(ids))+") AND NOT ({live})", args(ids)...)
+		alive()
 		removed += int(n)
 		if err != nil {
 			return removed, err

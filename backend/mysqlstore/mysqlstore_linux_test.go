@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -139,7 +140,7 @@ func TestOnOne(t *testing.T) {
 		test func(*testing.T, *storetest.Server)
 	}{
 		{"Store", testStore}, {"Samples", testSamples}, {"Refused", testRefused}, {"Server", testServer}, {"Rights", testRights},
-		{"CreateTable", testCreateTable}, {"Names", testNames}, {"JSON", testJSON}, {"NULL", testNULL}, {"NotStrict", testNotStrict},
+		{"CreateTable", testCreateTable}, {"Names", testNames}, {"JSON", testJSON}, {"UTF8", testUTF8}, {"Case", testCase}, {"NULL", testNULL}, {"NotStrict", testNotStrict},
 		{"IDs", testIDs}, {"Exact", testExact}, {"Clock", testClock}, {"Zones", testZones}, {"Insert", testInsert}, {"Errors", testErrors},
 
 		{"Workers", testWorkers}, {"Creators", testCreators}, {"Reapers", testReapers}, {"ReaperLooksTwice", testReaperLooksTwice}, {"Transaction", testTransaction},
@@ -248,6 +249,13 @@ func testRefused(t *testing.T, server *storetest.Server) {
 		{"Case", strings.Replace(node, "utf8mb4_bin", "utf8mb4_general_ci", 1), "clientFoundRows=true", "utf8mb4_general_ci, which takes different ids for the same: ALTER TABLE"},
 		{"Latin1", strings.Replace(node, "mediumtext COLLATE utf8mb4_bin", "mediumtext CHARACTER SET latin1", 1), "clientFoundRows=true", "ALTER TABLE … MODIFY data"},
 		{"NoKey", strings.Replace(node, "PRIMARY KEY", "", 1), "clientFoundRows=true", "primary key"},
+		{"KeyOfTwo", strings.Replace(strings.Replace(node, "PRIMARY KEY", "", 1), "utf8mb4_bin)", "utf8mb4_bin, app int NOT NULL DEFAULT 0, PRIMARY KEY (session_id, app))", 1), "clientFoundRows=true", "primary key"},
+		{"KeyOfAPart", strings.Replace(strings.Replace(node, "PRIMARY KEY", "", 1), "utf8mb4_bin)", "utf8mb4_bin, UNIQUE KEY (session_id(8)))", 1), "clientFoundRows=true", "primary key"},
+		{"KeyOfAPartToo", strings.Replace(node, "utf8mb4_bin)", "utf8mb4_bin, UNIQUE KEY (session_id(8)))", 1), "clientFoundRows=true", "share a row"},
+		{"KeyOfExpires", strings.Replace(node, "utf8mb4_bin)", "utf8mb4_bin, UNIQUE KEY (expires))", 1), "clientFoundRows=true", "share a row"},
+		{"SignedExpires", strings.Replace(node, "int(11) unsigned", "int(11)", 1), "clientFoundRows=true", "MODIFY expires int unsigned"},
+		{"SmallExpires", strings.Replace(node, "int(11) unsigned", "mediumint unsigned", 1), "clientFoundRows=true", "MODIFY expires int unsigned"},
+		{"DateExpires", strings.Replace(node, "int(11) unsigned", "datetime", 1), "clientFoundRows=true", "MODIFY expires int unsigned"},
 		{"MyISAM", node + " ENGINE=MyISAM", "clientFoundRows=true", "ENGINE=InnoDB"},
 		{"Columns", strings.Replace(node, "expires", "expired", 1), "clientFoundRows=true", "no column expires"},
 	} {
@@ -270,6 +278,18 @@ func testRefused(t *testing.T, server *storetest.Server) {
 				}
 			}
 		})
+	}
+	for _, table := range []string{
+		strings.Replace(node, "int(11) unsigned", "bigint", 1),
+		strings.Replace(node, "utf8mb4_bin)", "utf8mb4_bin, KEY (session_id(8)), UNIQUE KEY (session_id, expires))", 1),
+		strings.Replace(strings.Replace(node, "PRIMARY KEY", "UNIQUE", 1), "utf8mb4_bin)", "utf8mb4_bin, id int AUTO_INCREMENT PRIMARY KEY)", 1),
+	} {
+		db := connect(t, dsn(server.Addr, database(t, server), ""))
+		execute(t, db, table)
+		s := open(t, db, nil)
+		if err := s.Set(ctx, "a", with("n", 0)); err != nil {
+			t.Errorf("Set in %s: %v", table, err)
+		}
 	}
 	for _, table := range []string{".", "a.", ".b"} {
 		if _, err := mysqlstore.New(connect(t, plain), &mysqlstore.Options{Table: table}); err == nil || !strings.Contains(err.Error(), "Options.Table") {
@@ -383,9 +403,20 @@ func testJSON(t *testing.T, server *storetest.Server) {
 	if err := s.Touch(ctx, "a", nil); err != nil {
 		t.Errorf("Touch = %v", err)
 	}
-	text := open(t, db, &mysqlstore.Options{Codec: reversed{}})
-	if err := text.Set(ctx, "b", with("n", 0)); err == nil || !strings.Contains(err.Error(), "the server refuses: error") || strings.Contains(err.Error(), "cookie") {
-		t.Errorf("Set of a document that is not JSON = %v, want the server's refusal", err)
+	const hint = "the server refuses: error 4025: "
+	if _, err := mysqlstore.New(db, &mysqlstore.Options{Codec: reversed{}}); err == nil || !strings.Contains(err.Error(), hint) || strings.Contains(err.Error(), "cookie") {
+		t.Errorf("New with a Codec that does not make JSON = %v, want %q", err, hint)
+	}
+	for value, ok := range map[string]bool{
+		strings.Repeat("[", 30) + strings.Repeat("]", 30): true,
+		strings.Repeat("[", 31) + strings.Repeat("]", 31): false,
+		`"\ud83d\ude00"`: true,
+		`"\ud83d"`:       false,
+	} {
+		err := s.Set(ctx, "b", with("n", json.RawMessage(value)))
+		if ok && err != nil || !ok && (err == nil || !strings.Contains(err.Error(), hint)) {
+			t.Errorf("Set of %s = %v, and not whether the column takes it: %v", value, err, ok)
+		}
 	}
 }
 
@@ -398,6 +429,73 @@ func (reversed) Encode(_ string, doc []byte) ([]byte, error) {
 	return doc, nil
 }
 func (r reversed) Decode(id string, file []byte) ([]byte, error) { return r.Encode(id, file) }
+
+// raw is a Codec whose documents are not UTF-8.
+type raw struct{}
+
+func (raw) Encode(_ string, doc []byte) ([]byte, error) { return append([]byte("\xff"), doc...), nil }
+func (raw) Decode(_ string, file []byte) ([]byte, error) {
+	return bytes.TrimPrefix(file, []byte("\xff")), nil
+}
+
+// A server without strict mode changes bytes that are not UTF-8, and says nothing. No Store lets it.
+func testUTF8(t *testing.T, server *storetest.Server) {
+	for _, params := range []string{"", "&sql_mode=''", "&sql_mode=''&interpolateParams=true"} {
+		s, db := fresh(t, server, params)
+		if _, err := mysqlstore.New(db, &mysqlstore.Options{Codec: raw{}}); err == nil || !strings.Contains(err.Error(), "Options.Codec makes something that is not UTF-8") {
+			t.Errorf("%s: New with a Codec of bytes = %v", params, err)
+		}
+		for _, id := range []string{"a", "b"} {
+			if err := s.Set(ctx, id, with("n", 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		bad := with("n", 0)
+		bad.Values["s"] = json.RawMessage("\"hunter\xff2\"")
+		for name, err := range map[string]error{
+			"Set": s.Set(ctx, "a", bad), "Create": s.Create(ctx, "new", bad),
+			"Update": s.Update(ctx, "b", func(sess *filestore.Session) error { sess.Values = bad.Values; return nil }),
+		} {
+			if err == nil || !strings.Contains(err.Error(), "not UTF-8") || strings.Contains(err.Error(), "hunter") {
+				t.Errorf("%s: %s of a document that is not UTF-8 = %v", params, name, err)
+			}
+		}
+		if n := one[int](t, db, "SELECT COUNT(*) FROM sessions WHERE data NOT LIKE '%hunter%'"); n != 2 {
+			t.Errorf("%s: %d sessions as they were, want 2", params, n)
+		}
+
+		execute(t, db, "ALTER TABLE sessions MODIFY data mediumblob") // which holds any bytes
+		b := open(t, db, &mysqlstore.Options{Codec: raw{}, TouchAfter: -1})
+		if err := b.Set(ctx, "c", with("n", 0)); err != nil {
+			t.Errorf("%s: Set into a blob = %v", params, err)
+		}
+		if err := b.Update(ctx, "c", add); err != nil || count(t, b, "c") != 1 {
+			t.Errorf("%s: Update in a blob = %v", params, err)
+		}
+	}
+}
+
+// Tables and databases whose names differ in case are different ones, if the server says so.
+func testCase(t *testing.T, server *storetest.Server) {
+	for _, params := range []string{"", "&interpolateParams=true"} {
+		_, db := fresh(t, server, params)
+		execute(t, db, "CREATE TABLE SESSIONS (session_id varchar(10) PRIMARY KEY, data tinytext, expires int) ENGINE=MyISAM")
+		execute(t, db, "CREATE TABLE Sessions (session_id varchar(128), UNIQUE KEY (session_id(8)))")
+		base := one[string](t, db, "SELECT DATABASE()")
+		execute(t, db, "CREATE DATABASE "+strings.ToUpper(base))
+		execute(t, db, "CREATE TABLE "+strings.ToUpper(base)+".sessions (session_id varchar(10), data tinytext, expires int) ENGINE=MyISAM")
+		for _, table := range []string{"", base + ".sessions"} {
+			s := open(t, db, &mysqlstore.Options{Table: table})
+			if err := s.Set(ctx, strings.Repeat("a", 128), with("n", 0)); err != nil {
+				t.Errorf("Set beside a table with another case = %v", err)
+			}
+		}
+		execute(t, db, "DROP TABLE sessions")
+		if _, err := mysqlstore.New(db, nil); err == nil || !strings.Contains(err.Error(), "CreateTable") {
+			t.Errorf("New with tables of another case only = %v, want an error that names CreateTable", err)
+		}
+	}
+}
 
 // What is not a session is kept, and told of.
 func testNULL(t *testing.T, server *storetest.Server) {
@@ -599,7 +697,7 @@ func testClock(t *testing.T, server *storetest.Server) {
 			if err != nil || !stored[0] {
 				t.Errorf("Insert in the place of what ended %v ago = %v, %v", life, stored, err)
 			}
-			if n, err := e.Reap(ctx); n != 0 || err != nil {
+			if n, err := e.Reap(ctx, func() {}); n != 0 || err != nil {
 				t.Errorf("Reap = %d, %v", n, err)
 			}
 		}
@@ -624,7 +722,7 @@ func testClock(t *testing.T, server *storetest.Server) {
 			t.Errorf("Insert at %f = %v, %v", moment, stored, err)
 		}
 		execute(t, db, "UPDATE sessions SET expires = 1800000000")
-		n, err := e.Reap(ctx)
+		n, err := e.Reap(ctx, func() {})
 		if got := n == 0; got != want || err != nil {
 			t.Errorf("Reap at %f = %d, %v", moment, n, err)
 		}
@@ -785,11 +883,14 @@ func testErrors(t *testing.T, server *storetest.Server) {
 			t.Errorf("%s = %T, want a *filestore.Error", name, err)
 		}
 	}
-	check("Set", s.Set(ctx, "sesame", sess), "the server refuses: error 4025")
+	check("Set", s.Set(ctx, "sesame", sess), "the server refuses: error 4025: the table's CHECK")
 	check("Create", s.Create(ctx, "sesame", sess), "the server refuses: error 4025")
+	execute(t, db, "ALTER TABLE sessions DROP CONSTRAINT small, MODIFY expires int, MODIFY data mediumtext CHARACTER SET latin1")
+	check("Set", s.Set(ctx, "sesame", with("n", "😀")), "error 1366: a text")
+	check("Set", s.Set(ctx, "sesame", &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: 90 * 365 * 24 * time.Hour}}), "error 1264: a number")
 	execute(t, db, "DROP TABLE sessions")
 	_, err := s.Get(ctx, "sesame")
-	check("Get", err, "error 1146, there is no table any more")
+	check("Get", err, "error 1146: there is no table any more")
 	check("Set", s.Set(ctx, "sesame", sess), "error 1146")
 	check("Destroy", s.Destroy(ctx, "sesame"), "error 1146")
 	_, err = s.Reap(ctx)

@@ -1,5 +1,7 @@
 // Package open opens a Store by a URL, for programs whose user chooses the engine. A program that has chosen uses the
 // engine's package alone, and does not link the others' clients.
+//
+// With nil Options no table is made in PostgreSQL or MySQL: see Options.CreateTable.
 package open
 
 import (
@@ -11,6 +13,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -27,15 +30,16 @@ import (
 	"github.com/sessionfilestore/filestore/backend/redisstore"
 )
 
-// Options are the settings that all engines have; the zero value stands for the engine's default.
+// Options are the settings that all engines have; the zero value stands for the engine's default. With it no table is
+// made: see CreateTable.
 type Options struct {
 	TTL, Lifetime, Timeout, ReapInterval time.Duration
 
 	MaxSize     int64
 	Codec       filestore.Codec
 	Logger      *slog.Logger
-	CreateTable bool // PostgreSQL, MySQL
-	NoIndex     bool // MongoDB
+	CreateTable bool // PostgreSQL, MySQL: makes the table if there is none; otherwise Open fails then
+	NoIndex     bool // MongoDB: makes no index
 }
 
 // A Store is one of the engines' Stores together with its client: Close closes both.
@@ -52,8 +56,13 @@ func (s *Store) OnReap(fn func(removed int)) {
 	}
 }
 
-// Close closes the Store, then the client.
-func (s *Store) Close() error { return errors.Join(s.Store.Close(), s.close()) }
+// Close closes the Store, then the client. A second Close does nothing, and returns what the first has.
+func (s *Store) Close() error { return s.close() }
+
+// newStore returns the Store whose Close closes s, then the client.
+func newStore(s *backend.Store, reaping *backend.ReapingStore, closeClient func() error) *Store {
+	return &Store{s, reaping, sync.OnceValue(func() error { return errors.Join(s.Close(), closeClient()) })}
+}
 
 // Usage says what URLs there are, for a program's help.
 const Usage = `redis://[user:password@]host[:port][/number][?prefix=sess:]
@@ -67,7 +76,7 @@ mongodb://[user:password@]host[:port]/database[?collection=sessions]`
 var ErrScheme = errors.New("the URL does not begin with redis://, postgres://, mysql:// or mongodb://")
 
 // Open opens the Store that rawURL names; see Usage. Other parameters of a URL go to the client. It asks the server,
-// and fails if there is no answer. Errors do not show the URL, which can have a password.
+// and fails if there is no answer. A nil *Options stands for its zero value. Errors do not show the URL, which can have a password.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	if o == nil {
 		o = new(Options)
@@ -138,7 +147,7 @@ func openRedis(u *url.URL, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
-	return &Store{s.Store, nil, client.Close}, nil
+	return newStore(s.Store, nil, client.Close), nil
 }
 
 func openPostgres(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
@@ -157,7 +166,7 @@ func openPostgres(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
-	return &Store{s.Store, s.ReapingStore, func() error { pool.Close(); return nil }}, nil
+	return newStore(s.Store, s.ReapingStore, func() error { pool.Close(); return nil }), nil
 }
 
 func openMySQL(u *url.URL, o *Options) (*Store, error) {
@@ -196,7 +205,7 @@ func openMySQL(u *url.URL, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Store{s.Store, s.ReapingStore, db.Close}, nil
+	return newStore(s.Store, s.ReapingStore, db.Close), nil
 }
 
 func openMongo(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
@@ -220,5 +229,5 @@ func openMongo(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeClient())
 	}
-	return &Store{s.Store, s.ReapingStore, closeClient}, nil
+	return newStore(s.Store, s.ReapingStore, closeClient), nil
 }

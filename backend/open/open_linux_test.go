@@ -299,6 +299,9 @@ func TestClose(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Errorf("Close() = %v", err)
 			}
+			if err := s.Close(); err != nil {
+				t.Errorf("a second Close() = %v", err)
+			}
 			try(t, func() error {
 				if n := r.open.Load(); n > 0 {
 					return fmt.Errorf("%d connections are open after Close", n)

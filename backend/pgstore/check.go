@@ -65,13 +65,15 @@ func (e *engine) checkServer(ctx context.Context) error {
 
 // A column is one of the table.
 type column struct {
-	kind  string // its type
-	exact bool   // whether only equal bytes are equal
+	kind    string // its type
+	exact   bool   // whether only equal bytes are equal
+	notNull bool   // or of a view, which does not say
 }
 
 // columns returns those of the table that the Store uses, none if there is no table.
 func (e *engine) columns(ctx context.Context) (map[string]column, error) {
-	rows, err := e.pool.Query(ctx, "SELECT attname::text, atttypid::regtype::text, coalesce(collisdeterministic, true)"+
+	rows, err := e.pool.Query(ctx, "SELECT attname::text, atttypid::regtype::text, coalesce(collisdeterministic, true),"+
+		" attnotnull OR (SELECT relkind = 'v' FROM pg_class WHERE oid = attrelid)"+
 		" FROM pg_attribute LEFT JOIN pg_collation c ON c.oid = attcollation"+
 		" WHERE attrelid = to_regclass($1::text) AND NOT attisdropped AND attname IN ('sid', 'sess', 'expire')", e.table)
 	if err != nil {
@@ -80,7 +82,7 @@ func (e *engine) columns(ctx context.Context) (map[string]column, error) {
 	columns := make(map[string]column)
 	var name string
 	var c column
-	_, err = pgx.ForEachRow(rows, []any{&name, &c.kind, &c.exact}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&name, &c.kind, &c.exact, &c.notNull}, func() error {
 		columns[name] = c
 		return nil
 	})
@@ -100,6 +102,9 @@ func checkTable(columns map[string]column) error {
 		return errors.New("the column sess must be json")
 	case expire.kind != "timestamp without time zone" && expire.kind != "timestamp with time zone":
 		return errors.New("the column expire must be a timestamp")
+	case !expire.notNull:
+		return errors.New("the column expire may be NULL, so that a session need not have an end and is never removed:" +
+			" DELETE the rows that have NULL there, and ALTER TABLE … ALTER expire SET NOT NULL")
 	}
 	return nil
 }

@@ -338,21 +338,21 @@ func (e *engine) Delete(ctx context.Context, ids []string) error {
 	return err
 }
 
-const pageSize = 1000
+const pageSize, docsPageSize = 1000, 200 // documents can be large
 
 // Page returns the rows behind the id cursor. In which order they are is the column's collation's business: it is the
 // same for the comparison, the order and the primary key.
 func (e *engine) Page(ctx context.Context, cursor string, docs bool) (rows []backend.Row, next string, err error) {
-	statement := pageIDs
+	statement, size := pageIDs, pageSize
 	if docs {
-		statement = page
+		statement, size = page, docsPageSize
 	}
 	err = try(ctx, func() error {
 		rows = nil
-		return e.each(ctx, e.pool, func(r backend.Row) { rows = append(rows, r) }, statement, cursor, pageSize)
+		return e.each(ctx, e.pool, func(r backend.Row) { rows = append(rows, r) }, statement, cursor, size)
 	})
-	if len(rows) == pageSize {
-		next = rows[pageSize-1].ID
+	if len(rows) == size {
+		next = rows[size-1].ID
 	}
 	return rows, next, err
 }
@@ -375,9 +375,10 @@ var reapRows = "DELETE FROM TABLE WHERE sid = ANY (ARRAY (SELECT sid FROM TABLE 
 	fmt.Sprintf(" LIMIT %d FOR UPDATE SKIP LOCKED))", reapSize)
 
 // Reap removes the rows some at a time, so that what is done when ctx ends is done.
-func (e *engine) Reap(ctx context.Context) (n int, err error) {
+func (e *engine) Reap(ctx context.Context, alive func()) (n int, err error) {
 	for {
 		some, err := e.exec(ctx, reapRows)
+		alive()
 		n += some
 		if err != nil || some < reapSize {
 			return n, err

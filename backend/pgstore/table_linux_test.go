@@ -207,6 +207,8 @@ func TestNew(t *testing.T) {
 		"no expire":                {setup: []string{"CREATE TABLE session (sid varchar NOT NULL PRIMARY KEY, sess json NOT NULL)"}, want: "columns sid, sess and expire"},
 		"expire as a date":         {setup: []string{strings.Replace(table, "timestamp(6)", "date", 1)}, want: "expire must be"},
 		"expire with a zone":       {setup: []string{strings.Replace(table, "timestamp(6)", "timestamptz", 1)}},
+		"expire may be NULL":       {setup: []string{strings.Replace(table, "timestamp(6) NOT NULL", "timestamp(6)", 1)}, want: "SET NOT NULL"},
+		"a view":                   {setup: []string{strings.Replace(table, "session", "sessions", 1), "CREATE VIEW session AS SELECT * FROM sessions"}},
 		"sess as bytes":            {setup: []string{strings.Replace(table, "json", "bytea", 1)}, want: "sess must be"},
 		"sess as jsonb":            {setup: []string{strings.Replace(table, "json", "jsonb", 1)}},
 		"no privilege":             {setup: []string{table, "DROP ROLE IF EXISTS visitor", "CREATE ROLE visitor", "GRANT SELECT ON session TO visitor"}, config: set("role", "visitor"), want: "42501"},

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -44,6 +45,12 @@ If the target has a live session with the id that ends as late or later, that on
 source is removed. If it ends earlier, both stay. Sessions that have expired stay for the source's
 reaper, and what cannot be read stays too. So does a session that the target refuses: MySQL's table
 takes ids of 128 characters. What stays is named on stderr, unless it has expired, and then the exit code is 1.
+
+Two prefixes in Redis of which one begins with the other are refused: a session of one could be one of the other.
+
+--dry-run only reads. So it does not know what the target would refuse, such as an id that is too long, text that is
+not UTF-8 in a store other than Redis, or a session that is too large: it counts them among those that would be moved.
+Nor does it notice one place behind two names, such as a host's name and its address: it finds all sessions there already.
 
 --ttl is for the sessions without a maxAge in a directory: give the TTL that its programs have.
 --secret-file and --key-file are the directory's. The engines' sessions are plain.`
@@ -135,6 +142,9 @@ func (a *app) move(ctx context.Context, f moveFlags) (err error) {
 	case !isFromDir && !isToDir && (a.secretFile != "" || a.sealedKeyFile != ""):
 		return errors.New("--secret-file and --key-file are a directory's, and neither side is one")
 	}
+	if err := apartByURL(fromURL, toURL); err != nil { // a dry run has no other way to know
+		return err
+	}
 	silenceClients()
 	o := open.Options{TTL: anyTTL, Lifetime: a.lifetime, Timeout: engineTimeout, ReapInterval: -1, MaxSize: maxSize,
 		Logger: slog.New(slog.DiscardHandler), NoIndex: true} // the source stays as it is
@@ -148,7 +158,7 @@ func (a *app) move(ctx context.Context, f moveFlags) (err error) {
 	}
 	defer func() { err = cmp.Or(err, m.to.close()) }()
 	if isFromDir == isToDir && !f.dry {
-		if err := m.apart(ctx); err != nil {
+		if err := m.apart(ctx, isRedis(fromURL) && isRedis(toURL)); err != nil {
 			return err
 		}
 	}
@@ -195,13 +205,63 @@ func directory(flag, url string) (dir string, ok bool, err error) {
 	return dir, true, nil
 }
 
+// isRedis reports whether open.Open opens the URL as one of Redis.
+func isRedis(rawURL string) bool {
+	u, err := url.Parse(rawURL)
+	return err == nil && (u.Scheme == "redis" || u.Scheme == "rediss")
+}
+
+// apartByURL fails if the URLs themselves show what mover.apart looks for.
+func apartByURL(from, to string) error {
+	fromServer, fromPart := partOf(from)
+	toServer, toPart := partOf(to)
+	switch {
+	case fromServer != toServer:
+	case fromPart == toPart:
+		return errSame
+	case isRedis(from) && (strings.HasPrefix(fromPart, toPart) || strings.HasPrefix(toPart, fromPart)):
+		return errNested
+	}
+	return nil
+}
+
+// partOf splits the URL of an engine into that of the server and the part of it that the sessions are in.
+func partOf(rawURL string) (server, part string) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return rawURL, ""
+	}
+	var param, usual, port string
+	switch u.Scheme {
+	case "redis", "rediss":
+		param, usual, port = "prefix", "sess:", ":6379"
+	case "postgres", "postgresql":
+		param, usual, port = "table", "session", ":5432"
+	case "mysql":
+		param, usual, port = "table", "sessions", ":3306"
+	case "mongodb", "mongodb+srv":
+		param, usual, port = "collection", "sessions", ":27017"
+	default:
+		return rawURL, ""
+	}
+	q := u.Query()
+	part = cmp.Or(q.Get(param), usual)
+	q.Del(param)
+	u.RawQuery = q.Encode()
+	u.Host = strings.TrimSuffix(u.Host, port)
+	return u.String(), part
+}
+
 func sameFile(a, b string) bool {
 	x, errX := os.Stat(a)
 	y, errY := os.Stat(b)
 	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
-var errSame = errors.New("--from and --to are the same place")
+var (
+	errSame   = errors.New("--from and --to are the same place")
+	errNested = errors.New("the prefix of one side begins with the other's, so a session of one can be a session of the other")
+)
 
 // side opens the directory dir, or if dir is "" the engine that url names.
 func (a *app) side(ctx context.Context, flag, url, dir string, dry bool, o open.Options) (s side, err error) {
@@ -226,16 +286,44 @@ func (a *app) side(ctx context.Context, flag, url, dir string, dry bool, o open.
 	case errors.Is(err, open.ErrScheme):
 		return nil, fmt.Errorf("%s: neither file:DIR nor the URL of an engine; filestore help move lists them", flag)
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", flag, bare(err))
+		return nil, fmt.Errorf("%s: %w", flag, inFlags(bare(err), flag, dry))
 	case dry:
 		return dryRun{engineSide{a, e}}, nil
 	}
 	return engineSide{a, e}, nil
 }
 
-// apart fails if both sides are the same place, by whatever names: the sessions would then be removed. It puts a session
-// there for a moment, and looks for it at the source.
-func (m *mover) apart(ctx context.Context) (err error) {
+// inFlags returns err with the words of the command in the place of those of the engines' packages.
+func inFlags(err error, flag string, dry bool) error {
+	create, table := ": create it, or give --create-table", ": see ?table= and --create-table"
+	switch {
+	case flag == "--from": // there it makes none
+		create, table = "", ": see ?table="
+	case dry:
+		create, table = create+", without --dry-run", table+", without --dry-run"
+	}
+	text := err.Error()
+	words := strings.NewReplacer(": create it, or set Options.CreateTable", create, ": see Options.Table and CreateTable", table,
+		"Options.Table", "?table=").Replace(text)
+	if words == text {
+		return err
+	}
+	return errors.New(words)
+}
+
+// apart fails if both sides are the same place, by whatever names: the sessions would then be removed. In Redis it also
+// fails if one side's prefix begins with the other's, since a session of one can then be a session of the other, with
+// another id. Only there it looks in both directions: elsewhere the source's user need not have the right to insert.
+func (m *mover) apart(ctx context.Context, inRedis bool) error {
+	if err := m.seen(ctx, "--to", m.to, m.from); err != nil || !inRedis {
+		return err
+	}
+	return m.seen(ctx, "--from", m.from, m.to)
+}
+
+// seen fails if what is stored at the side at, which flag names, is at the other one too. It puts a session there for a
+// moment, and looks for it.
+func (m *mover) seen(ctx context.Context, flag string, at, other side) (err error) {
 	const life = time.Minute
 	now := m.a.now()
 	mark := item{
@@ -243,24 +331,26 @@ func (m *mover) apart(ctx context.Context) (err error) {
 		sess: &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: life}, LastAccess: now},
 		ends: now.Add(life),
 	}
-	results, err := m.to.store(ctx, []item{mark})
+	results, err := at.store(ctx, []item{mark})
 	if err = cmp.Or(err, results[0]); err != nil {
-		return fmt.Errorf("--to: %w", bare(err))
+		return fmt.Errorf("%s: %w", flag, bare(err))
 	}
 	defer func() {
 		ctx := context.WithoutCancel(ctx)
-		found, findErr := m.to.find(ctx, mark.id)
+		found, findErr := at.find(ctx, mark.id)
 		if findErr == nil {
-			_, findErr = m.to.remove(ctx, []item{found})
+			_, findErr = at.remove(ctx, []item{found})
 		}
 		err = cmp.Or(err, findErr)
 	}()
-	for id, err := range m.from.ids(ctx) {
-		if err != nil {
+	for id, err := range other.ids(ctx) {
+		switch {
+		case err != nil:
 			return err
-		}
-		if strings.HasSuffix(id, mark.id) { // to a shorter prefix in Redis it has a longer id
+		case id == mark.id:
 			return errSame
+		case strings.HasSuffix(id, mark.id): // with a shorter prefix it has a longer id
+			return errNested
 		}
 	}
 	return nil
@@ -291,7 +381,7 @@ func (m *mover) run(ctx context.Context) error {
 			m.Expired++
 		case err != nil:
 			m.Unreadable++
-			m.tell(it.id, "unreadable: %v", reasonOf(err))
+			m.tell(it.id, "unreadable: %s", reasonAt(m.from, err))
 			if m.Unreadable == named && m.read == named && errors.Is(err, filestore.ErrDecrypt) {
 				return errNoKey
 			}
@@ -391,7 +481,7 @@ func (m *mover) batch(ctx context.Context, items []item) error {
 			m.Expired++
 		default:
 			m.Refused++
-			m.tell(it.id, "refused: %v", reasonOf(result))
+			m.tell(it.id, "refused: %s", reasonAt(m.to, result))
 			if !aboutSession(result) {
 				m.inRow++
 			}
@@ -418,10 +508,25 @@ func (m *mover) remove(ctx context.Context, items []item, count *int) error {
 			m.tell(items[i].id, "it has changed meanwhile: both stay")
 		case result != errLeft:
 			m.Refused++
-			m.tell(items[i].id, "stored, but not removed: %v", reasonOf(result))
+			m.tell(items[i].id, "stored, but not removed: %s", reasonAt(m.from, result))
 		}
 	}
 	return err
+}
+
+// reasonAt is the text of reasonOf(err), an error of the side s: what an engine has is not a file.
+func reasonAt(s side, err error) string {
+	text := reasonOf(err).Error()
+	if d, ok := s.(dryRun); ok {
+		s = d.side
+	}
+	if _, ok := s.(engineSide); !ok {
+		return text
+	}
+	if rest, ok := strings.CutPrefix(text, "file "); ok {
+		return "the document " + rest
+	}
+	return text
 }
 
 // reasonOf returns err without the operation and the id.
@@ -441,11 +546,11 @@ func (m *mover) report(dry bool) error {
 	if m.a.json {
 		return m.a.printJSON(m)
 	}
-	done := "moved"
+	done, unknown := "moved", ""
 	if dry {
-		done = "would be moved"
+		done, unknown = "would be moved", " (a dry run does not ask the target what it refuses)"
 	}
-	_, err := fmt.Fprintf(m.a.out, "%s %s, %d there already; skipped: %d expired, %d newer than there; %d unreadable, %d refused\n",
-		plural(m.Moved, "session"), done, m.There, m.Expired, m.Newer, m.Unreadable, m.Refused)
+	_, err := fmt.Fprintf(m.a.out, "%s %s, %d there already; skipped: %d expired, %d newer than there; %d unreadable, %d refused%s\n",
+		plural(m.Moved, "session"), done, m.There, m.Expired, m.Newer, m.Unreadable, m.Refused, unknown)
 	return err
 }

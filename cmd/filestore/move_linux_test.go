@@ -50,19 +50,23 @@ func (s *engineServer) part() string {
 func TestMoveRedis(t *testing.T) {
 	s := storetest.Redis(t)
 	t.Run("Ends", func(t *testing.T) { testMoveEnds(t, s.Addr) })
+	t.Run("Nested", func(t *testing.T) { testMoveNested(t, s.Addr) })
 	testMoves(t, &engineServer{name: "Redis", param: "prefix", base: "redis://" + s.Addr, bytes: true})
 }
 
 func TestMovePostgreSQL(t *testing.T) {
 	s := storetest.Postgres(t)
 	e := &engineServer{name: "PostgreSQL", param: "table", base: s.URL("")}
+	t.Run("NoTable", func(t *testing.T) { testMoveNoTable(t, e) })
 	t.Run("ServerDies", func(t *testing.T) { testMoveServerDies(t, s, e) })
 	testMoves(t, e)
 }
 
 func TestMoveMySQL(t *testing.T) {
 	s := storetest.MariaDB(t, "")
-	testMoves(t, &engineServer{name: "MySQL", param: "table", base: "mysql://root@" + s.Addr + "/mysql", maxID: 128})
+	e := &engineServer{name: "MySQL", param: "table", base: "mysql://root@" + s.Addr + "/mysql", maxID: 128}
+	t.Run("NoTable", func(t *testing.T) { testMoveNoTable(t, e) })
+	testMoves(t, e)
 }
 
 func TestMoveMongoDB(t *testing.T) {
@@ -647,7 +651,7 @@ func testMoveUnreadable(t *testing.T, s *engineServer) {
 	os.Mkdir(dir, 0o700)
 	r = move(t, part, "file:"+dir)
 	wantMoved(t, "to the directory", r, moved(20, 0, 0, 0, 1, 0))
-	if !strings.Contains(r.stderr, "filestore: hollow-0…: unreadable: ") {
+	if !strings.Contains(r.stderr, "filestore: hollow-0…: unreadable: the document holds no session") {
 		t.Errorf("move says %s", r.stderr)
 	}
 	wantKept(t, "the directory", inDir(t, dir, nil), want, anyEnd)
@@ -657,7 +661,34 @@ func testMoveUnreadable(t *testing.T, s *engineServer) {
 
 	// Nothing takes its place either.
 	put(t, dir, "hollow-0123456789.json", document(time.Now(), "null", ""))
-	wantMoved(t, "over what is unreadable", move(t, "file:"+dir, part), moved(20, 0, 0, 0, 0, 1))
+	r = move(t, "file:"+dir, part)
+	wantMoved(t, "over what is unreadable", r, moved(20, 0, 0, 0, 0, 1))
+	if !strings.Contains(r.stderr, "filestore: hollow-0…: refused: the document holds no session") {
+		t.Errorf("move says %s", r.stderr)
+	}
+}
+
+// A table that is not there is spoken of in the command's words.
+func testMoveNoTable(t *testing.T, s *engineServer) {
+	dir, none := t.TempDir(), s.part()
+	for _, args := range [][]string{
+		{"--from", "file:" + dir, "--to", none}, {"--from", none, "--to", "file:" + dir},
+		{"--from", "file:" + dir, "--to", none, "--create-table", "--dry-run"},
+		{"--from", none, "--to", "file:" + dir, "--create-table", "--dry-run"},
+		{"--from", "file:" + dir, "--to", none + "."},
+	} {
+		r := command(t, "", append([]string{"move"}, args...)...)
+		if r.code != exitRefused || strings.Contains(r.stderr, "Options") || strings.Contains(r.stderr, "CreateTable") {
+			t.Errorf("move %q = %+v", args, r)
+		}
+		toTable := args[3] == none
+		if got := strings.Contains(r.stderr, "--create-table"); got != toTable {
+			t.Errorf("move %q = %+v", args, r)
+		}
+		if got := strings.Contains(r.stderr, "without --dry-run"); got != (toTable && len(args) == 6) {
+			t.Errorf("move %q = %+v", args, r)
+		}
+	}
 }
 
 // A dry run counts as move does, and changes nothing.
@@ -725,15 +756,58 @@ func testMoveSame(t *testing.T, s *engineServer) {
 	if r := move(t, "file:"+dir, part); r.code != 0 {
 		t.Fatalf("move = %+v", r)
 	}
-	others := []string{part, strings.Replace(part, "127.0.0.1", "localhost", 1)}
-	if s.name == "Redis" {
-		others = append(others, part+"new-") // to the source its sessions would be new ones
-	}
-	for _, other := range others {
+	for _, other := range []string{part, strings.Replace(part, "127.0.0.1", "localhost", 1)} {
 		if r := move(t, part, other); r.code != exitRefused || r.stderr != "filestore: --from and --to are the same place\n" || r.out != "" {
 			t.Errorf("move to the same place = %+v", r)
 		}
 		wantKept(t, "the engine", atEngine(t, part), want, anyEnd)
+	}
+}
+
+// Between two prefixes of which one begins with the other no session is moved: it could be another one by its new id.
+func testMoveNested(t *testing.T, addr string) {
+	c := redis.NewClient(&redis.Options{Addr: addr})
+	defer c.Close()
+	const n = 2500 // more than a page of SCAN
+	doc := `{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"},"user":"anna"}`
+	long, short := "redis://"+addr+"?prefix=nest-", strings.Replace("redis://"+addr+"?prefix=nest", "127.0.0.1", "localhost", 1)
+	pipe := c.Pipeline()
+	for i := range n {
+		pipe.Set(t.Context(), fmt.Sprintf("nest--id%04d", i), doc, time.Hour) // the id "-id…" of long, "--id…" of short
+		pipe.Set(t.Context(), fmt.Sprintf("nestid%04d", i), doc, time.Hour)   // of short only
+	}
+	if _, err := pipe.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Sorted(slices.Values(c.Keys(t.Context(), "nest*").Val()))
+	if len(want) != 2*n {
+		t.Fatalf("there are %d keys", len(want))
+	}
+	for _, way := range [][]string{{long, short}, {short, long}} {
+		r := move(t, way[0], way[1])
+		if r.code != exitRefused || r.stderr != "filestore: "+errNested.Error()+"\n" || r.out != "" {
+			t.Errorf("move from %s to %s = %+v", way[0], way[1], r)
+		}
+		if got := slices.Sorted(slices.Values(c.Keys(t.Context(), "nest*").Val())); !slices.Equal(got, want) { // no mark either
+			t.Errorf("after a move from %s to %s there are %d keys, want the %d of before", way[0], way[1], len(got), len(want))
+		}
+	}
+
+	// A dry run knows it by the URLs, if the server has one name.
+	if r := move(t, long, "redis://"+addr+"?prefix=nest", "--dry-run"); r.code != exitRefused || r.stderr != "filestore: "+errNested.Error()+"\n" || r.out != "" {
+		t.Errorf("move --dry-run = %+v", r)
+	}
+
+	// Prefixes that only look alike are two places, and no mark stays.
+	r := move(t, long, "redis://"+addr+"?prefix=neST-")
+	if r.code != exitDone || r.out != moved(n, 0, 0, 0, 0, 0) {
+		t.Errorf("move = %+v", r)
+	}
+	if got := len(c.Keys(t.Context(), "neST--id*").Val()); got != n {
+		t.Errorf("at the target are %d sessions, want %d", got, n)
+	}
+	if got := c.Keys(t.Context(), "*move-*").Val(); len(got) > 0 {
+		t.Errorf("move leaves %d marks", len(got))
 	}
 }
 

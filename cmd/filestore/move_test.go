@@ -243,6 +243,36 @@ func TestMoveBesideALock(t *testing.T) {
 	}
 }
 
+func TestApartByURL(t *testing.T) {
+	for _, test := range []struct {
+		from, to string
+		want     error
+	}{
+		{"redis://h", "redis://h:6379?prefix=sess%3A", errSame},
+		{"redis://h/1?pool_size=5&prefix=a", "redis://h/1?prefix=a&pool_size=5", errSame},
+		{"redis://h?prefix=sess-", "redis://h?prefix=sess", errNested},
+		{"redis://h?prefix=sess", "redis://h?prefix=sess-", errNested},
+		{"redis://h?prefix=sess-", "redis://h?prefix=site", nil},
+		{"redis://h/1?prefix=sess-", "redis://h/2?prefix=sess", nil},
+		{"redis://h?db=1", "redis://h?db=2", nil},
+		{"redis://h", "redis://g", nil},
+		{"postgres://h/site", "postgres://h:5432/site?table=session", errSame},
+		{"postgres://h/site?table=session", "postgres://h/site?table=session2", nil},
+		{"mysql://h/site", "mysql://h:3306/site?table=sessions", errSame},
+		{"mongodb://h/site?collection=sessions", "mongodb://h:27017/site", errSame},
+		{"mongodb://h/site", "mysql://h/site", nil},
+		{"file:a", "file:b", nil},
+		{"file:a", "redis://h", nil},
+	} {
+		for range 2 {
+			if err := apartByURL(test.from, test.to); err != test.want {
+				t.Errorf("from %s to %s: %v, want %v", test.from, test.to, err, test.want)
+			}
+			test.from, test.to = test.to, test.from
+		}
+	}
+}
+
 // What move cannot do it refuses in one line, which shows no URL.
 func TestMoveRefuses(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()

@@ -189,6 +189,8 @@ var mutants = []mutant{
 	{"leaves a stale expires", []edit{{"backend/backend.go", "if next == sess.Cookie && next.OriginalMaxAge > 0 &&", "if next == sess.Cookie && next.OriginalMaxAge < 0 &&"}}, base, "TestTouch"},
 	{"moves the end for a request that does not count", []edit{{"backend/backend.go", "if left = was.Left; !sess.NoTouch ||", "if left = was.Left; left > 0 ||"}}, base, "TestNoTouch"},
 	{"lives for ever from long ago", []edit{{"backend/backend.go", "	if life > 0 { // else", "	if life != 0 { // else"}}, base, "TestSetOfLongAgo"},
+	{"gives up a long reap", []edit{{"backend/backend.go", "func() { late.Reset(s.opts.Timeout) }", "func() {}"}}, base, "TestLongReap"},
+	{"counts its mark", []edit{{"backend/backend.go", "s.seal(ctx, id, mark(doc), s.opts.MaxSize+markSpace)", "s.seal(ctx, id, mark(doc), s.opts.MaxSize)"}}, base, "TestMaxSize"},
 	{"quotes the server", []edit{{"backend/backend.go", "return \"the server refuses: \" + e.code }", "return \"the server refuses: \" + e.err.Error() }"}}, base, "TestErrors"},
 	{"removes what it cannot read", []edit{{"backend/backend.go", "		_, sess, err = s.load(ctx, id)\n		return err\n", "		_, sess, err = s.load(ctx, id)\n		if noSession(err) {\n			s.remove(ctx, id)\n		}\n		return err\n"}}, base, "TestErrors"},
 	{"ends another user's session", []edit{{"session/devices.go", "if !m.isOf(now.Values, user) {", "if now == nil {"}}, web, "TestEndBesideRenew"},
