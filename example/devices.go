@@ -2,19 +2,18 @@ package main
 
 import (
 	"cmp"
-	"errors"
+	"crypto/sha256"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
-	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/session"
+	"github.com/sessionfilestore/filestore/sessionui"
 )
 
-// This file lets users see and end their sessions. A handle is all that a page shows of one: it opens nothing, and
-// ends a session only for its own user.
+// This file lets users see and end their sessions, and the admin those of all. A handle is all that a page shows of one:
+// it opens nothing, and ends a session only for its own user, or the admin.
 
 // note is what a login keeps for the list: the browser, and the network, but not the address.
 func (s *site) note(r *http.Request) session.Note {
@@ -26,75 +25,60 @@ func (s *site) note(r *http.Request) session.Note {
 	return session.Note{Agent: r.UserAgent(), Addr: session.Network(addr)}
 }
 
-func (s *site) devices(w http.ResponseWriter, r *http.Request, user string) error {
-	if user == "" {
-		return redirect(w, r, "/")
-	}
-	list, err := s.sessions.Sessions(r.Context(), user)
-	if err != nil {
-		slog.ErrorContext(r.Context(), "the list of sessions is not complete", "err", err)
-	}
-	return render(w, r, http.StatusOK, "devices", object{
-		"List": list, "Complete": err == nil, "Fresh": session.From(r).Fresh(freshFor),
+const (
+	devicesPath  = "/account/devices/"
+	operatorPath = "/admin/sessions/"
+)
+
+// devices is the page on which users see their sessions and end one, or all others. Whoever has stolen a cookie could
+// log out its owner, if it did not ask for the password.
+func (s *site) devices() http.Handler {
+	h := sessionui.Devices(s.sessions, &sessionui.DevicesOptions{
+		Confirm: func(r *http.Request) bool { return session.From(r).Fresh(freshFor) },
+		Login:   "/confirm?next=" + devicesPath,
+		Layout:  pages.Lookup("devices"),
+	})
+	return page(func(w http.ResponseWriter, r *http.Request, user string) error {
+		if user == "" {
+			return redirect(w, r, "/")
+		}
+		h.ServeHTTP(w, r)
+		return nil
 	})
 }
 
-func (s *site) endDevice(w http.ResponseWriter, r *http.Request, user string) error {
-	if ok, err := mayEnd(w, r, user); !ok {
-		return err
-	}
-	if err := r.ParseForm(); err != nil {
-		return fmt.Errorf("%w: %w", errBadRequest, err)
-	}
-	err := s.sessions.End(r.Context(), user, r.PostForm.Get("handle"))
+// operator is the page on which the admin sees everybody's sessions, and ends them.
+func (s *site) operator() http.Handler {
+	key := sha256.Sum256([]byte("operator\n" + s.secret)) // the same in all programs that share the sessions
+	h := sessionui.Operator(s.store, &sessionui.Options{
+		Show:    []string{userMember, viewsMember},
+		Write:   true,
+		Who:     func(r *http.Request) string { return session.From(r).User() },
+		Key:     key[:],
+		OnEvent: audit,
+		Context: s.quit,
+	})
+	return page(func(w http.ResponseWriter, r *http.Request, user string) error {
+		if user != admin {
+			return render(w, r, http.StatusForbidden, "refused", admin)
+		}
+		h.ServeHTTP(w, r)
+		return nil
+	})
+}
+
+// logoutEverywhere ends this session too. It asks for the password, as the buttons of devices do.
+func (s *site) logoutEverywhere(w http.ResponseWriter, r *http.Request, user string) error {
 	switch {
-	case errors.Is(err, filestore.ErrNotFound):
-		return tell(w, r, "error", "This is not one of your sessions, or it has ended already.")
-	case err != nil:
-		return err
-	}
-	return tell(w, r, "info", "The session has ended.")
-}
-
-func (s *site) endOthers(w http.ResponseWriter, r *http.Request, user string) error {
-	if ok, err := mayEnd(w, r, user); !ok {
-		return err
-	}
-	n, err := session.From(r).EndOthers()
-	if err != nil {
-		return err
-	}
-	return tell(w, r, "info", fmt.Sprintf("Logged out everywhere else. Sessions ended: %d.", n))
-}
-
-func (s *site) endAll(w http.ResponseWriter, r *http.Request, user string) error {
-	if ok, err := mayEnd(w, r, user); !ok {
-		return err
+	case user == "":
+		return redirect(w, r, "/")
+	case !session.From(r).Fresh(freshFor):
+		return redirect(w, r, "/confirm?next="+devicesPath)
 	}
 	if _, err := s.sessions.EndAll(r.Context(), user); err != nil {
 		return err
 	}
 	return s.logout(w, r, user) // for the cookie
-}
-
-// tell shows a message on the list.
-func tell(w http.ResponseWriter, r *http.Request, kind, message string) error {
-	if err := session.From(r).Flash(kind, message); err != nil {
-		return err
-	}
-	return redirect(w, r, "/devices")
-}
-
-// mayEnd reports whether the user has given the password lately. If not, it has answered. Whoever has stolen a cookie
-// could log out its owner otherwise.
-func mayEnd(w http.ResponseWriter, r *http.Request, user string) (bool, error) {
-	switch {
-	case user == "":
-		return false, redirect(w, r, "/")
-	case !session.From(r).Fresh(freshFor):
-		return false, redirect(w, r, "/confirm?next=/devices")
-	}
-	return true, nil
 }
 
 // freshFor is how long a password counts for the steps that matter.
@@ -113,8 +97,8 @@ func (s *site) recovery(w http.ResponseWriter, r *http.Request, user string) err
 
 // next is where a user wanted to go. It must not lead to another site.
 func next(r *http.Request) string {
-	if r.FormValue("next") == "/devices" {
-		return "/devices"
+	if r.FormValue("next") == devicesPath {
+		return devicesPath
 	}
 	return "/recovery"
 }
@@ -177,27 +161,8 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, user string) error {
 			return nil
 		case <-r.Context().Done():
 			return nil
-		case <-s.quit:
+		case <-s.quit.Done():
 			return nil
 		}
 	}
-}
-
-// device names a browser for the list: "Firefox on Linux". Most agents name others too, so that the order counts.
-func device(agent string) string {
-	find := func(names ...string) string {
-		for _, name := range names {
-			word, show, _ := strings.Cut(name, "=")
-			if strings.Contains(agent, word) {
-				return show
-			}
-		}
-		return ""
-	}
-	browser := find("Edg/=Edge", "OPR/=Opera", "Firefox/=Firefox", "FxiOS/=Firefox", "Chrome/=Chrome", "CriOS/=Chrome", "Safari/=Safari", "curl/=curl")
-	system := find("iPhone=iPhone", "iPad=iPad", "Android=Android", "Windows=Windows", "Mac OS X=macOS", "CrOS=ChromeOS", "Linux=Linux")
-	if browser != "" && system != "" {
-		return browser + " on " + system
-	}
-	return cmp.Or(browser, system, "Unknown browser")
 }

@@ -35,20 +35,32 @@ func as(t *testing.T, base, user, agent string, header ...string) *browser {
 	return b
 }
 
-var handleRE = regexp.MustCompile(`name="handle" value="([^"]*)"`)
+var handleRE = regexp.MustCompile(`data-session="([^"]*)"( data-current)?`)
 
-// handles returns the handles on the list of the user, which must have n sessions, one of them the browser's own.
-func (b *browser) handles(n int) (all []string) {
+// handles returns the handles on the list of the user, which must have n sessions, without that of the browser's own.
+func (b *browser) handles(n int) (others []string) {
 	b.t.Helper()
-	a := b.want(b.get("/devices"), http.StatusOK, "")
-	for _, m := range handleRE.FindAllStringSubmatch(a.body, -1) {
-		all = append(all, m[1])
+	a := b.want(b.get(devicesPath), http.StatusOK, "")
+	all := handleRE.FindAllStringSubmatch(a.body, -1)
+	for _, m := range all {
+		if m[2] == "" {
+			others = append(others, m[1])
+		}
 	}
-	if got := strings.Count(a.body, "<li>\n"); got != n || len(all) != n-1 || strings.Count(a.body, "This one") != 1 {
-		b.t.Fatalf("the list has %d sessions and %d buttons, want %d and one less:\n%s", got, len(all), n, a.body)
+	if buttons := strings.Count(a.body, `data-action="sign-out"`); len(all) != n || len(others) != n-1 || buttons != n-1 {
+		b.t.Fatalf("the list has %d sessions, %d others and %d buttons, want %d and one less:\n%s", len(all), len(others), buttons, n, a.body)
 	}
-	return all
+	return others
 }
+
+// press posts a form of one of the pages about sessions.
+func (b *browser) press(path, do, handle string) answer {
+	b.t.Helper()
+	return b.post(path, url.Values{"do": {do}, "handle": {handle}}, "Sec-Fetch-Site", "same-origin")
+}
+
+func (b *browser) signOut(handle string) answer { return b.press(devicesPath, "sign-out", handle) }
+func (b *browser) signOutOthers() answer        { return b.press(devicesPath, "sign-out-others", "") }
 
 // isIn fails unless the browser is logged in, or is not.
 func (b *browser) isIn(in bool, when string) {
@@ -93,8 +105,8 @@ func testDevices(t *testing.T, at place) {
 	other := as(t, base, admin, firefox)
 	a.handles(2)
 	other.handles(1)
-	list := a.get("/devices").body
-	for _, want := range []string{"Firefox on Linux", "Safari on iPhone", "from 203.0.113.0/24", "from 127.0.0.0/24"} {
+	list := a.get(devicesPath).body
+	for _, want := range []string{"Firefox on Linux", "Safari on iPhone", "203.0.113.0/24", "127.0.0.0/24", `<a href="/account/devices/" aria-current="page">`} {
 		if strings.Count(list, want) == 0 {
 			t.Errorf("the list has no %q:\n%s", want, list)
 		}
@@ -112,16 +124,15 @@ func testDevices(t *testing.T, at place) {
 			wrong = other.handles(2)[0]
 			second.get("/logout")
 		}
-		a.want(a.post("/devices/end", url.Values{"handle": {wrong}}), http.StatusSeeOther, "/devices")
-		if body := a.get("/devices").body; !strings.Contains(body, "not one of your sessions") {
+		if body := a.want(a.signOut(wrong), http.StatusNotFound, "").body; !strings.Contains(body, "not one of your devices") {
 			t.Errorf("%s handle: no message in\n%s", what, body)
 		}
 	}
-	other.want(other.post("/devices/end", url.Values{"handle": {handle}}), http.StatusSeeOther, "/devices")
+	other.want(other.signOut(handle), http.StatusNotFound, "")
 	b.isIn(true, "after another user had the handle")
 
-	a.want(a.post("/devices/end", url.Values{"handle": {handle}}), http.StatusSeeOther, "/devices")
-	if body := a.get("/devices").body; !strings.Contains(body, "The session has ended.") {
+	a.want(a.signOut(handle), http.StatusSeeOther, "?")
+	if body := a.get(devicesPath).body; !strings.Contains(body, "The device is signed out.") {
 		t.Errorf("no message in\n%s", body)
 	}
 	b.isIn(false, "after the end")
@@ -132,14 +143,11 @@ func testDevices(t *testing.T, at place) {
 	a.isIn(true, "the browser with the button")
 	other.isIn(true, "another user")
 	a.handles(1)
-	a.want(a.post("/devices/end", url.Values{"handle": {handle}}), http.StatusSeeOther, "/devices")
-	if body := a.get("/devices").body; !strings.Contains(body, "has ended already") {
+	if body := a.want(a.signOut(handle), http.StatusNotFound, "").body; !strings.Contains(body, "signed out already") {
 		t.Errorf("no message in\n%s", body)
 	}
-	if got := a.get("/devices/end").StatusCode; got != http.StatusMethodNotAllowed {
-		t.Errorf("GET /devices/end = %d", got)
-	}
-	newBrowser(t, base).want(newBrowser(t, base).get("/devices"), http.StatusSeeOther, "/")
+	a.want(a.get("/devices"), http.StatusMovedPermanently, devicesPath)
+	newBrowser(t, base).want(newBrowser(t, base).get(devicesPath), http.StatusSeeOther, "/")
 }
 
 // Everywhere else leaves this session alone, everywhere leaves none. A thief who has a copy of another browser's cookie
@@ -152,19 +160,20 @@ func testLogoutEverywhere(t *testing.T, at place) {
 	other := as(t, base, admin, firefox)
 	stolen := c.thief()
 	stolen.isIn(true, "the thief")
-	a.want(a.post("/devices/others", nil), http.StatusSeeOther, "/devices")
-	if body := a.get("/devices").body; !strings.Contains(body, "Sessions ended: 2.") {
+	a.want(a.signOutOthers(), http.StatusSeeOther, "?")
+	if body := a.get(devicesPath).body; !strings.Contains(body, "Other devices signed out: 2.") {
 		t.Errorf("no message in\n%s", body)
 	}
 	for _, out := range []*browser{b, c, stolen} {
 		out.isIn(false, "after everywhere else")
-		out.want(out.post("/devices/others", nil), http.StatusSeeOther, "/")
+		out.want(out.signOutOthers(), http.StatusSeeOther, "/")
+		out.want(out.post("/logout/everywhere", nil), http.StatusSeeOther, "/")
 	}
 	a.handles(1)
 
 	b = as(t, base, "user1", iPhone)
 	stolen = a.thief()
-	a.want(a.post("/devices/all", nil), http.StatusSeeOther, "/")
+	a.want(a.post("/logout/everywhere", nil), http.StatusSeeOther, "/")
 	if a.cookie() != "" {
 		t.Error("the cookie is there after everywhere")
 	}
@@ -193,19 +202,19 @@ func testPasswordAgain(t *testing.T, at place) {
 	a.want(a.get("/recovery"), http.StatusOK, "")
 	later(t, at, a, 10*time.Second)
 	a.want(a.get("/recovery"), http.StatusSeeOther, "/confirm?next=/recovery")
-	for _, path := range []string{"/devices/end", "/devices/others", "/devices/all"} {
-		a.want(a.post(path, url.Values{"handle": {handle}}), http.StatusSeeOther, "/confirm?next=/devices")
+	for _, ask := range []answer{a.signOut(handle), a.signOutOthers()} {
+		if a.want(ask, http.StatusForbidden, ""); !strings.Contains(ask.body, `href="/confirm?next=/account/devices/"`) {
+			t.Errorf("no link to the password in\n%s", ask.body)
+		}
 	}
+	a.want(a.post("/logout/everywhere", nil), http.StatusSeeOther, "/confirm?next=/account/devices/")
 	b.isIn(true, "after buttons that ask for the password")
-	if body := a.get("/devices").body; !strings.Contains(body, "asks for your password") {
-		t.Errorf("the list does not say that it will ask:\n%s", body)
-	}
 	confirm := func(password, next string) answer {
 		return a.post("/confirm", url.Values{"password": {password}, "next": {next}, "username": {admin}})
 	}
 	for _, wrong := range []string{"", "x", users[admin]} {
-		a.want(confirm(wrong, "/devices"), http.StatusSeeOther, "/confirm?next=/devices")
-		if body := a.want(a.get("/confirm?next=/devices"), http.StatusOK, "").body; !strings.Contains(body, "Wrong password.") || !strings.Contains(body, `value="/devices"`) {
+		a.want(confirm(wrong, devicesPath), http.StatusSeeOther, "/confirm?next=/account/devices/")
+		if body := a.want(a.get("/confirm?next="+devicesPath), http.StatusOK, "").body; !strings.Contains(body, "Wrong password.") || !strings.Contains(body, `value="/account/devices/"`) {
 			t.Errorf("after a wrong password:\n%s", body)
 		}
 		a.want(a.get("/recovery"), http.StatusSeeOther, "/confirm?next=/recovery")
@@ -222,7 +231,8 @@ func testPasswordAgain(t *testing.T, at place) {
 	if at.has(t, id) {
 		t.Error("the session of the old id is there")
 	}
-	a.handles(2) // not three
+	a.want(a.signOut(a.handles(2)[0]), http.StatusSeeOther, "?") // of two, not three
+	b.isIn(false, "after a button right after the password")
 	for _, evil := range []string{"https://other.example/", "//other.example", "/user", ""} {
 		a.want(confirm("mypassword", evil), http.StatusSeeOther, "/recovery")
 	}
@@ -255,9 +265,15 @@ const soon = 20 * time.Second
 // watch opens the live page. The first line has come when it returns; the rest comes from the channel at its end.
 func (b *browser) watch(header ...string) (rest chan string) {
 	b.t.Helper()
+	return b.follow("/live", `\d\d:\d\d:\d\d`, header...)
+}
+
+// follow opens a page that goes on, up to a line that matches first.
+func (b *browser) follow(path, first string, header ...string) (rest chan string) {
+	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	b.t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, "GET", b.base+"/live", nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", b.base+path, nil)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -269,10 +285,10 @@ func (b *browser) watch(header ...string) (rest chan string) {
 		b.t.Fatal(err)
 	}
 	if got := resp.Header["Set-Cookie"]; resp.StatusCode != http.StatusOK || got != nil {
-		b.t.Fatalf("GET /live = %d, Set-Cookie %q", resp.StatusCode, got)
+		b.t.Fatalf("GET %s = %d, Set-Cookie %q", path, resp.StatusCode, got)
 	}
 	r := bufio.NewReader(resp.Body)
-	for line := ""; !regexp.MustCompile(`\d\d:\d\d:\d\d`).MatchString(line); {
+	for line := ""; !regexp.MustCompile(first).MatchString(line); {
 		if line, err = r.ReadString('\n'); err != nil {
 			b.t.Fatal(err)
 		}
@@ -299,8 +315,8 @@ func testLive(t *testing.T, at place) {
 	base := at.serve(t, false)
 	for name, end := range map[string]func(b, other *browser){
 		"logout in another tab":     func(b, _ *browser) { b.thief().get("/logout") },
-		"end by another browser":    func(_, o *browser) { o.post("/devices/end", url.Values{"handle": {o.handles(2)[0]}}) },
-		"everywhere else":           func(_, o *browser) { o.post("/devices/others", nil) },
+		"end by another browser":    func(_, o *browser) { o.signOut(o.handles(2)[0]) },
+		"everywhere else":           func(_, o *browser) { o.signOutOthers() },
 		"the password, for a fresh": func(b, _ *browser) { b.thief().post("/confirm", url.Values{"password": {"mypassword"}}) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -320,7 +336,7 @@ func testLive(t *testing.T, at place) {
 				t.Errorf("the other browser's stream has ended: %q", got)
 			default:
 			}
-			other.post("/devices/all", nil) // also the session that began again
+			other.post("/logout/everywhere", nil) // also the session that began again
 			<-stays
 		})
 	}
@@ -402,7 +418,7 @@ func TestAuditLog(t *testing.T) {
 	a, b := as(t, base, "user1", firefox), as(t, base, "user1", iPhone)
 	ids := []string{sessionID(t, a.cookie()), sessionID(t, b.cookie())}
 	handle := a.handles(2)[0]
-	a.post("/devices/end", url.Values{"handle": {handle}})
+	a.signOut(handle)
 	a.get("/logout")
 	mu.Lock()
 	defer mu.Unlock()
@@ -431,35 +447,12 @@ func (w writer) Write(p []byte) (int, error) { return w(p) }
 
 // Without a proxy that is trusted the network is the connection's, whatever the client claims.
 func TestForwardedForOnlyBehindAProxy(t *testing.T) {
-	for trust, want := range map[bool]string{false: "from 127.0.0.0/24", true: "from 2001:db8:1::/48"} {
+	for trust, want := range map[bool]string{false: "<bdi>127.0.0.0/24</bdi>", true: "<bdi>2001:db8:1::/48</bdi>"} {
 		base := files(t).serve(t, trust)
 		b := as(t, base, "user1", firefox, "X-Forwarded-For", "198.51.100.1, 2001:db8:1:2::3")
-		if body := b.get("/devices").body; !strings.Contains(body, want) || strings.Contains(body, "198.51") {
+		if body := b.get(devicesPath).body; !strings.Contains(body, want) || strings.Contains(body, "198.51") {
 			t.Errorf("trusted %v: no %q in\n%s", trust, want, body)
 		}
-	}
-}
-
-func TestDeviceNames(t *testing.T) {
-	for agent, want := range map[string]string{
-		firefox:                         "Firefox on Linux",
-		iPhone:                          "Safari on iPhone",
-		"":                              "Unknown browser",
-		"curl/8.5.0":                    "curl",
-		`<script>alert(1)</script>`:     "Unknown browser",
-		"x (Windows NT 10.0) Gecko/1 Z": "Windows",
-		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0 Safari/537.36 Edg/148.0": "Edge on Windows",
-		"Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0 Mobile Safari/537.36":              "Chrome on Android",
-		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15": "Safari on macOS",
-	} {
-		if got := device(agent); got != want {
-			t.Errorf("device(%q) = %q, want %q", agent, got, want)
-		}
-	}
-	base := files(t).serve(t, false)
-	b := as(t, base, "user1", `"><script>alert(1)</script>`)
-	if body := b.get("/devices").body; strings.Contains(body, "<script>") {
-		t.Errorf("an agent is not escaped:\n%s", body)
 	}
 }
 
@@ -475,7 +468,7 @@ func testLiveInAnotherProcess(t *testing.T, at place) {
 		events := b.watch(stream...)
 		handle := a.handles(2)[0]
 		began := time.Now()
-		a.post("/devices/end", url.Values{"handle": {handle}})
+		a.signOut(handle)
 		if got := <-events; !strings.HasSuffix(got, "begun anew\n\n") {
 			t.Errorf("the stream ends with %q", got)
 		}
@@ -492,14 +485,108 @@ func testLiveInAnotherProcess(t *testing.T, at place) {
 func TestShutdownEndsLivePages(t *testing.T) {
 	p := start(t, filepath.Join(t.TempDir(), "sessions"))
 	events := as(t, p.url, "user1", firefox).watch(stream...)
+	page := as(t, p.url, admin, firefox).follow(operatorPath+"?stream=1", "data: 1", "Sec-Fetch-Dest", "empty")
 	if err := p.Process.Signal(os.Interrupt); err != nil {
 		t.Skip(err) // Windows
 	}
 	if got := <-events; strings.Contains(got, "event: end") || strings.Contains(got, "EOF") {
 		t.Errorf("the stream ends with %q", got)
 	}
+	if got := <-page; strings.Contains(got, "EOF") {
+		t.Errorf("the operator's stream ends with %q", got)
+	}
 	if err := p.Wait(); err != nil {
 		t.Errorf("the program ended with %v", err)
+	}
+}
+
+// The admin sees everybody's sessions and ends them, and nobody else does. What is ended is out at its next click, and
+// the page shows no id.
+func TestOperator(t *testing.T) { onEach(t, testOperator) }
+
+func testOperator(t *testing.T, at place) {
+	base := at.serve(t, false)
+	a, b, boss := as(t, base, "user1", firefox), as(t, base, "user1", iPhone), as(t, base, admin, firefox)
+	for _, who := range []*browser{newBrowser(t, base), a} {
+		if body := who.want(who.get(operatorPath), http.StatusForbidden, "").body; strings.Contains(body, "data-session") || !strings.Contains(body, "only for admin2") {
+			t.Errorf("the refusal is\n%s", body)
+		}
+	}
+	for who, sees := range map[*browser]bool{a: false, boss: true} {
+		if got := strings.Contains(who.get("/user").body, `href="/admin/sessions/"`); got != sees {
+			t.Errorf("a link to the page: %v, want %v", got, sees)
+		}
+	}
+	see := func(query string, n int) (others []string) {
+		t.Helper()
+		body := boss.want(boss.get(operatorPath+query), http.StatusOK, "").body
+		all := handleRE.FindAllStringSubmatch(body, -1)
+		for _, m := range all {
+			if m[2] == "" {
+				others = append(others, m[1])
+			}
+		}
+		if len(all) != n || !strings.Contains(body, "Safari on iPhone") && n == 3 {
+			t.Fatalf("%d sessions, want %d:\n%s", len(all), n, body)
+		}
+		for _, who := range []*browser{a, b, boss} {
+			if who.cookie() != "" && strings.Contains(body, sessionID(t, who.cookie())) {
+				t.Errorf("the page shows an id:\n%s", body)
+			}
+		}
+		return others
+	}
+	if got := see("", 3); len(got) != 2 {
+		t.Fatalf("%d sessions are not the admin's own", len(got))
+	}
+	handle := see("?member=user&value=user1&sort=created", 2)[0] // the one of a
+	for _, wrong := range []answer{a.press(operatorPath, "end", handle), boss.post(operatorPath, url.Values{"do": {"end"}, "handle": {handle}})} {
+		boss.want(wrong, http.StatusForbidden, "")
+	}
+	a.isIn(true, "after somebody else, and a request from nowhere")
+	stolen := a.thief()
+	if got := boss.press(operatorPath, "end", handle); got.StatusCode != http.StatusSeeOther {
+		t.Fatalf("the end = %d\n%s", got.StatusCode, got.body)
+	}
+	a.isIn(false, "after the end")
+	stolen.isIn(false, "a copy of the cookie after the end")
+	b.isIn(true, "the other browser")
+	boss.isIn(true, "the admin")
+	if got := see("?member=user&value=user1", 1); got[0] == handle {
+		t.Error("what was ended is there")
+	}
+}
+
+// A page that looks again by itself does not keep the admin logged in; a click does.
+func TestOperatorDoesNotProlong(t *testing.T) {
+	for dest, want := range map[string]bool{"empty": false, "document": true, "": true} {
+		r, err := http.NewRequest("GET", operatorPath, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Sec-Fetch-Dest", dest)
+		if got := prolongs(r); got != want {
+			t.Errorf("Sec-Fetch-Dest %q prolongs: %v, want %v", dest, got, want)
+		}
+	}
+}
+
+// The frame of the list is the site's, and its policy is sessionui's: nothing in the page is inline.
+func TestPolicies(t *testing.T) {
+	base := files(t).serve(t, false)
+	boss := as(t, base, admin, firefox)
+	for path, script := range map[string]bool{"/user": false, devicesPath: true, operatorPath: true} {
+		a := boss.want(boss.get(path), http.StatusOK, "")
+		policy := a.Header["Content-Security-Policy"]
+		if len(policy) != 1 || strings.Contains(policy[0], "unsafe") || strings.Contains(policy[0], "script-src") != script {
+			t.Errorf("%s: the policy is %q", path, policy)
+		}
+		if strings.Contains(a.body, "<style") || strings.Contains(a.body, " style=") || strings.Contains(a.body, "<script>") {
+			t.Errorf("%s has a style or a script inline:\n%s", path, a.body)
+		}
+	}
+	if a := boss.want(boss.get("/style.css"), http.StatusOK, ""); !strings.HasPrefix(a.Header.Get("Content-Type"), "text/css") {
+		t.Errorf("the style is %q", a.Header.Get("Content-Type"))
 	}
 }
 

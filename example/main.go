@@ -16,22 +16,24 @@
 // The database site must be there; its table is made. Other users of the machine can see the arguments of a program, and
 // so the password: in your program read it from a file or the environment.
 //
-//	GET  /               the login form, with the message of a failed login
-//	POST /user           logs in: username=user1, password=mypassword
-//	GET  /user           the welcome page
-//	POST /logout, GET    ends the session and clears its cookie
-//	GET  /devices        the user's sessions, in all browsers; a button ends one, or all others, or all
-//	GET  /recovery       a page that asks for the password again if that was more than 5 minutes ago
-//	GET  /live           the time, once a second, until the session ends; for programs as an event stream
-//	GET  /admin          counts this session's visits; for users only
-//	POST /login          the same login for programs: takes a JSON object or a form, answers in JSON
-//	GET  /dashboard      JSON for users, else 401
-//	POST /logout         answers programs in JSON
-//	GET  /private        a second login, by Basic auth, once per session: admin2, password
-//	GET  /cookies        the cookies as cookie-parser reads them, plain and signed; also as JSON
-//	POST /cookies        sets one: name, value, signed=on
-//	POST /cookies/clear  clears one: name
-//	GET  /session        the visitor's own session, as it is stored
+//	GET  /                      the login form, with the message of a failed login
+//	POST /user                  logs in: username=user1, password=mypassword
+//	GET  /user                  the welcome page
+//	POST /logout, GET           ends the session and clears its cookie
+//	GET  /account/devices/      the user's sessions, in all browsers; a button ends one, or all others, or all
+//	GET  /admin/sessions/       everybody's sessions, for admin2 only; buttons end one, or all that a filter means
+//	POST /logout/everywhere     ends all sessions of the user
+//	GET  /recovery              a page that asks for the password again if that was more than 5 minutes ago
+//	GET  /live                  the time, once a second, until the session ends; for programs as an event stream
+//	GET  /admin                 counts this session's visits; for users only
+//	POST /login                 the same login for programs: takes a JSON object or a form, answers in JSON
+//	GET  /dashboard             JSON for users, else 401
+//	POST /logout                answers programs in JSON
+//	GET  /private               a second login, by Basic auth, once per session: admin2, password
+//	GET  /cookies               the cookies as cookie-parser reads them, plain and signed; also as JSON
+//	POST /cookies               sets one: name, value, signed=on
+//	POST /cookies/clear         clears one: name
+//	GET  /session               the visitor's own session, as it is stored
 //
 // All pages work without JavaScript. A program needs nothing but a cookie jar. If a page has HTML and JSON, a request gets
 // JSON if it sends JSON or an Accept header with application/json:
@@ -118,7 +120,8 @@ func run(args []string, stdout io.Writer) (err error) {
 	// Before the line that says that the site is there: who has read it may send signals.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	quit := make(chan struct{})
+	quit, end := context.WithCancel(context.Background())
+	defer end()
 	srv := &http.Server{
 		Handler:           (&site{store: store, files: *storeURL == "", where: where, secret: key, trustProxy: *trustProxy, quit: quit}).handler(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -128,7 +131,7 @@ func run(args []string, stdout io.Writer) (err error) {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 	}
-	srv.RegisterOnShutdown(func() { close(quit) }) // Shutdown waits for live pages, which do not end by themselves
+	srv.RegisterOnShutdown(end) // Shutdown waits for live pages, which do not end by themselves
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	fmt.Fprintf(stdout, "filestore example: http://%s  sessions in %s\n", ln.Addr(), where)

@@ -6,7 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	_ "embed"
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,7 +62,7 @@ type site struct {
 	where      string // the directory or the server
 	secret     string
 	trustProxy bool
-	quit       <-chan struct{} // closed when the program ends; nil = never
+	quit       context.Context // is done when the program ends
 
 	sessions *session.Manager // made by handler
 }
@@ -86,14 +86,13 @@ func (s *site) handler() http.Handler {
 	mux.Handle("POST /cookies", page(s.setCookie))
 	mux.Handle("POST /cookies/clear", page(s.clearCookie))
 	mux.Handle("GET /session", page(s.session))
-	mux.Handle("GET /devices", page(s.devices))
-	mux.Handle("POST /devices/end", page(s.endDevice))
-	mux.Handle("POST /devices/others", page(s.endOthers))
-	mux.Handle("POST /devices/all", page(s.endAll))
+	mux.Handle("GET /devices", http.RedirectHandler(devicesPath, http.StatusMovedPermanently)) // where it was
+	mux.Handle("POST /logout/everywhere", page(s.logoutEverywhere))
 	mux.Handle("GET /recovery", page(s.recovery))
 	mux.Handle("GET /confirm", page(s.confirm))
 	mux.Handle("POST /confirm", page(s.postConfirm))
 	mux.Handle("GET /live", page(s.live))
+	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, assets, "style.css") })
 
 	s.sessions = &session.Manager{
 		Store:   s.store,
@@ -105,13 +104,21 @@ func (s *site) handler() http.Handler {
 		Rolling:    true,
 		TrustProxy: s.trustProxy,
 		Note:       s.note,
-		Prolongs:   func(r *http.Request) bool { return r.URL.Path != "/live" }, // it may be open in a forgotten tab
+		Prolongs:   prolongs,
 		OnEvent:    audit,
 	}
+	mux.Handle(devicesPath, s.devices())
+	mux.Handle(operatorPath, s.operator())
 	h := s.sessions.Handler(mux)
 	h = http.NewCrossOriginProtection().Handler(h)
 	h = http.MaxBytesHandler(h, maxBody)
 	return headers(h)
+}
+
+// prolongs leaves out what a page asks for by itself: it may be open in a forgotten tab.
+func prolongs(r *http.Request) bool {
+	byScript := r.URL.Path == operatorPath && r.Header.Get("Sec-Fetch-Dest") == "empty"
+	return r.URL.Path != "/live" && !byScript
 }
 
 // audit logs what happens to sessions. A handle opens nothing, so that it may stand in a log.
@@ -125,7 +132,7 @@ func headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("X-Content-Type-Options", "nosniff")
 		next.ServeHTTP(w, r)
@@ -158,34 +165,43 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var errBadRequest = errors.New("bad request")
 
-//go:embed pages.html
-var pagesHTML string
+//go:embed pages.html style.css
+var assets embed.FS
 
-var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"device": device,
-	"date":   func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 MST") },
-}).Parse(pagesHTML))
+var pages = template.Must(template.New("").Funcs(template.FuncMap{"visit": visit}).ParseFS(assets, "pages.html"))
 
-// render answers with the template name. The template finds data in .Data.
-func render(w http.ResponseWriter, r *http.Request, status int, name string, data any) error {
+// A view is what the templates get.
+type view struct {
+	Path, User, Admin string
+	Flashes           map[string][]string
+	Data              any
+}
+
+// visit returns what the frame of all pages shows. The messages are shown once.
+func visit(r *http.Request) (*view, error) {
 	user, err := currentUser(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	flashes := map[string][]string{}
 	for _, kind := range []string{"error", "info"} {
 		if flashes[kind], err = session.From(r).Flashes(kind); err != nil {
-			return err
+			return nil, err
 		}
 	}
+	return &view{Path: r.URL.Path, User: user, Admin: admin, Flashes: flashes}, nil
+}
+
+// render answers with the template name. The template finds data in .Data.
+func render(w http.ResponseWriter, r *http.Request, status int, name string, data any) error {
+	v, err := visit(r)
+	if err != nil {
+		return err
+	}
+	v.Data = data
 	// Into a buffer first: after half a page it is too late for an error.
 	var buf bytes.Buffer
-	err = pages.ExecuteTemplate(&buf, name, struct {
-		Path, User, Admin string
-		Flashes           map[string][]string
-		Data              any
-	}{r.URL.Path, user, admin, flashes, data})
-	if err != nil {
+	if err := pages.ExecuteTemplate(&buf, name, v); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -279,7 +295,7 @@ func (s *site) logout(w http.ResponseWriter, r *http.Request, _ string) error {
 // two tabs that load at the same moment count two.
 func (s *site) admin(w http.ResponseWriter, r *http.Request, user string) error {
 	if user == "" {
-		return render(w, r, http.StatusForbidden, "refused", nil)
+		return render(w, r, http.StatusForbidden, "refused", "users")
 	}
 	var views int
 	err := s.store.Update(r.Context(), session.From(r).ID(), func(sess *filestore.Session) (err error) {

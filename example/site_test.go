@@ -618,7 +618,7 @@ func TestOtherSitesCannotPost(t *testing.T) {
 	base := files(t).serve(t, false)
 	b := newBrowser(t, base)
 	b.login("mypassword")
-	for _, path := range []string{"/user", "/login", "/logout", "/cookies", "/cookies/clear", "/devices/end", "/devices/others", "/devices/all", "/confirm"} {
+	for _, path := range []string{"/user", "/login", "/logout", "/cookies", "/cookies/clear", devicesPath, operatorPath, "/logout/everywhere", "/confirm"} {
 		for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://other.example"}} {
 			a := b.want(b.post(path, url.Values{"username": {"user1"}, "password": {"mypassword"}, "name": {"a"}}, header...), http.StatusForbidden, "")
 			if a.Header["Set-Cookie"] != nil {
@@ -633,7 +633,7 @@ func TestNothingIsCached(t *testing.T) {
 	base := files(t).serve(t, false)
 	b := newBrowser(t, base)
 	for range 2 { // once as nobody, once as user1
-		for _, path := range []string{"/", "/user", "/admin", "/dashboard", "/private", "/cookies", "/session", "/devices", "/recovery", "/confirm", "/none"} {
+		for _, path := range []string{"/", "/user", "/admin", "/dashboard", "/private", "/cookies", "/session", "/devices", devicesPath, operatorPath, "/style.css", "/recovery", "/confirm", "/none"} {
 			if got := b.get(path).Header.Get("Cache-Control"); got != "no-store" {
 				t.Errorf("GET %s: Cache-Control = %q", path, got)
 			}

@@ -68,7 +68,7 @@ func (at place) serveWithin(t *testing.T, trustProxy bool, timeout time.Duration
 		t.Cleanup(func() { checkDir(t, at.dir) })
 	}
 	store, where := at.open(t, nil)
-	srv := httptest.NewUnstartedServer((&site{store: store, files: at.url == "", where: where, secret: testSecret, trustProxy: trustProxy}).handler())
+	srv := httptest.NewUnstartedServer((&site{store: store, files: at.url == "", where: where, secret: testSecret, trustProxy: trustProxy, quit: t.Context()}).handler())
 	srv.Config.WriteTimeout = timeout
 	srv.Start()
 	t.Cleanup(srv.Close)

@@ -10,12 +10,14 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/backend/open"
 	"github.com/sessionfilestore/filestore/session"
+	"github.com/sessionfilestore/filestore/sessionui"
 )
 
 // A Store is what the examples use of a store. Files and servers have it alike.
 type Store interface {
 	session.Store
 	session.Updater
+	sessionui.Source
 	io.Closer
 }
 
