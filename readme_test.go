@@ -1,6 +1,7 @@
 package filestore_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -197,6 +198,7 @@ import (
 
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/session"
+	"github.com/sessionfilestore/filestore/sessionui"
 )
 
 func main() {
@@ -207,6 +209,7 @@ func main() {
 	sessions := &session.Manager{Store: store, Secrets: []string{"keyboard cat"}}
 	mux := http.NewServeMux()
 	routes(mux)
+	mount(mux, store, sessions)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		s := session.From(r)
 		s.Put("seen", true)
@@ -230,7 +233,7 @@ func main() {
 	log.Fatal(http.ListenAndServe("`+addr+`", sessions.Handler(mux)))
 }
 
-`+block(t, "go", "func routes")), dir, addr)
+`+block(t, "go", "func routes")+block(t, "go", "func mount")), dir, addr)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -274,6 +277,29 @@ func main() {
 		t.Errorf("the files were %q, and are %q after the login: the id must change, and the old session end", before, after)
 	}
 	do("GET", "/", "", `"anna" []`)
+
+	// Anna sees her devices, and olga, who is an operator, everybody's sessions.
+	if code, body := send(&client, "GET", "/account/devices/", ""); code != 200 || strings.Count(body, "data-session") != 1 || !strings.Contains(body, "data-current") {
+		t.Errorf("anna's devices: %d\n%s", code, body)
+	}
+	if code, body := send(&client, "GET", "/admin/sessions/", ""); code != http.StatusForbidden || strings.Contains(body, "data-session") {
+		t.Errorf("the operator's page for anna: %d\n%s", code, body)
+	}
+	olgas, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	olga := &http.Client{Jar: olgas}
+	send(olga, "POST", "/login", "username=olga")
+	if code, body := send(olga, "GET", "/admin/sessions/", ""); code != 200 || !strings.Contains(body, `data-figure="live">2<`) || !strings.Contains(body, `data-action="end"`) {
+		t.Errorf("the operator's page: %d\n%s", code, body)
+	}
+	send(olga, "POST", "/logout", "")
+	for _, id := range files() { // the visit after the logout
+		if id != after[0] {
+			os.Remove(id)
+		}
+	}
 
 	// Of anna's two other browsers one is ended by its handle, the other with all others. Bert's stays.
 	var others []*http.Client
@@ -354,6 +380,53 @@ func TestReadmeCommand(t *testing.T) {
 	put(dir, "My-LEiQIHMk1bUT5S9Xb7R2v3eQnOzaW", "604800000", 2*day+3*time.Hour, `"user":"anna","email":"anna@example.com"`)
 	seconds := regexp.MustCompile(`[0-9]+s ago`)
 	transcript(t, parent, bin, block(t, "", "$ filestore ls"), func(s string) string { return seconds.ReplaceAllString(s, "Ns ago") })
+	serves(t, parent, bin, block(t, "", "$ filestore se"))
+}
+
+// serves runs a block that shows the five sessions of a directory in a browser until Ctrl-C.
+func serves(t *testing.T, dir, bin, block string) {
+	t.Helper()
+	command, want, _ := strings.Cut(strings.TrimPrefix(block, "$ "), "\n")
+	cmd := shell(t, dir, bin, "exec "+command)
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	lines := bufio.NewReader(out)
+	first, _ := lines.ReadString('\n')
+	second, err := lines.ReadString('\n')
+	random := regexp.MustCompile(`:[0-9]+/\?key=[A-Z2-7]{26}\n`)
+	if got := first + second; err != nil || random.ReplaceAllString(got, "") != random.ReplaceAllString(want, "") || !random.MatchString(got) || !random.MatchString(want) {
+		t.Fatalf("$ %s: %v\ngot\n%s\nthe README has\n%s", command, err, got, want)
+	}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Jar: jar, Timeout: 30 * time.Second}
+	res, err := client.Get(strings.TrimSpace(first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	client.CloseIdleConnections()
+	if err != nil || res.StatusCode != http.StatusOK || strings.Count(string(page), `<tr role="row" data-session=`) != 5 || strings.Contains(string(page), "<form method=\"post\"") {
+		t.Errorf("%s shows %s, %v\n%s", command, res.Status, err, page)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%s after Ctrl-C: %v", command, err)
+	}
 }
 
 // A test runs each block of commands in the README and docs/, or checks that it can be run.
@@ -361,6 +434,7 @@ func TestDocsCommands(t *testing.T) {
 	known := map[string]func(t *testing.T, block string){
 		"$ ls sessions":  nil, // TestReadmeCommand
 		"$ filestore ls": nil,
+		"$ filestore se": nil,
 		"mkdir site":     nil, // TestReadmeTwoMinutes
 		"go mod tidy":    nil,
 		"filestore move": nil, // TestDatabasesMove
@@ -463,7 +537,7 @@ func TestDocsGo(t *testing.T) {
 		"errors": "errors", "slog": "log/slog", "strings": "strings", "testing": "testing", "httptest": "net/http/httptest",
 		"prometheus": "github.com/prometheus/client_golang/prometheus", "promhttp": "github.com/prometheus/client_golang/prometheus/promhttp",
 		"filestore": "github.com/sessionfilestore/filestore", "promstats": "github.com/sessionfilestore/filestore/metrics/promstats"}
-	for _, name := range []string{"session", "kruptein", "sealed"} {
+	for _, name := range []string{"session", "sessionui", "kruptein", "sealed"} {
 		imports[name] = imports["filestore"] + "/" + name
 	}
 	imports["sessiontest"] = imports["session"] + "/sessiontest"
