@@ -41,8 +41,8 @@ const (
 
 var sorts = []string{"access", "created", "ends", "size"}
 
-// parseFilter returns the filter of a query, or what is wrong with it in words for the visitor. Members that are not shown cannot be asked for: the answer would tell their
-// values.
+// parseFilter returns the filter of a query, or what is wrong with it in words for the visitor. Members that are not shown
+// cannot be asked for: the answer would tell their values.
 func parseFilter(q url.Values, show []string) (f filter, wrong string) {
 	f = filter{
 		Member: q.Get("member"), Value: q.Get("value"), State: q.Get("state"), Idle: strings.TrimSpace(q.Get("idle")), Ends: strings.TrimSpace(q.Get("ends")),

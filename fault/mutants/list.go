@@ -8,6 +8,7 @@ const (
 	node   = "kruptein"
 	box    = "sealed"
 	prom   = "metrics/promstats"
+	look   = "sessionui"
 )
 
 var mutants = []mutant{
@@ -235,4 +236,22 @@ var mutants = []mutant{
 	{"takes an emptied session for another user's", []edit{{"find.go", "case err == nil && d.cookie.OriginalMaxAge < 0:", "case false:"}}, core, "TestFindEmptied"},
 	{"counts on an event for an unsafe file", []edit{{"find.go", " && !errors.Is(err, ErrUnsafeFile): // a file", ": // a file"}}, core, "TestFindPlantedObjects"},
 	{"takes numbers for floats", []edit{{"internal/format/key.go", "		return \"n\" + canonical(raw), true\n", "		f, _ := strconv.ParseFloat(raw, 64)\n		return \"n\" + canonical(strconv.FormatFloat(f, 'f', -1, 64)), true\n"}}, "internal/format", "TestKey"},
+
+	{"ends sessions on a page that only looks", []edit{{"sessionui/end.go", "	if !o.opts.Write {\n		http.Error", "	if !o.opts.Write && o.source == nil {\n		http.Error"}}, look, "TestReadOnly"},
+	{"takes a POST from nowhere for the page's", []edit{{"sessionui/sessionui.go", "if unknown || new(", "if unknown && r.Body == nil || new("}}, look, "TestCrossSite"},
+	{"takes a POST of another site", []edit{{"sessionui/sessionui.go", "Check(r) != nil {", "Check(r) != nil && r.Body == nil {"}}, look, "TestCrossSite"},
+	{"lets the form say who signs out", []edit{{"sessionui/devices.go", "		err = d.m.End(r.Context(), user, handle)\n", "		if err = d.m.End(r.Context(), user, handle); err != nil {\n			err = d.m.End(r.Context(), r.PostForm.Get(\"user\"), handle)\n		}\n"}}, look, "TestDevices$"},
+	{"signs out without a question", []edit{{"sessionui/devices.go", "d.opts.Confirm != nil && !d.opts.Confirm(r)", "d.opts.Confirm != nil && !d.opts.Confirm(r) && handle == \"\""}}, look, "TestDevicesConfirm"},
+	{"shows values that nobody named", []edit{{"sessionui/operator.go", "		if slices.Contains(o.opts.Show, name) {", "		if len(o.opts.Show) > 0 {"}}, look, "TestNothingSecret"},
+	{"filters by values that are not shown", []edit{{"sessionui/filter.go", "!slices.Contains(show, f.Member):", "show == nil:"}}, look, "TestNothingSecret"},
+	{"has the id for a handle", []edit{{"sessionui/operator.go", "{ return o.mac(\"handle\", id) }", "{ return id + o.mac(\"handle\", id) }"}}, look, "TestNothingSecret"},
+	{"allows styles inline", []edit{{"sessionui/sessionui.go", "style-src 'self';", "style-src 'self' 'unsafe-inline';"}}, look, "TestHeaders"},
+	{"ends what matched when it asked", []edit{{"sessionui/end.go", "f.matches(o.row(filestore.Entry{ID: target.id, Session: sess}, nil), sess, now)", "f.matches(target, sess, now) || true"}}, look, "TestEndMatchingUnderTheLock"},
+	{"ends many more than it asked about", []edit{{"sessionui/end.go", "	if len(rows) > 2*asked+10 {", "	if len(rows) > 2*asked+10 && asked < 0 {"}}, look, "TestEndMatching$"},
+	{"ends what it cannot read with the others", []edit{{"sessionui/end.go", "		if r.trouble == nil {\n			out", "		if r != nil {\n			out"}}, look, "TestEndMatching$"},
+	{"lets a request bring back what was ended", []edit{{"sessionui/end.go", "	if o.updater != nil {\n		err", "	if o.updater != nil && r.id == \"\" {\n		err"}}, look, "TestEndDuringUpdate"},
+	{"streams to any number", []edit{{"sessionui/operator.go", "make(chan struct{}, maxStreams)}", "make(chan struct{}, 1<<20)}"}}, look, "TestStreamsEnd"},
+	{"streams on at shutdown", []edit{{"sessionui/live.go", "	defer context.AfterFunc(o.opts.Context, cancel)()\n", ""}}, look, "TestStreamsEnd"},
+	{"does not say in the log who ended it", []edit{{"sessionui/end.go", "\"sessionui: a session was ended\", \"who\", o.opts.Who(r),", "\"sessionui: a session was ended\", \"who\", \"\","}}, look, "TestEnd$"},
+	{"obeys what turns text around", []edit{{"sessionui/operator.go", "cmp.Or(words.Cut(words.Line(v.text), 48), unknown)", "cmp.Or(words.Cut(v.text, 48), unknown)"}}, look, "TestHostileTexts"},
 }
