@@ -193,7 +193,7 @@ func TestStreamsEnd(t *testing.T) {
 	soon, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	if err := srv.Config.Shutdown(soon); err != nil {
-		t.Errorf("Shutdown = %v", err)
+		t.Fatalf("Shutdown = %v", err)
 	}
 	for _, s := range streams {
 		for range s.events { // until it ends

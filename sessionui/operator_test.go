@@ -227,6 +227,11 @@ func (c *changer) Update(ctx context.Context, id string, fn func(*filestore.Sess
 	return c.Store.Update(ctx, id, fn)
 }
 
+func (c *changer) Destroy(ctx context.Context, id string) error {
+	c.change()
+	return c.Store.Destroy(ctx, id)
+}
+
 // The last look at a session is that of the write which ends it.
 func TestEndMatchingUnderTheLock(t *testing.T) {
 	y := newYard(t, sessionui.Options{})

@@ -249,7 +249,7 @@ var mutants = []mutant{
 	{"ends what matched when it asked", []edit{{"sessionui/end.go", "f.matches(o.row(filestore.Entry{ID: target.id, Session: sess}, nil), sess, now)", "f.matches(target, sess, now) || true"}}, look, "TestEndMatchingUnderTheLock"},
 	{"ends many more than it asked about", []edit{{"sessionui/end.go", "	if len(rows) > 2*asked+10 {", "	if len(rows) > 2*asked+10 && asked < 0 {"}}, look, "TestEndMatching$"},
 	{"ends what it cannot read with the others", []edit{{"sessionui/end.go", "		if r.trouble == nil {\n			out", "		if r != nil {\n			out"}}, look, "TestEndMatching$"},
-	{"lets a request bring back what was ended", []edit{{"sessionui/end.go", "	if o.updater != nil {\n		err", "	if o.updater != nil && r.id == \"\" {\n		err"}}, look, "TestEndDuringUpdate"},
+	{"looks before it ends, not as it ends", []edit{{"sessionui/end.go", "	if o.updater != nil {\n		err", "	if o.updater != nil && r.id == \"\" {\n		err"}}, look, "TestEndMatchingUnderTheLock"},
 	{"streams to any number", []edit{{"sessionui/operator.go", "make(chan struct{}, maxStreams)}", "make(chan struct{}, 1<<20)}"}}, look, "TestStreamsEnd"},
 	{"streams on at shutdown", []edit{{"sessionui/live.go", "	defer context.AfterFunc(o.opts.Context, cancel)()\n", ""}}, look, "TestStreamsEnd"},
 	{"does not say in the log who ended it", []edit{{"sessionui/end.go", "\"sessionui: a session was ended\", \"who\", o.opts.Who(r),", "\"sessionui: a session was ended\", \"who\", \"\","}}, look, "TestEnd$"},
