@@ -184,9 +184,6 @@ func (s *Store) until(own, ctx context.Context, op, id string, fn func(context.C
 	defer cancel()
 	defer context.AfterFunc(s.done, cancel)()
 	err := fn(own)
-	if err != nil && own.Err() == context.Canceled && ctx.Err() == nil && s.done.Err() == nil {
-		err = lateError{err}
-	}
 	_, whole := err.(fnError)
 	switch {
 	case err == nil, whole, isRefused(err), ctx.Err() != nil: // the caller's context says enough
@@ -205,8 +202,12 @@ func (s *Store) patient(ctx context.Context, op string, fn func(ctx context.Cont
 	defer cancel()
 	late := time.AfterFunc(s.opts.Timeout, cancel)
 	defer late.Stop()
-	return s.until(own, ctx, op, "", func(ctx context.Context) error {
-		return fn(ctx, func() { late.Reset(s.opts.Timeout) })
+	return s.until(own, ctx, op, "", func(running context.Context) error {
+		err := fn(running, func() { late.Reset(s.opts.Timeout) })
+		if err != nil && own.Err() != nil && ctx.Err() == nil {
+			err = lateError{err}
+		}
+		return err
 	})
 }
 
@@ -419,8 +420,7 @@ func (s *Store) Create(ctx context.Context, id string, sess *filestore.Session) 
 
 // Import stores sessions as they are: their LastAccess, and with it their end, and Created stay. One without a LastAccess
 // counts as accessed now. Each is stored whose id no live session has, and whose time is not over; stored says of each
-// whether it was. After an error it is
-// unknown which were; to do it again does no harm.
+// whether it was. After an error it is unknown which were; to do it again does no harm.
 func (s *Store) Import(ctx context.Context, sessions []filestore.Entry) (stored []bool, err error) {
 	stored = make([]bool, len(sessions))
 	err = s.do(ctx, "import", "", func(ctx context.Context) error {

@@ -104,8 +104,9 @@ func (m *memory) Put(ctx context.Context, r backend.Row) error {
 	})
 }
 
-func (m *memory) Swap(ctx context.Context, was, now backend.Row) (done bool, err error) {
-	err = m.do(ctx, "swap", func(at time.Time) error {
+func (m *memory) Swap(ctx context.Context, was, now backend.Row) (bool, error) {
+	done := false
+	err := m.do(ctx, "swap", func(at time.Time) error {
 		is, ok := m.live(was.ID, at)
 		if done = ok && is.doc == was.Doc; done {
 			m.put(now, at)
@@ -115,7 +116,10 @@ func (m *memory) Swap(ctx context.Context, was, now backend.Row) (done bool, err
 		}
 		return nil
 	})
-	return done, err
+	if err != nil {
+		return false, err // done may change later: see late
+	}
+	return done, nil
 }
 
 func (m *memory) Delete(ctx context.Context, ids []string) error {

@@ -293,11 +293,21 @@ func (e *engine) Insert(ctx context.Context, rows []backend.Row) (stored []bool,
 	if err != nil && (!ok || bulk.WriteConcernError != nil) {
 		return nil, whole(err)
 	}
+	var taken []string
 	for _, w := range bulk.WriteErrors {
 		if w.Code != duplicate {
 			return nil, whole(err)
 		}
-		if stored[w.Index], err = e.replace(ctx, rows[w.Index].ID, docs[w.Index], now); err != nil {
+		taken = append(taken, rows[w.Index].ID)
+	}
+	alive, err := e.alive(ctx, taken, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range bulk.WriteErrors {
+		if alive[rows[w.Index].ID] {
+			stored[w.Index] = false
+		} else if stored[w.Index], err = e.replace(ctx, rows[w.Index].ID, docs[w.Index], now); err != nil {
 			return nil, err
 		}
 	}
@@ -417,6 +427,25 @@ func (e *engine) Delete(ctx context.Context, ids []string) (err error) {
 		_, err = e.c.DeleteMany(ctx, is("_id", is("$in", ids)))
 	}
 	return whole(err)
+}
+
+// alive returns which of the ids live documents have. To ask for each would take long if there are many.
+func (e *engine) alive(ctx context.Context, ids []string, now time.Time) (map[string]bool, error) {
+	found := make(map[string]bool)
+	if len(ids) == 0 {
+		return found, nil
+	}
+	all, err := e.c.Find(ctx, bson.D{{Key: "_id", Value: is("$in", ids)}, live(now)}, options.Find().SetProjection(is("_id", 1)))
+	if err != nil {
+		return nil, whole(err)
+	}
+	defer all.Close(ctx)
+	for all.Next(ctx) {
+		if id, ok := all.Current.Lookup("_id").StringValueOK(); ok {
+			found[id] = true
+		}
+	}
+	return found, whole(all.Err())
 }
 
 const (

@@ -90,13 +90,7 @@ func with(t testing.TB, n int) *filestore.Session {
 	return sess
 }
 
-func plus1(sess *filestore.Session) error {
-	n, err := filestore.Value[int](sess, "n")
-	if err != nil {
-		return err
-	}
-	return sess.Put("n", n+1)
-}
+var plus1 = storetest.Add
 
 func holds(t testing.TB, s *mongostore.Store, id string, want int) {
 	t.Helper()

@@ -86,8 +86,8 @@ type Store struct{ *backend.ReapingStore }
 // New returns a Store on db, which stays the caller's to close. It fails if the server does not answer or is read-only,
 // as a replica is, if there is no table or one in which sessions would not be safe, if db's connections have settings
 // that the Store cannot work with, or if the table does not take what the Codec makes; the error says which, and the
-// cure. The data source name must have
-// clientFoundRows=true. New writes a row to find that out, and takes it back before anybody can see it.
+// cure. The data source name must have clientFoundRows=true. New writes a row to find that out, and takes it back before
+// anybody can see it.
 func New(db *sql.DB, o *Options) (*Store, error) {
 	if o == nil {
 		o = new(Options)

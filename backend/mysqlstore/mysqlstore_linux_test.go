@@ -101,36 +101,11 @@ func fresh(t testing.TB, server *storetest.Server, params string) (*mysqlstore.S
 	return open(t, db, &mysqlstore.Options{CreateTable: true, TouchAfter: -1, Timeout: time.Minute}), db
 }
 
-// with returns a session with a member.
-func with(member string, value any) *filestore.Session {
-	sess := &filestore.Session{Cookie: filestore.Cookie{Path: "/"}}
-	if err := sess.Put(member, value); err != nil {
-		panic(err)
-	}
-	return sess
-}
-
-// add returns a function for Update that adds 1 to n.
-func add(sess *filestore.Session) error {
-	n, err := filestore.Value[int](sess, "n")
-	if err != nil {
-		return err
-	}
-	return sess.Put("n", n+1)
-}
-
-func count(t testing.TB, s session.Store, id string) int {
-	t.Helper()
-	sess, err := s.Get(ctx, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := filestore.Value[int](sess, "n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
+var (
+	with  = storetest.With
+	add   = storetest.Add
+	count = storetest.Count[session.Store]
+)
 
 // TestOnOne has the tests that share a server, as it takes seconds to make one.
 func TestOnOne(t *testing.T) {

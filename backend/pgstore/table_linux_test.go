@@ -34,13 +34,7 @@ func with(n int, life time.Duration) *filestore.Session {
 	}
 }
 
-func add(sess *filestore.Session) error {
-	n, err := filestore.Value[int](sess, "n")
-	if err != nil {
-		return err
-	}
-	return sess.Put("n", n+1)
-}
+var add = storetest.Add
 
 func value(t testing.TB, s *pgstore.Store, id string) int {
 	t.Helper()

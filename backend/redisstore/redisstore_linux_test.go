@@ -83,36 +83,11 @@ func fresh(t testing.TB, options ...string) (*redisstore.Store, *redis.Client) {
 	return open(t, c, always), c
 }
 
-// with returns a session with a member.
-func with(member string, value any) *filestore.Session {
-	sess := &filestore.Session{Cookie: filestore.Cookie{Path: "/"}}
-	if err := sess.Put(member, value); err != nil {
-		panic(err)
-	}
-	return sess
-}
-
-// add is a function for Update that adds 1 to n.
-func add(sess *filestore.Session) error {
-	n, err := filestore.Value[int](sess, "n")
-	if err != nil {
-		return err
-	}
-	return sess.Put("n", n+1)
-}
-
-func count(t testing.TB, s session.Store, id string) int {
-	t.Helper()
-	sess, err := s.Get(ctx, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := filestore.Value[int](sess, "n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
+var (
+	with  = storetest.With
+	add   = storetest.Add
+	count = storetest.Count[session.Store]
+)
 
 // ids returns what IDs yields, sorted.
 func ids(t testing.TB, s *redisstore.Store) (all []string) {

@@ -61,7 +61,7 @@ func command(t *testing.T, stdin string, args ...string) result {
 	select {
 	case code := <-done:
 		return result{code, out.String(), stderr.String()}
-	case <-time.After(time.Minute):
+	case <-time.After(4 * time.Minute):
 		t.Fatalf("filestore %q hangs", args)
 		panic("unreached")
 	}

@@ -336,7 +336,7 @@ func testMoveBothWays(t *testing.T, s *engineServer) {
 func testMoveKilled(t *testing.T, s *engineServer) {
 	n, kills := 3*atOnce, 3
 	if s.name == "MongoDB" { // FerretDB is slow
-		n, kills = 2*engineBatch, 1
+		n, kills = engineBatch+engineBatch/5, 1
 	}
 	dir, part := filepath.Join(roomFor(t, n), "sessions"), s.part()
 	want := plantSessions(t, dir, n)
