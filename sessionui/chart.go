@@ -195,13 +195,13 @@ func (h *history) recent() []event {
 	return slices.Clone(h.events)
 }
 
-// A Chart is drawn in 240 times 60 units: four for a minute.
-type Chart struct {
+// A chart is drawn in 240 times 60 units: four for a minute.
+type chart struct {
 	Title, Now, Unit string
 	Says             string // for those who do not see it
 	Area, Line       string // paths
-	Bars             []Bar
-	Legend           []Legend
+	Bars             []bar
+	Legend           []legend
 	Unknown          int    // the width of what is not known, from the left
 	Note             string // why there is nothing to see, or since when
 	Foot             string
@@ -209,11 +209,11 @@ type Chart struct {
 }
 
 // Top64 is Top for the template's rough.
-func (c Chart) Top64() int64 { return int64(c.Top) }
+func (c chart) Top64() int64 { return int64(c.Top) }
 
 type (
-	Bar    struct{ X, Y, Height, Way int }
-	Legend struct {
+	bar    struct{ X, Y, Height, Way int }
+	legend struct {
 		Name  string
 		Count int
 		Way   int
@@ -226,7 +226,7 @@ const (
 )
 
 // charts draws the hour that ends now.
-func (h *history) charts(p *picture, now time.Time, counts bool) []Chart {
+func (h *history) charts(p *picture, now time.Time, counts bool) []chart {
 	var made, errs [minutes]int
 	var ended [ways][minutes]int
 	index := func(t time.Time) int { return minutes - 1 - int(now.Unix()/60-t.Unix()/60) }
@@ -278,7 +278,7 @@ func (h *history) charts(p *picture, now time.Time, counts bool) []Chart {
 		}
 		return "known since " + t.UTC().Format("15:04")
 	}
-	charts := []Chart{
+	charts := []chart{
 		{Title: "Live sessions", Now: fmt.Sprint(live), Says: fmt.Sprintf("%d now, %d an hour ago of those that are known", live, lives[0]), Foot: fmt.Sprintf("%d an hour ago", lives[0])},
 		{Title: "Made a minute", Now: fmt.Sprint(total(made)), Unit: "in the hour", Says: fmt.Sprintf("%d in the last hour, at most %d in a minute", total(made), slices.Max(made[:])),
 			Foot: fmt.Sprintf("%.1f a minute on average", float64(total(made))/minutes)},
@@ -296,14 +296,14 @@ func (h *history) charts(p *picture, now time.Time, counts bool) []Chart {
 	for way, name := range []string{"expired", "here", "otherwise"} {
 		n := total(ended[way])
 		all += n
-		charts[2].Legend = append(charts[2].Legend, Legend{name, n, way})
+		charts[2].Legend = append(charts[2].Legend, legend{name, n, way})
 	}
 	charts[2].Now = fmt.Sprint(all)
 	charts[2].Says = fmt.Sprintf("%d in the last hour: %d expired, %d were ended here, %d otherwise, as by a logout", all, charts[2].Legend[0].Count, charts[2].Legend[1].Count, charts[2].Legend[2].Count)
 	charts[2].bars(ended[:]...)
 	charts[3].bars(errs)
 	if !counts {
-		charts[3] = Chart{Title: "Errors a minute", Now: unknown, Says: "Errors are not counted here.", Note: "not counted here"}
+		charts[3] = chart{Title: "Errors a minute", Now: unknown, Says: "Errors are not counted here.", Note: "not counted here"}
 	}
 	return charts
 }
@@ -316,7 +316,7 @@ func total(values [minutes]int) (n int) {
 }
 
 // line draws the values, the known ones as an area too.
-func (c *Chart) line(values []int, from int) {
+func (c *chart) line(values []int, from int) {
 	c.Top = max(slices.Max(values), 1)
 	var line, area strings.Builder
 	for i, v := range values {
@@ -336,7 +336,7 @@ func (c *Chart) line(values []int, from int) {
 }
 
 // bars draws series on top of each other.
-func (c *Chart) bars(series ...[minutes]int) {
+func (c *chart) bars(series ...[minutes]int) {
 	c.Top = 1
 	for i := range minutes {
 		sum := 0
@@ -353,7 +353,7 @@ func (c *Chart) bars(series ...[minutes]int) {
 			}
 			height := max(s[i]*(chartHeight-4)/c.Top, 2) // what is there is seen
 			foot -= height
-			c.Bars = append(c.Bars, Bar{i*step + 1, foot, height, way})
+			c.Bars = append(c.Bars, bar{i*step + 1, foot, height, way})
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (s *shelf) put(id string, life time.Duration) {
 	s.all[id] = &filestore.Session{Created: time.Now(), LastAccess: time.Now(), Cookie: filestore.Cookie{OriginalMaxAge: life}}
 }
 
-func (o *operator) chart(name string) Chart {
+func (o *operator) chart(name string) chart {
 	o.again(context.Background())
 	o.sample()
 	for _, c := range o.history.charts(o.picture.Load(), time.Now(), true) {
@@ -56,7 +56,7 @@ func (o *operator) chart(name string) Chart {
 			return c
 		}
 	}
-	return Chart{}
+	return chart{}
 }
 
 // The charts tell what happened in which minute, and what is not known.

@@ -49,7 +49,7 @@ var devicesWords = []string{
 	"en", // the language, for the attribute lang
 	"Your devices",
 	"You are signed in here. If you do not know one of them, sign it out and change your password.",
-	"This device", "Unknown device",
+	"This device", "%s on %s", "Unknown device",
 	"Last seen", "Signed in", "Ends", "Address",
 	"Sign out", "Sign out %s", "Sign out all other devices",
 	"The device is signed out.", "Other devices signed out: %d.",
@@ -119,16 +119,16 @@ func (d *devices) word(w string, args ...any) (string, error) {
 	return now, nil
 }
 
-// A Card is a session on the page.
-type Card struct {
+// A card is a session on the page.
+type card struct {
 	Handle, Device, Addr string
 	Phone, Current       bool
 	Seen, Made, Ends     span
 }
 
-// A Deck is what the templates get.
-type Deck struct {
-	Cards      []Card
+// A devicesView is what the templates get.
+type devicesView struct {
+	Cards      []card
 	Others     bool // there are others to sign out
 	Incomplete bool
 	More       int
@@ -147,19 +147,19 @@ func (d *devices) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	user := s.User()
 	switch {
 	case user == "":
-		d.render(w, r, http.StatusForbidden, "message", &Deck{Bad: "Nobody is signed in."})
+		d.render(w, r, http.StatusForbidden, "message", &devicesView{Bad: "Nobody is signed in."})
 	case r.Method == http.MethodPost:
 		d.post(w, r, s, user)
 	default:
-		d.list(w, r, http.StatusOK, user, &Deck{})
+		d.list(w, r, http.StatusOK, user, &devicesView{})
 	}
 }
 
 // list shows the sessions of user.
-func (d *devices) list(w http.ResponseWriter, r *http.Request, status int, user string, deck *Deck) {
+func (d *devices) list(w http.ResponseWriter, r *http.Request, status int, user string, deck *devicesView) {
 	infos, err := d.m.Sessions(r.Context(), user)
 	if errors.Is(err, errors.ErrUnsupported) {
-		d.render(w, r, http.StatusNotImplemented, "message", &Deck{Bad: "This site cannot list your devices."})
+		d.render(w, r, http.StatusNotImplemented, "message", &devicesView{Bad: "This site cannot list your devices."})
 		return
 	}
 	if err != nil {
@@ -169,16 +169,12 @@ func (d *devices) list(w http.ResponseWriter, r *http.Request, status int, user 
 	now := time.Now()
 	for _, info := range infos {
 		deck.Others = deck.Others || !info.Current
-		card := Card{Handle: info.Handle, Device: device(info.Note.Agent), Addr: words.Line(info.Note.Addr), Current: info.Current, Phone: isPhone(info.Note.Agent),
+		c := card{Handle: info.Handle, Device: d.device(info.Note.Agent), Addr: words.Line(info.Note.Addr), Current: info.Current, Phone: isPhone(info.Note.Agent),
 			Seen: d.ago(now, info.LastAccess), Made: d.ago(now, cmpTime(info.Authenticated, info.Created)), Ends: d.date(info.Ends)}
-		if card.Device == "" {
-			card.Device = d.words["Unknown device"]
-		}
-		switch {
-		case info.Current: // first, also if there are many
-			deck.Cards = append([]Card{card}, deck.Cards...)
-		default:
-			deck.Cards = append(deck.Cards, card)
+		if info.Current { // first, also if there are many
+			deck.Cards = append([]card{c}, deck.Cards...)
+		} else {
+			deck.Cards = append(deck.Cards, c)
 		}
 	}
 	if n := len(deck.Cards); n > maxDevices {
@@ -202,6 +198,17 @@ func cmpTime(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// device names what a User-Agent stands for.
+func (d *devices) device(agent string) string {
+	switch browser, system := browserOf(agent), systemOf(agent); {
+	case browser != "" && system != "":
+		return fmt.Sprintf(d.words["%s on %s"], browser, system)
+	case browser != "" || system != "":
+		return browser + system
+	}
+	return d.words["Unknown device"]
 }
 
 func isPhone(agent string) bool { return first(agent, "iPhone=x", "Android=x", "Mobile=x") != "" }
@@ -244,7 +251,7 @@ func (d *devices) post(w http.ResponseWriter, r *http.Request, s *session.Sessio
 		return
 	}
 	if d.opts.Confirm != nil && !d.opts.Confirm(r) {
-		deck := &Deck{Login: d.opts.Login, Do: do, Handle: handle}
+		deck := &devicesView{Login: d.opts.Login, Do: do, Handle: handle}
 		if r.PostForm.Has("password") {
 			deck.Bad = "That was not right. Nothing was signed out."
 		}
@@ -261,10 +268,10 @@ func (d *devices) post(w http.ResponseWriter, r *http.Request, s *session.Sessio
 	}
 	switch {
 	case errors.Is(err, filestore.ErrNotFound):
-		d.list(w, r, http.StatusNotFound, user, &Deck{Bad: "This is not one of your devices, or it is signed out already."})
+		d.list(w, r, http.StatusNotFound, user, &devicesView{Bad: "This is not one of your devices, or it is signed out already."})
 	case err != nil:
 		slog.ErrorContext(r.Context(), "sessionui: signing out has failed", "who", user, "sessions", n, "err", err)
-		d.list(w, r, http.StatusInternalServerError, user, &Deck{Bad: "That did not work. Try again later."})
+		d.list(w, r, http.StatusInternalServerError, user, &devicesView{Bad: "That did not work. Try again later."})
 	default:
 		slog.InfoContext(r.Context(), "sessionui: signed out", "who", user, "session", handle, "sessions", n)
 		if err := s.Flash(flashKind, said); err != nil && !errors.Is(err, filestore.ErrNotFound) { // their own session may be what ended
@@ -275,7 +282,7 @@ func (d *devices) post(w http.ResponseWriter, r *http.Request, s *session.Sessio
 }
 
 // render answers with a template in the site's page, or in a plain one.
-func (d *devices) render(w http.ResponseWriter, r *http.Request, status int, name string, deck *Deck) {
+func (d *devices) render(w http.ResponseWriter, r *http.Request, status int, name string, deck *devicesView) {
 	t, around := d.pages, "page"
 	var buf bytes.Buffer
 	err := d.pages.ExecuteTemplate(&buf, name, deck)

@@ -184,17 +184,15 @@ func TestDevicesWords(t *testing.T) {
 	for i, w := range sessionui.DevicesWords() {
 		words[w] = fmt.Sprintf("wort%d", i)
 		for _, verb := range []string{"%d", "%s"} {
-			if strings.Contains(w, verb) {
-				words[w] += " " + verb
-			}
+			words[w] += strings.Repeat(" "+verb, strings.Count(w, verb))
 		}
 	}
 	layout := template.Must(template.New("site").Parse(`<!doctype html><title>{{.Title}}</title><body><i>{{.Request.URL.Path}}</i>{{.Content}}`))
 	for _, o := range []sessionui.DevicesOptions{{Words: words}, {Words: words, Layout: layout}, {Words: words, Confirm: func(*http.Request) bool { return false }}, {Words: words, Confirm: func(*http.Request) bool { return false }, Login: "/x"}} {
 		d := newDesk(t, &o)
-		a := d.login("anna", "", "")
+		a := d.login("anna", firefox, "")
 		for i := range 130 {
-			d.login("anna", "", fmt.Sprint(i))
+			d.login("anna", []string{"", firefox, "other"}[i%3], fmt.Sprint(i))
 		}
 		var pages []answer
 		pages = append(pages, a.get(), do(d.site, httptest.NewRequest("GET", "/", nil)))
@@ -202,7 +200,7 @@ func TestDevicesWords(t *testing.T) {
 		pages = append(pages, a.post(url.Values{"do": {"sign-out"}, "handle": {"x"}}), a.post(url.Values{"do": {"sign-out"}, "handle": {handle}}), a.get(),
 			a.post(url.Values{"do": {"sign-out-others"}, "password": {"x"}}), a.get())
 		for _, p := range pages {
-			text := regexp.MustCompile(`<[^>]*>|2\d\d\d-\d\d-\d\d \d\d:\d\d UTC|wort\d+|–`).ReplaceAllString(p.body, "")
+			text := regexp.MustCompile(`<[^>]*>|2\d\d\d-\d\d-\d\d \d\d:\d\d UTC|wort\d+|Firefox|Linux|–`).ReplaceAllString(p.body, "")
 			if m := regexp.MustCompile(`[a-zA-Z]{2,}.*`).FindString(text); m != "" {
 				t.Errorf("not a replaced word: %q in\n%s", m, p.body)
 			}

@@ -289,8 +289,8 @@ func (o *operator) fail(w http.ResponseWriter, r *http.Request, status int, text
 	o.render(w, r, status, "failed", v)
 }
 
-// A Line is a session in the table.
-type Line struct {
+// A line is a session in the table.
+type line struct {
 	Handle, Short string
 	Current       bool
 	State         string
@@ -302,8 +302,8 @@ type Line struct {
 	Device, Addr  string
 }
 
-func (o *operator) line(r *row, now time.Time, current string) Line {
-	l := Line{
+func (o *operator) line(r *row, now time.Time, current string) line {
+	l := line{
 		Handle: o.handle(r.id), Current: current != "" && r.id == current, State: r.state(now), Trouble: r.trouble,
 		Made: ago(now, moment(r.created)), Used: ago(now, r.accessed()), Ends: later(now, r.endsAt()),
 		Size: words.Size(int64(r.size)), Device: cmp.Or(r.device, unknown), Addr: cmp.Or(words.Line(r.addr), unknown),
@@ -321,39 +321,39 @@ func (o *operator) line(r *row, now time.Time, current string) Line {
 	return l
 }
 
-// Sheet is what the overview shows.
-type Sheet struct {
+// A sheet is what the overview shows.
+type sheet struct {
 	Figures                     figures
 	ExpiredKnown, TroublesKnown bool
 	Oldest                      span
 	Bytes, Largest              string
-	Reap                        *Reap
+	Reap                        *reap
 	ReapKnown                   bool
 	Space                       *filestore.Space
 	SpaceNote                   string
-	Charts                      []Chart
+	Charts                      []chart
 	Show                        []string
 	Wide                        int // the columns of what cannot be read
-	Lines                       []Line
+	Lines                       []line
 	Matching, Endable           int
 	MatchingAll                 bool
 	First, Last, Pages          int
 	Prev, Next                  string
-	Events                      []Event
+	Events                      []happened
 	Counted, Unlisted           int
 	Whole, Failed               bool
 }
 
-// A Reap is the last pass of the reaper.
-type Reap struct {
+// A reap is the last pass of the reaper.
+type reap struct {
 	When    span
 	Took    string
 	Removed int64
 	Failed  bool
 }
 
-// An Event is a line of the list.
-type Event struct {
+// A happened is a line of the list of events.
+type happened struct {
 	When          span
 	Kind          string
 	Handle, Short string
@@ -381,9 +381,9 @@ func (o *operator) overview(w http.ResponseWriter, r *http.Request) {
 	o.render(w, r, http.StatusOK, "overview", v)
 }
 
-func (o *operator) sheet(r *http.Request, p *picture, f *filter) *Sheet {
+func (o *operator) sheet(r *http.Request, p *picture, f *filter) *sheet {
 	now := time.Now()
-	s := &Sheet{
+	s := &sheet{
 		Figures: p.figures(now), TroublesKnown: o.scanner != nil, ExpiredKnown: o.scanner != nil && o.statser != nil, ReapKnown: o.counts(),
 		Charts: o.history.charts(p, now, o.counts()), Show: o.opts.Show, Wide: 6 + len(o.opts.Show),
 		Counted: p.count(), Whole: p.whole, Unlisted: p.count() - len(p.rows), Failed: p.err != nil, Bytes: unknown, Largest: unknown,
@@ -394,7 +394,7 @@ func (o *operator) sheet(r *http.Request, p *picture, f *filter) *Sheet {
 	s.Oldest = ago(now, moment(s.Figures.oldest))
 	if o.counts() {
 		if st := o.statser.Stats(); !st.LastReap.IsZero() {
-			s.Reap = &Reap{ago(now, st.LastReap), st.LastReapTook.Round(time.Millisecond).String(), st.LastReapRemoved, st.LastReapError != ""}
+			s.Reap = &reap{ago(now, st.LastReap), st.LastReapTook.Round(time.Millisecond).String(), st.LastReapRemoved, st.LastReapError != ""}
 		}
 	}
 	if o.spacer != nil {
@@ -432,28 +432,28 @@ func (o *operator) sheet(r *http.Request, p *picture, f *filter) *Sheet {
 		if len(l.Shown) > 0 && l.Shown[0] != unknown {
 			who = l.Shown[0]
 		}
-		s.Events = append(s.Events, Event{ago(now, e.at), e.kind, l.Handle, l.Short, who, e.gone})
+		s.Events = append(s.Events, happened{ago(now, e.at), e.kind, l.Handle, l.Short, who, e.gone})
 	}
 	return s
 }
 
-// A Member is a line of a session's members.
-type Member struct {
+// A member is a line of a session's members.
+type member struct {
 	Name, Size, Value string
 	Shown             bool
 }
 
-// A Detail is what the page of one session shows.
-type Detail struct {
-	Line
+// A detail is what the page of one session shows.
+type detail struct {
+	line
 	Names   []string // of Shown
-	Cookie  []Attribute
-	Members []Member
+	Cookie  []attribute
+	Members []member
 	Gone    bool // its members cannot be read
 }
 
-// An Attribute is one of the cookie's.
-type Attribute struct{ Name, Value string }
+// An attribute is one of the cookie's.
+type attribute struct{ Name, Value string }
 
 // one shows one session.
 func (o *operator) one(w http.ResponseWriter, r *http.Request) {
@@ -466,7 +466,7 @@ func (o *operator) one(w http.ResponseWriter, r *http.Request) {
 	if wrong != "" {
 		f, _ = parseFilter(nil, nil)
 	}
-	d := &Detail{Names: o.opts.Show}
+	d := &detail{Names: o.opts.Show}
 	sess, err := o.read(r.Context(), row.id)
 	switch {
 	case sess != nil:
@@ -478,7 +478,7 @@ func (o *operator) one(w http.ResponseWriter, r *http.Request) {
 	default:
 		row.trouble = cmp.Or(row.trouble, troubleOf(err))
 	}
-	d.Line = o.line(row, time.Now(), session.From(r).ID())
+	d.line = o.line(row, time.Now(), session.From(r).ID())
 	o.render(w, r, http.StatusOK, "one", o.view("Session "+d.Short, f, d))
 }
 
@@ -503,7 +503,7 @@ func (o *operator) read(ctx context.Context, id string) (*filestore.Session, err
 	return nil, filestore.ErrNotFound
 }
 
-func attributes(sess *filestore.Session) []Attribute {
+func attributes(sess *filestore.Session) []attribute {
 	c := sess.Cookie
 	yes := func(b bool) string {
 		if b {
@@ -518,7 +518,7 @@ func attributes(sess *filestore.Session) []Attribute {
 	if !c.Expires.IsZero() {
 		expires = clock(c.Expires)
 	}
-	return []Attribute{
+	return []attribute{
 		{"Max-Age", life}, {"Expires", expires}, {"HttpOnly", yes(c.HTTPOnly)}, {"Secure", yes(c.Secure)}, {"SameSite", cmp.Or(c.SameSite, unknown)},
 		{"Path", cmp.Or(c.Path, unknown)}, {"Domain", cmp.Or(c.Domain, unknown)}, {"Partitioned", yes(c.Partitioned)}, {"Priority", cmp.Or(c.Priority, unknown)},
 	}
@@ -531,13 +531,13 @@ const (
 
 // members lists the members of a session, with the values that may be shown. A member of Show that lies in an object has a
 // line of its own.
-func (o *operator) members(sess *filestore.Session) (list []Member) {
+func (o *operator) members(sess *filestore.Session) (list []member) {
 	for _, name := range slices.Sorted(maps.Keys(sess.Values)) {
 		if len(list) == maxMembers {
-			list = append(list, Member{Name: "…", Size: words.Plural(len(sess.Values)-maxMembers, "more member")})
+			list = append(list, member{Name: "…", Size: words.Plural(len(sess.Values)-maxMembers, "more member")})
 			break
 		}
-		m := Member{Name: words.Line(name), Size: words.Size(int64(len(sess.Values[name])))}
+		m := member{Name: words.Line(name), Size: words.Size(int64(len(sess.Values[name])))}
 		if slices.Contains(o.opts.Show, name) {
 			m.Shown, m.Value = true, valueOf(format.MemberOf(sess.Values, name))
 		}
@@ -545,7 +545,7 @@ func (o *operator) members(sess *filestore.Session) (list []Member) {
 		for _, path := range o.opts.Show {
 			raw := format.MemberOf(sess.Values, path)
 			if strings.HasPrefix(path, name+".") && raw != "" {
-				list = append(list, Member{words.Line(path), words.Size(int64(len(raw))), valueOf(raw), true})
+				list = append(list, member{words.Line(path), words.Size(int64(len(raw))), valueOf(raw), true})
 			}
 		}
 	}
@@ -560,8 +560,8 @@ func valueOf(raw string) string {
 	return words.Line(s)
 }
 
-// A Question is what the page before an end-matching shows.
-type Question struct {
+// A question is what the page before an end-matching shows.
+type question struct {
 	N     int
 	Exact bool
 	Again bool // many more match by now
@@ -586,7 +586,7 @@ func (o *operator) asking(w http.ResponseWriter, r *http.Request) {
 // ask asks about n sessions; if n is negative it looks how many there are.
 func (o *operator) ask(w http.ResponseWriter, r *http.Request, status int, f filter, n int) {
 	rows, all := o.matching(r.Context(), f, o.look(r.Context(), true))
-	q := &Question{N: n, Exact: all, Again: n >= 0}
+	q := &question{N: n, Exact: all, Again: n >= 0}
 	if rows = endable(rows); n < 0 {
 		q.N = len(rows)
 	}
