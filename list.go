@@ -98,22 +98,27 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 // is large wants to see whose it was, and since when it waits.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		batch := make([]scanned, 0, scanBatch)
+		// While the loop has one batch the next is read.
+		var batch, ready []scanned
+		turn := func() (goOn bool) {
+			wait := s.read(ctx, batch)
+			defer wait()
+			goOn = s.yield(ctx, ready, yield)
+			batch, ready = ready[:0], batch
+			return goOn
+		}
 		for t, err := range s.targets(ctx, "scan") {
 			if err != nil {
-				if s.scan(ctx, batch, yield) {
+				if turn() && turn() {
 					yield(Entry{}, err)
 				}
 				return
 			}
-			if batch = append(batch, scanned{target: t}); len(batch) == scanBatch {
-				if !s.scan(ctx, batch, yield) {
-					return
-				}
-				batch = batch[:0]
+			if batch = append(batch, scanned{target: t}); len(batch) == scanBatch && !turn() {
+				return
 			}
 		}
-		s.scan(ctx, batch, yield)
+		_ = turn() && turn()
 	}
 }
 
@@ -125,8 +130,8 @@ type scanned struct {
 	err  error
 }
 
-// scan reads the batch and yields it. It returns false if the loop has ended.
-func (s *Store) scan(ctx context.Context, batch []scanned, yield func(Entry, error) bool) bool {
+// read begins to read the batch; wait returns when it is read.
+func (s *Store) read(ctx context.Context, batch []scanned) (wait func()) {
 	var wg sync.WaitGroup
 	var next atomic.Int64
 	for range min(runtime.GOMAXPROCS(0), 8, len(batch)) {
@@ -136,7 +141,11 @@ func (s *Store) scan(ctx context.Context, batch []scanned, yield func(Entry, err
 			}
 		})
 	}
-	wg.Wait()
+	return wg.Wait
+}
+
+// yield yields the batch. It returns false if the loop has ended.
+func (s *Store) yield(ctx context.Context, batch []scanned, yield func(Entry, error) bool) bool {
 	for _, f := range batch {
 		if errors.Is(f.err, ErrNotFound) && f.sess == nil || s.interrupted(ctx) != nil { // targets will say so
 			continue

@@ -3,7 +3,6 @@ package sessionui
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"iter"
 	"math"
@@ -13,14 +12,13 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/format"
 	"github.com/sessionfilestore/filestore/internal/words"
-	"github.com/sessionfilestore/filestore/session"
 )
 
 // This file reads the sessions. What was read is a picture, which never changes: pages read it without a lock.
 
 const (
 	// firstPage is how long a page waits for the sessions. What was not read by then it does not show, and says so.
-	firstPage = 700 * time.Millisecond
+	firstPage = 850 * time.Millisecond
 
 	// wholeLook bounds a request that waits for all sessions.
 	wholeLook = 2 * time.Minute
@@ -110,17 +108,15 @@ func (o *operator) row(e filestore.Entry, err error) *row {
 	r := &row{id: e.ID, created: millis(sess.Created), access: millis(sess.LastAccess), ends: millis(o.endOf(sess)), size: sess.Size()}
 	r.shown = make([]shown, len(o.opts.Show))
 	for i, member := range o.opts.Show {
-		if raw := format.MemberOf(sess.Values, member); raw != "" {
+		if raw := format.MemberOfValid(sess.Values, member); raw != "" {
 			if key, ok := format.KeyOf(raw); ok {
 				r.shown[i].hash = keyHash(key)
 			}
 			r.shown[i].text = clip(textOf(raw))
 		}
 	}
-	var note session.Note
-	if raw, ok := sess.Values["__note"]; ok && json.Unmarshal(raw, &note) == nil {
-		r.device, r.addr = device(note.Agent), clip(note.Addr)
-	}
+	r.device = device(textOf(format.MemberOfValid(sess.Values, "__note.agent")))
+	r.addr = clip(textOf(format.MemberOfValid(sess.Values, "__note.addr")))
 	return r
 }
 

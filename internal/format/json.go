@@ -73,7 +73,10 @@ func valueEnd(doc string, i int) int {
 
 // String returns the JSON string raw, "" for any other value.
 func String(raw string) string {
-	if raw[0] == '"' && strings.IndexByte(raw, '\\') < 0 && utf8.ValidString(raw) {
+	switch {
+	case raw[0] != '"':
+		return ""
+	case strings.IndexByte(raw, '\\') < 0 && utf8.ValidString(raw):
 		return raw[1 : len(raw)-1]
 	}
 	var s string

@@ -42,10 +42,16 @@ func (d *Document) Key(member string) (key string, ok bool) {
 // MemberOf returns the JSON of the member with this name, in which a dot goes into objects; "" if there is none, or if
 // it is not JSON.
 func MemberOf(values map[string]json.RawMessage, member string) string {
-	head, rest, deep := strings.Cut(member, ".")
+	head, _, _ := strings.Cut(member, ".")
 	if !json.Valid(values[head]) {
 		return ""
 	}
+	return MemberOfValid(values, member)
+}
+
+// MemberOfValid is MemberOf for values that are JSON, as those of a session are that was read and not changed.
+func MemberOfValid(values map[string]json.RawMessage, member string) string {
+	head, rest, deep := strings.Cut(member, ".")
 	return within(strings.Trim(string(values[head]), space), rest, deep)
 }
 
