@@ -573,7 +573,7 @@ func TestSlowSource(t *testing.T) {
 		page := sessionui.Operator(s, nil)
 		began := time.Now()
 		a := get(page, "/")
-		if took := time.Since(began); took > time.Second || a.Code != 200 || !strings.Contains(a.body, "Counted so far: 7") || !strings.Contains(a.body, "whole=1") || s.loops.Load() != 0 {
+		if took := time.Since(began); took > time.Second || a.Code != 200 || !strings.Contains(a.body, "Counted so far: 8") || !strings.Contains(a.body, "whole=1") || s.loops.Load() != 0 {
 			t.Errorf("the first page took %v and says %s; %d loops go on", took, a.figure("live"), s.loops.Load())
 		}
 		began = time.Now()
