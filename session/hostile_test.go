@@ -48,28 +48,31 @@ func TestHostileDoneStaysOpenInOwnRenew(t *testing.T) {
 	for name, replace := range replacers {
 		for _, limit := range []int{0, 3} {
 			t.Run(fmt.Sprint(name, " ", limit), func(t *testing.T) {
-				closed := 0
+				var closed atomic.Int32
+				var wg sync.WaitGroup
 				for range 20 {
-					s := newStore(t)
-					m := manager(s)
+					m := manager(newStore(t))
 					m.MaxPerUser = limit
-					id := logIn(t, m, "anna")
-					request(m, id, "/", func(w http.ResponseWriter, r *http.Request) {
-						done := session.From(r).Done()
-						time.Sleep(50 * time.Millisecond)
-						if err := replace(session.From(r)); err != nil {
-							t.Fatal(err)
-						}
-						time.Sleep(50 * time.Millisecond)
-						select {
-						case <-done:
-							closed++
-						default:
-						}
+					wg.Go(func() {
+						id := logIn(t, m, "anna")
+						request(m, id, "/", func(w http.ResponseWriter, r *http.Request) {
+							done := session.From(r).Done()
+							time.Sleep(50 * time.Millisecond)
+							if err := replace(session.From(r)); err != nil {
+								t.Error(err)
+							}
+							time.Sleep(50 * time.Millisecond)
+							select {
+							case <-done:
+								closed.Add(1)
+							default:
+							}
+						})
 					})
 				}
-				if closed > 0 {
-					t.Errorf("in %d of 20 requests their own %s has closed Done", closed, name)
+				wg.Wait()
+				if n := closed.Load(); n > 0 {
+					t.Errorf("in %d of 20 requests their own %s has closed Done", n, name)
 				}
 			})
 		}
