@@ -476,7 +476,9 @@ func (o *operator) one(w http.ResponseWriter, r *http.Request) {
 		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
 		return
 	default:
-		row.trouble = cmp.Or(row.trouble, troubleOf(err))
+		now := *row // others read the picture's
+		now.trouble = cmp.Or(row.trouble, troubleOf(err))
+		row = &now
 	}
 	d.Line = o.line(row, time.Now(), session.From(r).ID())
 	o.render(w, r, http.StatusOK, "one", o.view("Session "+d.Short, f, d))

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -125,6 +126,23 @@ func TestEnd(t *testing.T) {
 	if a := do(y.page, form("/", url.Values{"do": {"end"}, "handle": {torn[0]}})); a.Code != 303 || !slices.Equal(y.ids(), []string{"id-of-bert"}) {
 		t.Errorf("the end of the torn file = %d, left: %q", a.Code, y.ids())
 	}
+}
+
+// Several look at a session that cannot be read any more: what others read is not changed. (For -race.)
+func TestOneTurnsUnreadable(t *testing.T) {
+	y := newYard(t, sessionui.Options{Show: []string{"user"}})
+	y.put("one", map[string]any{"user": "anna"})
+	handle := get(y.page, "/").handleOf("anna")
+	y.file("one", `{"cook`)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if a := get(y.page, "/?session="+handle); a.Code != 200 || !strings.Contains(a.body, "It holds no session.") {
+				t.Errorf("= %d %s", a.Code, a.body)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // A session that a request has in hand does not come back when it was ended on the page.
