@@ -263,6 +263,60 @@ func TestEndMatchingUnderTheLock(t *testing.T) {
 	}
 }
 
+// A session that cannot be read by the time when those that match end is not one of them.
+func TestEndMatchingTurnsUnreadable(t *testing.T) {
+	y := newYard(t, sessionui.Options{})
+	c := &changer{Store: y.s}
+	page := sessionui.Operator(c, y.options(sessionui.Options{Show: []string{"user"}, Write: true}))
+	y.put("one", map[string]any{"user": "anna"})
+	c.change = func() { y.file("one", `{"cook`) }
+	a := do(page, form("/?member=user&value=anna", url.Values{"do": {"end-matching"}, "n": {"1"}}))
+	if a.Code != 303 || len(y.ids()) != 1 || len(y.told()) != 0 || !strings.Contains(y.logged(), "failed=1") {
+		t.Errorf("= %d, left: %q, events %v, log %s", a.Code, y.ids(), y.told(), y.logged())
+	}
+}
+
+// Of several who end a session one only does, and the others hear that it has ended.
+func TestEndTwice(t *testing.T) {
+	y := newYard(t, sessionui.Options{})
+	c := &changer{Store: y.s}
+	page := sessionui.Operator(c, y.options(sessionui.Options{Show: []string{"user"}, Write: true}))
+	y.put("one", map[string]any{"user": "anna"})
+	handle := get(page, "/").handleOf("anna")
+	c.change = func() { // another one is between the two steps of an end
+		y.s.Update(ctx, "one", func(sess *filestore.Session) error {
+			sess.Cookie.OriginalMaxAge, sess.Values = -time.Second, nil
+			return nil
+		})
+	}
+	if a := do(page, form("/", url.Values{"do": {"end"}, "handle": {handle}})); a.Code != 404 || len(y.told()) != 0 {
+		t.Errorf("the second end = %d, events %v", a.Code, y.told())
+	}
+}
+
+// A quitter's visitor goes away between the two steps of an end.
+type quitter struct {
+	*filestore.Store
+	quit func()
+}
+
+func (q quitter) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
+	defer q.quit()
+	return q.Store.Update(ctx, id, fn)
+}
+
+// A session that has ended is told of, whatever becomes of the request.
+func TestEndCanceled(t *testing.T) {
+	y := newYard(t, sessionui.Options{})
+	own, cancel := context.WithCancel(ctx)
+	page := sessionui.Operator(quitter{y.s, cancel}, y.options(sessionui.Options{Show: []string{"user"}, Write: true}))
+	y.put("one", map[string]any{"user": "anna"})
+	r := form("/", url.Values{"do": {"end"}, "handle": {get(page, "/").handleOf("anna")}})
+	if a := do(page, r.WithContext(own)); a.Code != 303 || len(y.ids()) != 0 || len(y.told()) != 1 {
+		t.Errorf("= %d, left: %q, events %v, log %s", a.Code, y.ids(), y.told(), y.logged())
+	}
+}
+
 // Texts that a page must neither obey nor let through.
 var hostile = []string{
 	`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `'-alert(1)-'`, `javascript:alert(1)`, `</title><script>alert(1)</script>`,
