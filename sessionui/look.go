@@ -174,6 +174,9 @@ func (c *figures) add(r *row, now time.Time) {
 	switch r.state(now) {
 	case alive:
 		c.Live++
+		if r.created != 0 {
+			c.oldest = min(cmp.Or(c.oldest, math.MaxInt64), r.created)
+		}
 	case expired:
 		c.Expired++
 	default:
@@ -181,9 +184,6 @@ func (c *figures) add(r *row, now time.Time) {
 	}
 	c.Bytes += int64(r.size)
 	c.Largest = max(c.Largest, r.size)
-	if r.created != 0 && r.ends > now.UnixMilli() {
-		c.oldest = min(cmp.Or(c.oldest, math.MaxInt64), r.created)
-	}
 }
 
 func (p *picture) figures(now time.Time) figures {

@@ -580,6 +580,32 @@ type poor struct{ s *filestore.Store }
 func (p poor) All(ctx context.Context) iter.Seq2[filestore.Entry, error] { return p.s.All(ctx) }
 func (p poor) Destroy(ctx context.Context, id string) error              { return p.s.Destroy(ctx, id) }
 
+// Fixed has these sessions and no others, and forgets none.
+type fixed []filestore.Entry
+
+func (f fixed) All(context.Context) iter.Seq2[filestore.Entry, error] {
+	return func(yield func(filestore.Entry, error) bool) {
+		for _, e := range f {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (fixed) Destroy(context.Context, string) error { return nil }
+
+// Whose last access is not known is not idle, and whose end is not known may be the oldest.
+func TestUnknownTimes(t *testing.T) {
+	page := sessionui.Operator(fixed{{ID: "one", Session: &filestore.Session{Created: time.Now().Add(-time.Hour)}}}, nil)
+	if n := len(get(page, "/?idle=1m").handles()); n != 0 {
+		t.Error("a session whose last access is not known counts as idle")
+	}
+	if a := get(page, "/"); !regexp.MustCompile(`<dt>Oldest</dt><dd><time[^>]*>1h ago<`).MatchString(a.body) {
+		t.Errorf("the oldest is not known: %s", a.body)
+	}
+}
+
 // What a Source does not tell the page does not show as zero.
 func TestPoorSource(t *testing.T) {
 	y := newYard(t, sessionui.Options{})
