@@ -87,7 +87,7 @@ func (h *history) compare(was, next *picture) {
 	}
 	now := make(map[string]*row)
 	for _, r := range next.rows {
-		if old := gone[r.id]; old == nil || old.access != r.access || old.trouble != r.trouble {
+		if old := gone[r.id]; old == nil || r.usedSince(old) || old.trouble != r.trouble {
 			now[r.id] = r
 		} else {
 			delete(gone, r.id)
@@ -113,7 +113,7 @@ func (h *history) change(gone, now map[string]*row) {
 			events = append(events, event{at, "made", r, false})
 		case r.trouble != nil && old.trouble == nil:
 			events = append(events, event{at, "not readable", r, false})
-		case r.access != old.access:
+		case r.usedSince(old):
 			events = append(events, event{at, "used", r, false})
 		}
 	}

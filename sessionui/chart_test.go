@@ -183,3 +183,24 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 }
+
+// A last access that differs by milliseconds from read to read, as that of Redis, is not a use.
+func TestUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{all: make(map[string]*filestore.Session)}
+		o := Operator(s, nil).(*operator)
+		s.put("one", time.Hour)
+		o.again(t.Context())
+		for _, shift := range []time.Duration{2, -3, 900, -900} {
+			time.Sleep(time.Minute)
+			s.all["one"].LastAccess = s.all["one"].LastAccess.Add(shift * time.Millisecond)
+			if o.again(t.Context()); len(o.history.recent()) != 0 {
+				t.Fatalf("events after %d ms: %v", shift, o.history.recent())
+			}
+		}
+		s.put("one", time.Hour)
+		if o.again(t.Context()); len(o.history.recent()) != 1 || o.history.recent()[0].kind != "used" {
+			t.Errorf("events after a use: %v", o.history.recent())
+		}
+	})
+}

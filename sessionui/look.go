@@ -67,6 +67,10 @@ func millis(t time.Time) int64 {
 func (r *row) endsAt() time.Time   { return moment(r.ends) }
 func (r *row) accessed() time.Time { return moment(r.access) }
 
+// usedSince reports whether the session was used since old was read. A store that reckons the last access from the time
+// that is left gives one that is some milliseconds off, another one at each read.
+func (r *row) usedSince(old *row) bool { return r.access-old.access > time.Second.Milliseconds() }
+
 func (r *row) state(now time.Time) string {
 	switch {
 	case r.trouble != nil:
