@@ -204,3 +204,47 @@ func TestUsed(t *testing.T) {
 		}
 	})
 }
+
+// A full shelf also finds what a page does not list.
+type full struct {
+	*shelf
+	extra filestore.Entry
+}
+
+func (f full) Find(_ context.Context, _, value string) iter.Seq2[filestore.Entry, error] {
+	return func(yield func(filestore.Entry, error) bool) {
+		if value == "anna" {
+			yield(f.extra, nil)
+		}
+	}
+}
+
+func (f full) Get(context.Context, string) (*filestore.Session, error) { return f.extra.Session, nil }
+
+// What a filter has found can be looked at and ended, also if it is not listed.
+func TestBeyondBounds(t *testing.T) {
+	sess := new(filestore.Session)
+	sess.Put("user", "anna")
+	f := full{&shelf{all: make(map[string]*filestore.Session)}, filestore.Entry{ID: "extra", Session: sess}}
+	o := Operator(f, &Options{Show: []string{"user"}, Write: true}).(*operator)
+	o.picture.Store(&picture{rest: figures{Live: 1}, whole: true, took: time.Hour, at: time.Now()})
+	const query = "/?member=user&value=anna"
+	w := httptest.NewRecorder()
+	o.ServeHTTP(w, httptest.NewRequest("GET", query, nil))
+	handle := o.handle("extra")
+	if !strings.Contains(w.Body.String(), handle) {
+		t.Fatal("the filter does not find it")
+	}
+	w = httptest.NewRecorder()
+	o.ServeHTTP(w, httptest.NewRequest("GET", query+"&session="+handle, nil))
+	if w.Code != 200 {
+		t.Errorf("its page = %d", w.Code)
+	}
+	r := httptest.NewRequest("POST", query, strings.NewReader("do=end&handle="+handle))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	w = httptest.NewRecorder()
+	if o.ServeHTTP(w, r); w.Code != 303 {
+		t.Errorf("its end = %d", w.Code)
+	}
+}

@@ -208,18 +208,25 @@ func (o *operator) mac(purpose, text string) string {
 
 func (o *operator) handle(id string) string { return o.mac("handle", id) }
 
-// find returns the row with a handle, nil if there is none.
-func (o *operator) find(ctx context.Context, handle string) *row {
-	looked := o.picture.Load()
-	for range 2 {
-		for _, r := range looked.rows {
-			if hmac.Equal([]byte(o.handle(r.id)), []byte(handle)) {
-				return r
-			}
+// find returns the row with a handle, nil if there is none. The filter is the one of the page that shows the handle.
+func (o *operator) find(ctx context.Context, handle string, f filter) *row {
+	among := func(rows []*row) *row {
+		i := slices.IndexFunc(rows, func(r *row) bool { return hmac.Equal([]byte(o.handle(r.id)), []byte(handle)) })
+		if i < 0 {
+			return nil
 		}
-		looked = o.look(ctx, true)
+		return rows[i]
 	}
-	return nil
+	p := o.picture.Load()
+	if r := among(p.rows); r != nil {
+		return r
+	}
+	if f.Member != "" && p.count() > len(p.rows) { // the page may have found what is not listed
+		if rows, _ := o.matching(ctx, f, p); among(rows) != nil {
+			return among(rows)
+		}
+	}
+	return among(o.look(ctx, true).rows)
 }
 
 // matching returns the rows that a filter means, in no order. all is false if there may be more.
@@ -457,14 +464,15 @@ type Attribute struct{ Name, Value string }
 
 // one shows one session.
 func (o *operator) one(w http.ResponseWriter, r *http.Request) {
-	row := o.find(r.Context(), r.URL.Query().Get("session"))
-	if row == nil {
-		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
-		return
-	}
 	f, wrong := parseFilter(r.URL.Query(), o.opts.Show)
 	if wrong != "" {
 		f, _ = parseFilter(nil, nil)
+	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wholeLook + writeTimeout))
+	row := o.find(r.Context(), r.URL.Query().Get("session"), f)
+	if row == nil {
+		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
+		return
 	}
 	d := &Detail{Names: o.opts.Show}
 	sess, err := o.read(r.Context(), row.id)
