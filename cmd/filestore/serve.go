@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
@@ -163,7 +164,11 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "same-origin")
 	_, port, _ := net.SplitHostPort(d.addr)
-	if r.Host != d.addr && r.Host != "localhost:"+port { // a site whose name leads here (DNS rebinding)
+	host := r.Host
+	if port == "80" && host != "" && !strings.Contains(host, ":") { // which browsers leave out
+		host += ":80"
+	}
+	if host != d.addr && host != "localhost:"+port { // a site whose name leads here (DNS rebinding)
 		http.Error(w, "This is not the address that filestore serve has printed.", http.StatusMisdirectedRequest)
 		return
 	}

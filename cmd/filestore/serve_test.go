@@ -60,6 +60,19 @@ func TestDoor(t *testing.T) {
 	}
 }
 
+// Browsers leave out the port 80.
+func TestDoorPort80(t *testing.T) {
+	d := newDoor("127.0.0.1:80", http.NotFoundHandler())
+	for host, want := range map[string]int{"127.0.0.1": 303, "127.0.0.1:80": 303, "localhost": 303, "": 421, "evil.example": 421, "127.0.0.1:8080": 421, "[::1]": 421} {
+		r := httptest.NewRequest("GET", "/?key="+d.key, nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		if d.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("Host %q = %d, want %d", host, w.Code, want)
+		}
+	}
+}
+
 // A served is a serve that runs in another process.
 type served struct {
 	t      *testing.T
