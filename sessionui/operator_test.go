@@ -580,6 +580,24 @@ type poor struct{ s *filestore.Store }
 func (p poor) All(ctx context.Context) iter.Seq2[filestore.Entry, error] { return p.s.All(ctx) }
 func (p poor) Destroy(ctx context.Context, id string) error              { return p.s.Destroy(ctx, id) }
 
+// An address that can be read in part only does not mean all sessions.
+func TestMalformedQuery(t *testing.T) {
+	y := newYard(t, sessionui.Options{Show: []string{"user"}, Write: true})
+	y.put("one", map[string]any{"user": "anna"})
+	for _, query := range []string{"member=user&value=a;b", "member=user&value=%zz", "ask=1&member=user&value=100%"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.URL.RawQuery = query
+		if a := do(y.page, r); a.Code != 400 {
+			t.Errorf("GET ?%s = %d", query, a.Code)
+		}
+		r = form("/", url.Values{"do": {"end-matching"}, "n": {"1"}})
+		r.URL.RawQuery = query
+		if a := do(y.page, r); a.Code != 400 || len(y.ids()) != 1 {
+			t.Errorf("POST ?%s = %d", query, a.Code)
+		}
+	}
+}
+
 // Fixed has these sessions and no others, and forgets none.
 type fixed []filestore.Entry
 
