@@ -243,6 +243,16 @@ func (d *devices) post(w http.ResponseWriter, r *http.Request, s *session.Sessio
 		http.Error(w, "There is no such action.", http.StatusBadRequest)
 		return
 	}
+	// The body may have come long after the session was read. Whoever was signed out since must not sign out others.
+	switch _, err := d.m.Store.Get(r.Context(), s.ID()); {
+	case errors.Is(err, filestore.ErrNotFound):
+		d.render(w, r, http.StatusForbidden, "message", &Deck{Bad: "Nobody is signed in."})
+		return
+	case err != nil:
+		slog.ErrorContext(r.Context(), "sessionui: signing out has failed", "who", user, "err", err)
+		d.list(w, r, http.StatusInternalServerError, user, &Deck{Bad: "That did not work. Try again later."})
+		return
+	}
 	if d.opts.Confirm != nil && !d.opts.Confirm(r) {
 		deck := &Deck{Login: d.opts.Login, Do: do, Handle: handle}
 		if r.PostForm.Has("password") {
@@ -257,7 +267,7 @@ func (d *devices) post(w http.ResponseWriter, r *http.Request, s *session.Sessio
 		err = d.m.End(r.Context(), user, handle)
 	} else {
 		n, err = s.EndOthers()
-		said = strconv.Itoa(n)
+		handle, said = "", strconv.Itoa(n) // the form's handle was not looked at
 	}
 	switch {
 	case errors.Is(err, filestore.ErrNotFound):

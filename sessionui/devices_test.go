@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"html/template"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -147,6 +148,38 @@ func TestDevices(t *testing.T) {
 	// Their own, by hand: as a logout.
 	if got := a.post(url.Values{"do": {"sign-out"}, "handle": {a.get().handles()[0]}}); got.Code != 303 || a.get().Code != 403 {
 		t.Errorf("anna ends her own = %d", got.Code)
+	}
+}
+
+// A body comes with a delay.
+type slowBody struct {
+	io.Reader
+	wait func()
+}
+
+func (b slowBody) Read(p []byte) (int, error) {
+	b.wait()
+	return b.Reader.Read(p)
+}
+
+// Whoever has stolen a session and was signed out does not sign out its owner by a request that has begun before.
+func TestDevicesEndedMeanwhile(t *testing.T) {
+	d := newDesk(t, nil)
+	owner, thief := d.login("anna", firefox, ""), d.login("anna", safari, "")
+	page := owner.get()
+	values := url.Values{"do": {"sign-out"}, "handle": {page.handleOf("Firefox")}}
+	r := form("/", values)
+	r.Header.Set("Cookie", thief.cookie)
+	var once sync.Once
+	r.Body = io.NopCloser(slowBody{strings.NewReader(values.Encode()), func() {
+		once.Do(func() {
+			if a := owner.post(url.Values{"do": {"sign-out"}, "handle": {page.handleOf("Safari")}}); a.Code != 303 {
+				t.Errorf("the owner signs out the thief = %d", a.Code)
+			}
+		})
+	}})
+	if a := do(d.site, r); a.Code != 403 || owner.get().Code != 200 {
+		t.Errorf("the thief signs out the owner = %d", a.Code)
 	}
 }
 
