@@ -17,8 +17,9 @@ const (
 	minutes   = 60
 	maxEvents = 20
 
-	// What happened between two pictures that are further apart is not known by the minute.
-	gap = 2 * time.Minute
+	// What happened between two pictures that are further apart is not known by the minute. But looks that take long
+	// are further apart.
+	gap, slowGap = 2 * time.Minute, 60
 )
 
 // The ways in which a session can end, in the order of the chart.
@@ -75,7 +76,7 @@ func (h *history) compare(was, next *picture) {
 	if !complete(next) {
 		return
 	}
-	if !complete(was) || next.at.Sub(was.at) > gap {
+	if !complete(was) || next.at.Sub(was.at) > max(gap, slowGap*was.took) {
 		h.mu.Lock()
 		h.since = next.at
 		h.mu.Unlock()

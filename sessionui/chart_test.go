@@ -248,3 +248,34 @@ func TestBeyondBounds(t *testing.T) {
 		t.Errorf("its end = %d", w.Code)
 	}
 }
+
+// A slow Source takes four seconds for a look.
+type slow struct{ *shelf }
+
+func (s slow) All(ctx context.Context) iter.Seq2[filestore.Entry, error] {
+	time.Sleep(4 * time.Second)
+	return s.shelf.All(ctx)
+}
+
+// The charts of somebody who looks all the time know the whole hour, also if a look takes long.
+func TestChartsOfSlowLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		s := slow{&shelf{all: make(map[string]*filestore.Session)}}
+		s.put("one", 10*time.Hour)
+		o := Operator(s, &Options{Context: ctx}).(*operator)
+		time.Sleep(30 * time.Minute)
+		s.Destroy(ctx, "one")
+		time.Sleep(29 * time.Minute)
+		for _, c := range o.history.charts(o.picture.Load(), time.Now(), true) {
+			if c.Unknown > 2*step {
+				t.Errorf("%s: known %s", c.Title, c.Note)
+			}
+			if c.Title == "Ended a minute" && c.Now != "1" {
+				t.Errorf("%s ended", c.Now)
+			}
+		}
+		stop()
+		synctest.Wait()
+	})
+}

@@ -122,6 +122,8 @@ func (o *operator) follow(ctx context.Context) {
 			o.watch(ctx)
 		})
 	}
+	counting := time.NewTicker(gap / 2)
+	defer counting.Stop()
 	for ctx.Err() == nil {
 		p := o.again(ctx)
 		if errors.Is(p.err, filestore.ErrClosed) {
@@ -137,6 +139,8 @@ func (o *operator) follow(ctx context.Context) {
 				again = true
 			case <-next.C:
 				again = true
+			case <-counting.C: // also if looks are further apart
+				o.sample()
 			case <-o.hub.dirty:
 				select {
 				case <-ctx.Done():
