@@ -195,3 +195,20 @@ func TestServe(t *testing.T) {
 		}
 	}
 }
+
+// Without --ttl a session without a maxAge has not expired: a program with a longer TTL may have written it.
+func TestServeWithoutTTL(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sessions")
+	mustWrite(t, nodeSession{dir: dir, id: "anna0001anna0001", members: `"user":"anna"`, age: 2 * time.Hour})
+	for _, tt := range []struct{ ttl, live string }{{"", "1"}, {"1h", "0"}, {"3h", "1"}} {
+		args := []string{"--dir", dir}
+		if tt.ttl != "" {
+			args = append(args, "--ttl", tt.ttl)
+		}
+		s := startServe(t, args...)
+		if body, _ := s.get(); !strings.Contains(body, `data-figure="live">`+tt.live+`<`) {
+			t.Errorf("with --ttl %q there are not %s live", tt.ttl, tt.live)
+		}
+		s.stop()
+	}
+}
