@@ -2,6 +2,7 @@ package sessionui
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"html/template"
@@ -49,7 +50,8 @@ var devicesWords = []string{
 	"en", // the language, for the attribute lang
 	"Your devices",
 	"You are signed in here. If you do not know one of them, sign it out and change your password.",
-	"This device", "Unknown device",
+	"This device", "Unknown device", "%s on %s", // the browser and the system
+	"Unknown browser", "Go program", "Python program",
 	"Last seen", "Signed in", "Ends", "Address",
 	"Sign out", "Sign out %s", "Sign out all other devices",
 	"The device is signed out.", "Other devices signed out: %d.",
@@ -169,11 +171,8 @@ func (d *devices) list(w http.ResponseWriter, r *http.Request, status int, user 
 	now := time.Now()
 	for _, info := range infos {
 		deck.Others = deck.Others || !info.Current
-		card := Card{Handle: info.Handle, Device: device(info.Note.Agent), Addr: words.Line(info.Note.Addr), Current: info.Current, Phone: isPhone(info.Note.Agent),
+		card := Card{Handle: info.Handle, Device: d.device(info.Note.Agent), Addr: words.Line(info.Note.Addr), Current: info.Current, Phone: isPhone(info.Note.Agent),
 			Seen: d.ago(now, info.LastAccess), Made: d.ago(now, cmpTime(info.Authenticated, info.Created)), Ends: d.date(info.Ends)}
-		if card.Device == "" {
-			card.Device = d.words["Unknown device"]
-		}
 		switch {
 		case info.Current: // first, also if there are many
 			deck.Cards = append([]Card{card}, deck.Cards...)
@@ -202,6 +201,16 @@ func cmpTime(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// device is the function device in the words of the site.
+func (d *devices) device(agent string) string {
+	browser, system := parts(agent)
+	browser = cmp.Or(d.words[browser], browser)
+	if browser != "" && system != "" {
+		return fmt.Sprintf(d.words["%s on %s"], browser, system)
+	}
+	return cmp.Or(browser, system, d.words["Unknown device"])
 }
 
 func isPhone(agent string) bool { return first(agent, "iPhone=x", "Android=x", "Mobile=x") != "" }
