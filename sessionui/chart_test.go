@@ -279,3 +279,19 @@ func TestChartsOfSlowLooks(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// A page says of when the picture is that it shows.
+func TestAsOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Operator(slow{&shelf{all: make(map[string]*filestore.Session)}}, nil)
+		began := time.Now()
+		for range 2 { // the second one shows the picture of the first
+			w := httptest.NewRecorder()
+			o.ServeHTTP(w, httptest.NewRequest("GET", "/?whole=1", nil))
+			if !strings.Contains(w.Body.String(), "As of "+clock(began)) {
+				t.Errorf("%v later the page has another time", time.Since(began))
+			}
+			time.Sleep(20 * time.Second)
+		}
+	})
+}

@@ -384,6 +384,9 @@ func (o *operator) overview(w http.ResponseWriter, r *http.Request) {
 	o.sample()
 	v := o.view("Sessions", f, o.sheet(r, p, &f))
 	v.Filter = f // with a page that is there
+	if !o.hub.isWatching() && !p.at.IsZero() {
+		v.Now = ago(time.Now(), p.at)
+	}
 	v.Said = o.said(r.URL.Query().Get("said"))
 	o.render(w, r, http.StatusOK, "overview", v)
 }
@@ -548,7 +551,7 @@ func (o *operator) members(sess *filestore.Session) (list []Member) {
 			break
 		}
 		m := Member{Name: words.Line(name), Size: words.Size(int64(len(sess.Values[name])))}
-		if slices.Contains(o.opts.Show, name) {
+		if slices.Contains(o.opts.Show, name) && !strings.Contains(name, ".") { // a dot in Show goes into objects
 			m.Shown, m.Value = true, valueOf(format.MemberOf(sess.Values, name))
 		}
 		list = append(list, m)

@@ -598,6 +598,16 @@ func TestMalformedQuery(t *testing.T) {
 	}
 }
 
+// A member whose own name has a dot is not the one that Show means.
+func TestDotInName(t *testing.T) {
+	y := newYard(t, sessionui.Options{Show: []string{"a.b"}})
+	y.put("one", map[string]any{"a.b": 1, "a": map[string]any{"b": "inner"}})
+	body := get(y.page, "/?session="+get(y.page, "/").handles()[0]).body
+	if shown, hidden := strings.Count(body, "inner"), strings.Count(body, "not shown"); shown != 1 || hidden != 2 {
+		t.Errorf("the value of a.b is there %d times, and %d members are not shown", shown, hidden)
+	}
+}
+
 // Fixed has these sessions and no others, and forgets none.
 type fixed []filestore.Entry
 
