@@ -295,3 +295,39 @@ func TestAsOf(t *testing.T) {
 		}
 	})
 }
+
+// A slowFinder takes a minute to find what is not listed.
+type slowFinder struct{ full }
+
+func (f slowFinder) Find(ctx context.Context, member, value string) iter.Seq2[filestore.Entry, error] {
+	return func(yield func(filestore.Entry, error) bool) {
+		select {
+		case <-time.After(time.Minute):
+			f.full.Find(ctx, member, value)(yield)
+		case <-ctx.Done():
+			yield(filestore.Entry{}, ctx.Err())
+		}
+	}
+}
+
+// A page does not wait for what is not listed, unless it is asked to.
+func TestSlowFind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sess := new(filestore.Session)
+		sess.Put("user", "anna")
+		o := Operator(slowFinder{full{&shelf{all: make(map[string]*filestore.Session)}, filestore.Entry{ID: "extra", Session: sess}}}, &Options{Show: []string{"user"}}).(*operator)
+		o.picture.Store(&picture{rest: figures{Live: 1}, whole: true, took: time.Hour, at: time.Now()})
+		const query = "/?member=user&value=anna"
+		for _, tt := range []struct {
+			target, want string
+			took         time.Duration
+		}{{query, "Search all of them", firstPage}, {query + "&whole=1", o.handle("extra"), time.Minute}} {
+			began := time.Now()
+			w := httptest.NewRecorder()
+			o.ServeHTTP(w, httptest.NewRequest("GET", tt.target, nil))
+			if took := time.Since(began); took != tt.took || !strings.Contains(w.Body.String(), tt.want) {
+				t.Errorf("%s after %v lacks %q", tt.target, took, tt.want)
+			}
+		}
+	})
+}

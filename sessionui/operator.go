@@ -382,7 +382,7 @@ func (o *operator) overview(w http.ResponseWriter, r *http.Request) {
 	}
 	p := o.look(r.Context(), whole)
 	o.sample()
-	v := o.view("Sessions", f, o.sheet(r, p, &f))
+	v := o.view("Sessions", f, o.sheet(r, p, &f, whole))
 	v.Filter = f // with a page that is there
 	if !o.hub.isWatching() && !p.at.IsZero() {
 		v.Now = ago(time.Now(), p.at)
@@ -391,7 +391,7 @@ func (o *operator) overview(w http.ResponseWriter, r *http.Request) {
 	o.render(w, r, http.StatusOK, "overview", v)
 }
 
-func (o *operator) sheet(r *http.Request, p *picture, f *filter) *Sheet {
+func (o *operator) sheet(r *http.Request, p *picture, f *filter, whole bool) *Sheet {
 	now := time.Now()
 	s := &Sheet{
 		Figures: p.figures(now), TroublesKnown: o.scanner != nil, ExpiredKnown: o.scanner != nil && o.statser != nil, ReapKnown: o.counts(),
@@ -419,7 +419,13 @@ func (o *operator) sheet(r *http.Request, p *picture, f *filter) *Sheet {
 			s.SpaceNote = "not known"
 		}
 	}
-	rows, all := o.matching(r.Context(), *f, p)
+	find := r.Context()
+	if !whole { // the Source may read all sessions to find some
+		var cancel context.CancelFunc
+		find, cancel = context.WithTimeout(find, firstPage)
+		defer cancel()
+	}
+	rows, all := o.matching(find, *f, p)
 	s.Matching, s.MatchingAll, s.Endable = len(rows), all, len(endable(rows))
 	slices.SortFunc(rows, f.order())
 	s.Pages = max((len(rows)+pageSize-1)/pageSize, 1)
