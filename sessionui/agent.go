@@ -5,27 +5,29 @@ import (
 	"strings"
 )
 
-// browserOf and systemOf name what a User-Agent stands for: "Firefox", "Linux". "" is not known. Most agents name others
-// too, so that the order counts. The names are ours: nothing that a browser sends is shown.
-func browserOf(agent string) string {
-	return first(agent, "Edg/=Edge", "EdgA/=Edge", "EdgiOS/=Edge", "OPR/=Opera", "SamsungBrowser/=Samsung Internet", "Vivaldi/=Vivaldi",
-		"Firefox/=Firefox", "FxiOS/=Firefox", "Chrome/=Chrome", "CriOS/=Chrome", "Safari/=Safari", "curl/=curl", "Go-http-client=Go client", "python-=Python client")
-}
-
-func systemOf(agent string) string {
-	return first(agent, "iPhone=iPhone", "iPad=iPad", "Android=Android", "Windows=Windows", "Mac OS X=macOS", "CrOS=ChromeOS", "Linux=Linux")
-}
-
-// device names what a User-Agent stands for in English: "Firefox on Linux".
+// device names what a User-Agent stands for: "Firefox on Linux". Most agents name others too, so that the order counts.
+// The words are ours: nothing that a browser sends is shown.
 func device(agent string) string {
-	browser, system := browserOf(agent), systemOf(agent)
-	switch {
-	case agent == "":
-		return ""
-	case browser != "" && system != "":
+	browser, system := parts(agent)
+	if browser != "" && system != "" {
 		return browser + " on " + system
 	}
-	return cmp.Or(browser+system, "Unknown browser")
+	return cmp.Or(browser, system)
+}
+
+// parts returns the browser and the system of an agent, "" for what is not known. If neither is, the browser is called
+// so, unless there is no agent.
+func parts(agent string) (browser, system string) {
+	if agent == "" {
+		return "", ""
+	}
+	browser = first(agent, "Edg/=Edge", "EdgA/=Edge", "EdgiOS/=Edge", "OPR/=Opera", "SamsungBrowser/=Samsung Internet", "Vivaldi/=Vivaldi",
+		"Firefox/=Firefox", "FxiOS/=Firefox", "Chrome/=Chrome", "CriOS/=Chrome", "Safari/=Safari", "curl/=curl", "Go-http-client=Go program", "python-=Python program")
+	system = first(agent, "iPhone=iPhone", "iPad=iPad", "Android=Android", "Windows=Windows", "Mac OS X=macOS", "CrOS=ChromeOS", "Linux=Linux")
+	if browser == "" && system == "" {
+		browser = "Unknown browser"
+	}
+	return browser, system
 }
 
 // first returns what the first of the words that agent has stands for.

@@ -19,7 +19,7 @@ func TestDevice(t *testing.T) {
 		"curl/8.5.0":          "curl",
 		"<script>1</script>":  "Unknown browser",
 		"Linux <b>":           "Linux",
-		"Go-http-client/1.1":  "Go client",
+		"Go-http-client/1.1":  "Go program",
 		"something else/1.0":  "Unknown browser",
 		"Opera OPR/1 Windows": "Opera on Windows",
 	} {

@@ -17,8 +17,9 @@ const (
 	minutes   = 60
 	maxEvents = 20
 
-	// What happened between two pictures that are further apart is not known by the minute.
-	gap = 2 * time.Minute
+	// What happened between two pictures that are further apart is not known by the minute. But looks that take long
+	// are further apart.
+	gap, slowGap = 2 * time.Minute, 60
 )
 
 // The ways in which a session can end, in the order of the chart.
@@ -75,7 +76,7 @@ func (h *history) compare(was, next *picture) {
 	if !complete(next) {
 		return
 	}
-	if !complete(was) || next.at.Sub(was.at) > gap {
+	if !complete(was) || next.at.Sub(was.at) > max(gap, slowGap*was.took) {
 		h.mu.Lock()
 		h.since = next.at
 		h.mu.Unlock()
@@ -87,7 +88,7 @@ func (h *history) compare(was, next *picture) {
 	}
 	now := make(map[string]*row)
 	for _, r := range next.rows {
-		if old := gone[r.id]; old == nil || old.access != r.access || old.trouble != r.trouble {
+		if old := gone[r.id]; old == nil || r.usedSince(old) || old.trouble != r.trouble {
 			now[r.id] = r
 		} else {
 			delete(gone, r.id)
@@ -113,7 +114,7 @@ func (h *history) change(gone, now map[string]*row) {
 			events = append(events, event{at, "made", r, false})
 		case r.trouble != nil && old.trouble == nil:
 			events = append(events, event{at, "not readable", r, false})
-		case r.access != old.access:
+		case r.usedSince(old):
 			events = append(events, event{at, "used", r, false})
 		}
 	}

@@ -183,3 +183,151 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 }
+
+// A last access that differs by milliseconds from read to read, as that of Redis, is not a use.
+func TestUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{all: make(map[string]*filestore.Session)}
+		o := Operator(s, nil).(*operator)
+		s.put("one", time.Hour)
+		o.again(t.Context())
+		for _, shift := range []time.Duration{2, -3, 900, -900} {
+			time.Sleep(time.Minute)
+			s.all["one"].LastAccess = s.all["one"].LastAccess.Add(shift * time.Millisecond)
+			if o.again(t.Context()); len(o.history.recent()) != 0 {
+				t.Fatalf("events after %d ms: %v", shift, o.history.recent())
+			}
+		}
+		s.put("one", time.Hour)
+		if o.again(t.Context()); len(o.history.recent()) != 1 || o.history.recent()[0].kind != "used" {
+			t.Errorf("events after a use: %v", o.history.recent())
+		}
+	})
+}
+
+// A full shelf also finds what a page does not list.
+type full struct {
+	*shelf
+	extra filestore.Entry
+}
+
+func (f full) Find(_ context.Context, _, value string) iter.Seq2[filestore.Entry, error] {
+	return func(yield func(filestore.Entry, error) bool) {
+		if value == "anna" {
+			yield(f.extra, nil)
+		}
+	}
+}
+
+func (f full) Get(context.Context, string) (*filestore.Session, error) { return f.extra.Session, nil }
+
+// What a filter has found can be looked at and ended, also if it is not listed.
+func TestBeyondBounds(t *testing.T) {
+	sess := new(filestore.Session)
+	sess.Put("user", "anna")
+	f := full{&shelf{all: make(map[string]*filestore.Session)}, filestore.Entry{ID: "extra", Session: sess}}
+	o := Operator(f, &Options{Show: []string{"user"}, Write: true}).(*operator)
+	o.picture.Store(&picture{rest: figures{Live: 1}, whole: true, took: time.Hour, at: time.Now()})
+	const query = "/?member=user&value=anna"
+	w := httptest.NewRecorder()
+	o.ServeHTTP(w, httptest.NewRequest("GET", query, nil))
+	handle := o.handle("extra")
+	if !strings.Contains(w.Body.String(), handle) {
+		t.Fatal("the filter does not find it")
+	}
+	w = httptest.NewRecorder()
+	o.ServeHTTP(w, httptest.NewRequest("GET", query+"&session="+handle, nil))
+	if w.Code != 200 {
+		t.Errorf("its page = %d", w.Code)
+	}
+	r := httptest.NewRequest("POST", query, strings.NewReader("do=end&handle="+handle))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	w = httptest.NewRecorder()
+	if o.ServeHTTP(w, r); w.Code != 303 {
+		t.Errorf("its end = %d", w.Code)
+	}
+}
+
+// A slow Source takes four seconds for a look.
+type slow struct{ *shelf }
+
+func (s slow) All(ctx context.Context) iter.Seq2[filestore.Entry, error] {
+	time.Sleep(4 * time.Second)
+	return s.shelf.All(ctx)
+}
+
+// The charts of somebody who looks all the time know the whole hour, also if a look takes long.
+func TestChartsOfSlowLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		s := slow{&shelf{all: make(map[string]*filestore.Session)}}
+		s.put("one", 10*time.Hour)
+		o := Operator(s, &Options{Context: ctx}).(*operator)
+		time.Sleep(30 * time.Minute)
+		s.Destroy(ctx, "one")
+		time.Sleep(29 * time.Minute)
+		for _, c := range o.history.charts(o.picture.Load(), time.Now(), true) {
+			if c.Unknown > 2*step {
+				t.Errorf("%s: known %s", c.Title, c.Note)
+			}
+			if c.Title == "Ended a minute" && c.Now != "1" {
+				t.Errorf("%s ended", c.Now)
+			}
+		}
+		stop()
+		synctest.Wait()
+	})
+}
+
+// A page says of when the picture is that it shows.
+func TestAsOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Operator(slow{&shelf{all: make(map[string]*filestore.Session)}}, nil)
+		began := time.Now()
+		for range 2 { // the second one shows the picture of the first
+			w := httptest.NewRecorder()
+			o.ServeHTTP(w, httptest.NewRequest("GET", "/?whole=1", nil))
+			if !strings.Contains(w.Body.String(), "As of "+clock(began)) {
+				t.Errorf("%v later the page has another time", time.Since(began))
+			}
+			time.Sleep(20 * time.Second)
+		}
+	})
+}
+
+// A slowFinder takes a minute to find what is not listed.
+type slowFinder struct{ full }
+
+func (f slowFinder) Find(ctx context.Context, member, value string) iter.Seq2[filestore.Entry, error] {
+	return func(yield func(filestore.Entry, error) bool) {
+		select {
+		case <-time.After(time.Minute):
+			f.full.Find(ctx, member, value)(yield)
+		case <-ctx.Done():
+			yield(filestore.Entry{}, ctx.Err())
+		}
+	}
+}
+
+// A page does not wait for what is not listed, unless it is asked to.
+func TestSlowFind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sess := new(filestore.Session)
+		sess.Put("user", "anna")
+		o := Operator(slowFinder{full{&shelf{all: make(map[string]*filestore.Session)}, filestore.Entry{ID: "extra", Session: sess}}}, &Options{Show: []string{"user"}}).(*operator)
+		o.picture.Store(&picture{rest: figures{Live: 1}, whole: true, took: time.Hour, at: time.Now()})
+		const query = "/?member=user&value=anna"
+		for _, tt := range []struct {
+			target, want string
+			took         time.Duration
+		}{{query, "Search all of them", firstPage}, {query + "&whole=1", o.handle("extra"), time.Minute}} {
+			began := time.Now()
+			w := httptest.NewRecorder()
+			o.ServeHTTP(w, httptest.NewRequest("GET", tt.target, nil))
+			if took := time.Since(began); took != tt.took || !strings.Contains(w.Body.String(), tt.want) {
+				t.Errorf("%s after %v lacks %q", tt.target, took, tt.want)
+			}
+		}
+	})
+}

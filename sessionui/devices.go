@@ -2,6 +2,7 @@ package sessionui
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"html/template"
@@ -49,7 +50,8 @@ var devicesWords = []string{
 	"en", // the language, for the attribute lang
 	"Your devices",
 	"You are signed in here. If you do not know one of them, sign it out and change your password.",
-	"This device", "%s on %s", "Unknown device",
+	"This device", "Unknown device", "%s on %s", // the browser and the system
+	"Unknown browser", "Go program", "Python program",
 	"Last seen", "Signed in", "Ends", "Address",
 	"Sign out", "Sign out %s", "Sign out all other devices",
 	"The device is signed out.", "Other devices signed out: %d.",
@@ -200,15 +202,14 @@ func cmpTime(a, b time.Time) time.Time {
 	return a
 }
 
-// device names what a User-Agent stands for.
+// device is the function device in the words of the site.
 func (d *devices) device(agent string) string {
-	switch browser, system := browserOf(agent), systemOf(agent); {
-	case browser != "" && system != "":
+	browser, system := parts(agent)
+	browser = cmp.Or(d.words[browser], browser)
+	if browser != "" && system != "" {
 		return fmt.Sprintf(d.words["%s on %s"], browser, system)
-	case browser != "" || system != "":
-		return browser + system
 	}
-	return d.words["Unknown device"]
+	return cmp.Or(browser, system, d.words["Unknown device"])
 }
 
 func isPhone(agent string) bool { return first(agent, "iPhone=x", "Android=x", "Mobile=x") != "" }
@@ -250,6 +251,16 @@ func (d *devices) post(w http.ResponseWriter, r *http.Request, s *session.Sessio
 		http.Error(w, "There is no such action.", http.StatusBadRequest)
 		return
 	}
+	// The body may have come long after the session was read. Whoever was signed out since must not sign out others.
+	switch _, err := d.m.Store.Get(r.Context(), s.ID()); {
+	case errors.Is(err, filestore.ErrNotFound):
+		d.render(w, r, http.StatusForbidden, "message", &devicesView{Bad: "Nobody is signed in."})
+		return
+	case err != nil:
+		slog.ErrorContext(r.Context(), "sessionui: signing out has failed", "who", user, "err", err)
+		d.list(w, r, http.StatusInternalServerError, user, &devicesView{Bad: "That did not work. Try again later."})
+		return
+	}
 	if d.opts.Confirm != nil && !d.opts.Confirm(r) {
 		deck := &devicesView{Login: d.opts.Login, Do: do, Handle: handle}
 		if r.PostForm.Has("password") {
@@ -264,7 +275,7 @@ func (d *devices) post(w http.ResponseWriter, r *http.Request, s *session.Sessio
 		err = d.m.End(r.Context(), user, handle)
 	} else {
 		n, err = s.EndOthers()
-		said = strconv.Itoa(n)
+		handle, said = "", strconv.Itoa(n) // the form's handle was not looked at
 	}
 	switch {
 	case errors.Is(err, filestore.ErrNotFound):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"html/template"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -150,6 +151,38 @@ func TestDevices(t *testing.T) {
 	}
 }
 
+// A body comes with a delay.
+type slowBody struct {
+	io.Reader
+	wait func()
+}
+
+func (b slowBody) Read(p []byte) (int, error) {
+	b.wait()
+	return b.Reader.Read(p)
+}
+
+// Whoever has stolen a session and was signed out does not sign out its owner by a request that has begun before.
+func TestDevicesEndedMeanwhile(t *testing.T) {
+	d := newDesk(t, nil)
+	owner, thief := d.login("anna", firefox, ""), d.login("anna", safari, "")
+	page := owner.get()
+	values := url.Values{"do": {"sign-out"}, "handle": {page.handleOf("Firefox")}}
+	r := form("/", values)
+	r.Header.Set("Cookie", thief.cookie)
+	var once sync.Once
+	r.Body = io.NopCloser(slowBody{strings.NewReader(values.Encode()), func() {
+		once.Do(func() {
+			if a := owner.post(url.Values{"do": {"sign-out"}, "handle": {page.handleOf("Safari")}}); a.Code != 303 {
+				t.Errorf("the owner signs out the thief = %d", a.Code)
+			}
+		})
+	}})
+	if a := do(d.site, r); a.Code != 403 || owner.get().Code != 200 {
+		t.Errorf("the thief signs out the owner = %d", a.Code)
+	}
+}
+
 func TestDevicesConfirm(t *testing.T) {
 	d := newDesk(t, &sessionui.DevicesOptions{Confirm: func(r *http.Request) bool { return r.PostFormValue("password") == "right" }})
 	a, b := d.login("anna", firefox, ""), d.login("anna", safari, "")
@@ -193,6 +226,9 @@ func TestDevicesWords(t *testing.T) {
 		a := d.login("anna", firefox, "")
 		for i := range 130 {
 			d.login("anna", []string{"", firefox, "other"}[i%3], fmt.Sprint(i))
+		}
+		for _, agent := range []string{"x", "Go-http-client/2.0", "python-requests/2", "Go-http-client/2.0 Linux"} {
+			d.login("anna", agent, "")
 		}
 		var pages []answer
 		pages = append(pages, a.get(), do(d.site, httptest.NewRequest("GET", "/", nil)))

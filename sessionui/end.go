@@ -49,7 +49,8 @@ func (o *operator) post(w http.ResponseWriter, r *http.Request) {
 
 // endOne ends the session that the form names.
 func (o *operator) endOne(w http.ResponseWriter, r *http.Request, f filter) {
-	row := o.find(r.Context(), r.PostForm.Get("handle"))
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wholeLook + writeTimeout))
+	row := o.find(r.Context(), r.PostForm.Get("handle"), f)
 	if row == nil {
 		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
 		return
@@ -156,7 +157,7 @@ func (o *operator) end(ctx context.Context, r *row, match func(*filestore.Sessio
 // ended takes sessions that the page has ended out of the picture. If somebody looks at all sessions just now, that look
 // will do so.
 func (o *operator) ended(ctx context.Context, ids ...string) {
-	own, cancel := context.WithTimeout(ctx, firstPage)
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), firstPage)
 	defer cancel()
 	if o.take(own) {
 		gone := make(map[string]*row, len(ids))
@@ -170,38 +171,46 @@ func (o *operator) ended(ctx context.Context, ids ...string) {
 }
 
 // destroy removes a session that passes check. If the Source can update, it first makes the session one that has
-// expired, so that the check is about what is removed, and no request that is under way brings it back.
+// expired, so that the check is about what is removed, no request that is under way brings it back, and of several who
+// end it one only succeeds.
 func (o *operator) destroy(ctx context.Context, r *row, check func(*filestore.Session) error) error {
 	if r.trouble != nil {
 		return o.source.Destroy(ctx, r.id)
 	}
-	var refused error
-	err := errors.ErrUnsupported
 	if o.updater != nil {
-		err = o.updater.Update(ctx, r.id, func(sess *filestore.Session) error {
+		var refused error
+		err := o.updater.Update(ctx, r.id, func(sess *filestore.Session) error {
 			if refused = check(sess); refused == nil {
 				sess.Cookie.OriginalMaxAge, sess.Values = -time.Second, nil
 			}
 			return refused
 		})
-	}
-	switch {
-	case refused != nil:
-		return refused
-	case errors.Is(err, filestore.ErrExpired): // nobody can use it any more
-	case errors.Is(err, filestore.ErrNotFound):
-		return err
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil && o.getter != nil: // such as a disk that is full: what is removed needs no room
-		sess, err := o.get(ctx, r.id)
-		if errors.Is(err, filestore.ErrNotFound) && !errors.Is(err, filestore.ErrExpired) {
-			return err
-		}
-		if err == nil {
-			if err := check(sess); err != nil {
-				return err
+		switch {
+		case refused != nil:
+			return refused
+		case err == nil: // it has ended, whatever becomes of what is left, and also if the visitor goes away now
+			own, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+			defer cancel()
+			if err := o.source.Destroy(own, r.id); err != nil {
+				o.opts.Logger.WarnContext(ctx, "sessionui: a session that has ended could not be removed, and is left to be reaped", "session", o.handle(r.id), "err", err)
 			}
+			return nil
+		case errors.Is(err, filestore.ErrExpired) && r.state(time.Now()) == expired:
+			return o.source.Destroy(ctx, r.id)
+		case errors.Is(err, filestore.ErrNotFound): // also if it has expired before its time: somebody else ends it
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+	}
+	// There is no Update, or it fails, as on a disk that is full: what is removed needs no room.
+	if o.getter != nil {
+		sess, err := o.get(ctx, r.id)
+		if err == nil {
+			err = check(sess)
+		}
+		if err != nil && !errors.Is(err, filestore.ErrExpired) {
+			return err
 		}
 	}
 	return o.source.Destroy(ctx, r.id)

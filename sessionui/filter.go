@@ -175,7 +175,7 @@ func (f filter) prepare(show []string, now time.Time) func(*row) bool {
 		if f.State != "" && state != f.State || (f.Idle != "" || f.Ends != "") && state == unreadable {
 			return false
 		}
-		if f.Idle != "" && now.Sub(r.accessed()) <= f.idle {
+		if f.Idle != "" && (r.access == 0 || now.Sub(r.accessed()) <= f.idle) {
 			return false
 		}
 		if f.Ends != "" && (state != alive || r.ends == 0 || r.endsAt().Sub(now) > f.ends) {

@@ -95,12 +95,25 @@ func (h *hub) tell() {
 	}
 }
 
-// keep keeps the picture up to date until ctx is done.
+// keep keeps the picture up to date until ctx is done, also after a panic of the Source.
 func (o *operator) keep(ctx context.Context, done chan struct{}) {
 	defer close(done)
+	for ctx.Err() == nil {
+		o.follow(ctx)
+		select {
+		case <-ctx.Done():
+		case <-time.After(rescan):
+		}
+	}
+}
+
+// follow keeps the picture up to date until ctx is done or the Source panics.
+func (o *operator) follow(ctx context.Context) {
 	defer o.guard()
 	var watch sync.WaitGroup
 	defer watch.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	every := rescan
 	if o.watcher != nil && o.getter != nil {
 		every = recheck
@@ -109,7 +122,8 @@ func (o *operator) keep(ctx context.Context, done chan struct{}) {
 			o.watch(ctx)
 		})
 	}
-	defer o.hub.watching.Store(false)
+	counting := time.NewTicker(gap / 2)
+	defer counting.Stop()
 	for ctx.Err() == nil {
 		p := o.again(ctx)
 		if errors.Is(p.err, filestore.ErrClosed) {
@@ -125,6 +139,8 @@ func (o *operator) keep(ctx context.Context, done chan struct{}) {
 				again = true
 			case <-next.C:
 				again = true
+			case <-counting.C: // also if looks are further apart
+				o.sample()
 			case <-o.hub.dirty:
 				select {
 				case <-ctx.Done():
@@ -152,6 +168,7 @@ func (o *operator) guard() {
 
 // watch collects ids until ctx is done.
 func (o *operator) watch(ctx context.Context) {
+	defer o.hub.watching.Store(false)
 	for ctx.Err() == nil {
 		o.hub.watching.Store(true)
 		for e, err := range o.watcher.Watch(ctx) {

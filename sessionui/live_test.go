@@ -233,6 +233,38 @@ func TestLivePanic(t *testing.T) {
 	s.cancel()
 }
 
+// A stumbling Source panics at the first look.
+type stumbling struct {
+	*filestore.Store
+	looks *atomic.Int32
+}
+
+func (s stumbling) Scan(ctx context.Context) iter.Seq2[filestore.Entry, error] {
+	if s.looks.Add(1) == 1 {
+		panic("no look")
+	}
+	return s.Store.Scan(ctx)
+}
+
+// A panic is told at once, and does not end the live page for ever.
+func TestLiveAfterPanic(t *testing.T) {
+	y := newYard(t, sessionui.Options{})
+	own, stop := context.WithCancel(ctx)
+	defer stop()
+	srv := httptest.NewServer(sessionui.Operator(stumbling{y.s, new(atomic.Int32)}, y.options(sessionui.Options{Context: own})))
+	t.Cleanup(srv.Close)
+	eventually(t, "the log says so", func() bool { return strings.Contains(y.logged(), "no look") })
+	s := listen(t, srv.URL)
+	for range 2 { // the first one comes always
+		select {
+		case <-s.events:
+		case <-time.After(30 * time.Second):
+			t.Fatal("nobody is told of anything any more")
+		}
+	}
+	s.cancel()
+}
+
 // Ten thousand changes at once come as few events.
 func TestLiveBurst(t *testing.T) {
 	y := newYard(t, sessionui.Options{})

@@ -65,6 +65,10 @@ func millis(t time.Time) int64 {
 func (r *row) endsAt() time.Time   { return moment(r.ends) }
 func (r *row) accessed() time.Time { return moment(r.access) }
 
+// usedSince reports whether the session was used since old was read. A store that reckons the last access from the time
+// that is left gives one that is some milliseconds off, another one at each read.
+func (r *row) usedSince(old *row) bool { return r.access-old.access > time.Second.Milliseconds() }
+
 func (r *row) state(now time.Time) string {
 	switch {
 	case r.trouble != nil:
@@ -170,6 +174,9 @@ func (c *figures) add(r *row, now time.Time) {
 	switch r.state(now) {
 	case alive:
 		c.Live++
+		if r.created != 0 {
+			c.oldest = min(cmp.Or(c.oldest, math.MaxInt64), r.created)
+		}
 	case expired:
 		c.Expired++
 	default:
@@ -177,9 +184,6 @@ func (c *figures) add(r *row, now time.Time) {
 	}
 	c.Bytes += int64(r.size)
 	c.Largest = max(c.Largest, r.size)
-	if r.created != 0 && r.ends > now.UnixMilli() {
-		c.oldest = min(cmp.Or(c.oldest, math.MaxInt64), r.created)
-	}
 }
 
 func (p *picture) figures(now time.Time) figures {

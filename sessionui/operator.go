@@ -208,18 +208,25 @@ func (o *operator) mac(purpose, text string) string {
 
 func (o *operator) handle(id string) string { return o.mac("handle", id) }
 
-// find returns the row with a handle, nil if there is none.
-func (o *operator) find(ctx context.Context, handle string) *row {
-	looked := o.picture.Load()
-	for range 2 {
-		for _, r := range looked.rows {
-			if hmac.Equal([]byte(o.handle(r.id)), []byte(handle)) {
-				return r
-			}
+// find returns the row with a handle, nil if there is none. The filter is the one of the page that shows the handle.
+func (o *operator) find(ctx context.Context, handle string, f filter) *row {
+	among := func(rows []*row) *row {
+		i := slices.IndexFunc(rows, func(r *row) bool { return hmac.Equal([]byte(o.handle(r.id)), []byte(handle)) })
+		if i < 0 {
+			return nil
 		}
-		looked = o.look(ctx, true)
+		return rows[i]
 	}
-	return nil
+	p := o.picture.Load()
+	if r := among(p.rows); r != nil {
+		return r
+	}
+	if f.Member != "" && p.count() > len(p.rows) { // the page may have found what is not listed
+		if rows, _ := o.matching(ctx, f, p); among(rows) != nil {
+			return among(rows)
+		}
+	}
+	return among(o.look(ctx, true).rows)
 }
 
 // matching returns the rows that a filter means, in no order. all is false if there may be more.
@@ -375,13 +382,16 @@ func (o *operator) overview(w http.ResponseWriter, r *http.Request) {
 	}
 	p := o.look(r.Context(), whole)
 	o.sample()
-	v := o.view("Sessions", f, o.sheet(r, p, &f))
+	v := o.view("Sessions", f, o.sheet(r, p, &f, whole))
 	v.Filter = f // with a page that is there
+	if !o.hub.isWatching() && !p.at.IsZero() {
+		v.Now = ago(time.Now(), p.at)
+	}
 	v.Said = o.said(r.URL.Query().Get("said"))
 	o.render(w, r, http.StatusOK, "overview", v)
 }
 
-func (o *operator) sheet(r *http.Request, p *picture, f *filter) *sheet {
+func (o *operator) sheet(r *http.Request, p *picture, f *filter, whole bool) *sheet {
 	now := time.Now()
 	s := &sheet{
 		Figures: p.figures(now), TroublesKnown: o.scanner != nil, ExpiredKnown: o.scanner != nil && o.statser != nil, ReapKnown: o.counts(),
@@ -409,7 +419,13 @@ func (o *operator) sheet(r *http.Request, p *picture, f *filter) *sheet {
 			s.SpaceNote = "not known"
 		}
 	}
-	rows, all := o.matching(r.Context(), *f, p)
+	find := r.Context()
+	if !whole { // the Source may read all sessions to find some
+		var cancel context.CancelFunc
+		find, cancel = context.WithTimeout(find, firstPage)
+		defer cancel()
+	}
+	rows, all := o.matching(find, *f, p)
 	s.Matching, s.MatchingAll, s.Endable = len(rows), all, len(endable(rows))
 	slices.SortFunc(rows, f.order())
 	s.Pages = max((len(rows)+pageSize-1)/pageSize, 1)
@@ -457,14 +473,15 @@ type attribute struct{ Name, Value string }
 
 // one shows one session.
 func (o *operator) one(w http.ResponseWriter, r *http.Request) {
-	row := o.find(r.Context(), r.URL.Query().Get("session"))
-	if row == nil {
-		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
-		return
-	}
 	f, wrong := parseFilter(r.URL.Query(), o.opts.Show)
 	if wrong != "" {
 		f, _ = parseFilter(nil, nil)
+	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wholeLook + writeTimeout))
+	row := o.find(r.Context(), r.URL.Query().Get("session"), f)
+	if row == nil {
+		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
+		return
 	}
 	d := &detail{Names: o.opts.Show}
 	sess, err := o.read(r.Context(), row.id)
@@ -476,7 +493,9 @@ func (o *operator) one(w http.ResponseWriter, r *http.Request) {
 		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
 		return
 	default:
-		row.trouble = cmp.Or(row.trouble, troubleOf(err))
+		now := *row // others read the picture's
+		now.trouble = cmp.Or(row.trouble, troubleOf(err))
+		row = &now
 	}
 	d.line = o.line(row, time.Now(), session.From(r).ID())
 	o.render(w, r, http.StatusOK, "one", o.view("Session "+d.Short, f, d))
@@ -538,7 +557,7 @@ func (o *operator) members(sess *filestore.Session) (list []member) {
 			break
 		}
 		m := member{Name: words.Line(name), Size: words.Size(int64(len(sess.Values[name])))}
-		if slices.Contains(o.opts.Show, name) {
+		if slices.Contains(o.opts.Show, name) && !strings.Contains(name, ".") { // a dot in Show goes into objects
 			m.Shown, m.Value = true, valueOf(format.MemberOf(sess.Values, name))
 		}
 		list = append(list, m)

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -125,6 +126,23 @@ func TestEnd(t *testing.T) {
 	if a := do(y.page, form("/", url.Values{"do": {"end"}, "handle": {torn[0]}})); a.Code != 303 || !slices.Equal(y.ids(), []string{"id-of-bert"}) {
 		t.Errorf("the end of the torn file = %d, left: %q", a.Code, y.ids())
 	}
+}
+
+// Several look at a session that cannot be read any more: what others read is not changed. (For -race.)
+func TestOneTurnsUnreadable(t *testing.T) {
+	y := newYard(t, sessionui.Options{Show: []string{"user"}})
+	y.put("one", map[string]any{"user": "anna"})
+	handle := get(y.page, "/").handleOf("anna")
+	y.file("one", `{"cook`)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if a := get(y.page, "/?session="+handle); a.Code != 200 || !strings.Contains(a.body, "It holds no session.") {
+				t.Errorf("= %d %s", a.Code, a.body)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // A session that a request has in hand does not come back when it was ended on the page.
@@ -242,6 +260,60 @@ func TestEndMatchingUnderTheLock(t *testing.T) {
 	a := do(page, form("/?member=user&value=anna", url.Values{"do": {"end-matching"}, "n": {"1"}}))
 	if a.Code != 303 || len(y.ids()) != 1 || len(y.told()) != 0 {
 		t.Errorf("= %d, left: %q, events %v", a.Code, y.ids(), y.told())
+	}
+}
+
+// A session that cannot be read by the time when those that match end is not one of them.
+func TestEndMatchingTurnsUnreadable(t *testing.T) {
+	y := newYard(t, sessionui.Options{})
+	c := &changer{Store: y.s}
+	page := sessionui.Operator(c, y.options(sessionui.Options{Show: []string{"user"}, Write: true}))
+	y.put("one", map[string]any{"user": "anna"})
+	c.change = func() { y.file("one", `{"cook`) }
+	a := do(page, form("/?member=user&value=anna", url.Values{"do": {"end-matching"}, "n": {"1"}}))
+	if a.Code != 303 || len(y.ids()) != 1 || len(y.told()) != 0 || !strings.Contains(y.logged(), "failed=1") {
+		t.Errorf("= %d, left: %q, events %v, log %s", a.Code, y.ids(), y.told(), y.logged())
+	}
+}
+
+// Of several who end a session one only does, and the others hear that it has ended.
+func TestEndTwice(t *testing.T) {
+	y := newYard(t, sessionui.Options{})
+	c := &changer{Store: y.s}
+	page := sessionui.Operator(c, y.options(sessionui.Options{Show: []string{"user"}, Write: true}))
+	y.put("one", map[string]any{"user": "anna"})
+	handle := get(page, "/").handleOf("anna")
+	c.change = func() { // another one is between the two steps of an end
+		y.s.Update(ctx, "one", func(sess *filestore.Session) error {
+			sess.Cookie.OriginalMaxAge, sess.Values = -time.Second, nil
+			return nil
+		})
+	}
+	if a := do(page, form("/", url.Values{"do": {"end"}, "handle": {handle}})); a.Code != 404 || len(y.told()) != 0 {
+		t.Errorf("the second end = %d, events %v", a.Code, y.told())
+	}
+}
+
+// A quitter's visitor goes away between the two steps of an end.
+type quitter struct {
+	*filestore.Store
+	quit func()
+}
+
+func (q quitter) Update(ctx context.Context, id string, fn func(*filestore.Session) error) error {
+	defer q.quit()
+	return q.Store.Update(ctx, id, fn)
+}
+
+// A session that has ended is told of, whatever becomes of the request.
+func TestEndCanceled(t *testing.T) {
+	y := newYard(t, sessionui.Options{})
+	own, cancel := context.WithCancel(ctx)
+	page := sessionui.Operator(quitter{y.s, cancel}, y.options(sessionui.Options{Show: []string{"user"}, Write: true}))
+	y.put("one", map[string]any{"user": "anna"})
+	r := form("/", url.Values{"do": {"end"}, "handle": {get(page, "/").handleOf("anna")}})
+	if a := do(page, r.WithContext(own)); a.Code != 303 || len(y.ids()) != 0 || len(y.told()) != 1 {
+		t.Errorf("= %d, left: %q, events %v, log %s", a.Code, y.ids(), y.told(), y.logged())
 	}
 }
 
@@ -507,6 +579,60 @@ type poor struct{ s *filestore.Store }
 
 func (p poor) All(ctx context.Context) iter.Seq2[filestore.Entry, error] { return p.s.All(ctx) }
 func (p poor) Destroy(ctx context.Context, id string) error              { return p.s.Destroy(ctx, id) }
+
+// An address that can be read in part only does not mean all sessions.
+func TestMalformedQuery(t *testing.T) {
+	y := newYard(t, sessionui.Options{Show: []string{"user"}, Write: true})
+	y.put("one", map[string]any{"user": "anna"})
+	for _, query := range []string{"member=user&value=a;b", "member=user&value=%zz", "ask=1&member=user&value=100%"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.URL.RawQuery = query
+		if a := do(y.page, r); a.Code != 400 {
+			t.Errorf("GET ?%s = %d", query, a.Code)
+		}
+		r = form("/", url.Values{"do": {"end-matching"}, "n": {"1"}})
+		r.URL.RawQuery = query
+		if a := do(y.page, r); a.Code != 400 || len(y.ids()) != 1 {
+			t.Errorf("POST ?%s = %d", query, a.Code)
+		}
+	}
+}
+
+// A member whose own name has a dot is not the one that Show means.
+func TestDotInName(t *testing.T) {
+	y := newYard(t, sessionui.Options{Show: []string{"a.b"}})
+	y.put("one", map[string]any{"a.b": 1, "a": map[string]any{"b": "inner"}})
+	body := get(y.page, "/?session="+get(y.page, "/").handles()[0]).body
+	if shown, hidden := strings.Count(body, "inner"), strings.Count(body, "not shown"); shown != 1 || hidden != 2 {
+		t.Errorf("the value of a.b is there %d times, and %d members are not shown", shown, hidden)
+	}
+}
+
+// Fixed has these sessions and no others, and forgets none.
+type fixed []filestore.Entry
+
+func (f fixed) All(context.Context) iter.Seq2[filestore.Entry, error] {
+	return func(yield func(filestore.Entry, error) bool) {
+		for _, e := range f {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (fixed) Destroy(context.Context, string) error { return nil }
+
+// Whose last access is not known is not idle, and whose end is not known may be the oldest.
+func TestUnknownTimes(t *testing.T) {
+	page := sessionui.Operator(fixed{{ID: "one", Session: &filestore.Session{Created: time.Now().Add(-time.Hour)}}}, nil)
+	if n := len(get(page, "/?idle=1m").handles()); n != 0 {
+		t.Error("a session whose last access is not known counts as idle")
+	}
+	if a := get(page, "/"); !regexp.MustCompile(`<dt>Oldest</dt><dd><time[^>]*>1h ago<`).MatchString(a.body) {
+		t.Error("the oldest is not known")
+	}
+}
 
 // What a Source does not tell the page does not show as zero.
 func TestPoorSource(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -53,7 +54,12 @@ func begin(w http.ResponseWriter, r *http.Request) (answered bool) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		name := r.URL.Query().Get("asset")
+		q, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil { // without a part of it a filter means other sessions
+			http.Error(w, "The address cannot be read.", http.StatusBadRequest)
+			return true
+		}
+		name := q.Get("asset")
 		if name == "" {
 			return false
 		}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
@@ -30,6 +31,8 @@ comes and goes, a filter, and each session without the values that --show does n
 address, which has a key in it: whoever has the address may look. It can be opened in several browsers.
 
 The page can end sessions only with --write. Each end is told on stderr.
+
+Without --ttl it is not known when a session without a maxAge of its own ends, and none of these has expired.
 
 With --store it shows the sessions in Redis, PostgreSQL, MySQL or MongoDB instead of --dir:
 
@@ -101,7 +104,15 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 // source opens what is to be shown.
 func (a *app) source(ctx context.Context, f serveFlags) (s closingSource, err error) {
 	if f.store == "" {
-		return a.open(filestore.Options{ReadOnly: !f.write})
+		if a.ttlGiven {
+			return a.open(filestore.Options{ReadOnly: !f.write})
+		}
+		a.ttl = 100 * 365 * day
+		s, err := a.open(filestore.Options{ReadOnly: !f.write})
+		if err != nil {
+			return nil, err
+		}
+		return untimed{s}, nil
 	}
 	url, err := locate("--store", f.store)
 	if err != nil {
@@ -114,6 +125,13 @@ func (a *app) source(ctx context.Context, f serveFlags) (s closingSource, err er
 	return open.Open(ctx, url, &open.Options{TTL: a.ttl, Lifetime: a.lifetime, Timeout: engineTimeout, ReapInterval: -1, MaxSize: maxSize,
 		Logger: slog.New(slog.DiscardHandler), NoIndex: true}) // what is only looked at stays as it is
 }
+
+// untimed is a store whose TTL nobody has said. A session without a maxAge does not expire in it: it may be alive for a
+// program with a longer TTL than any that this one could suppose, and the page can end all that have expired.
+type untimed struct{ *filestore.Store }
+
+// TTL hides the Store's, which is not the site's: the page then does not say when such a session ends.
+func (untimed) TTL() {}
 
 type closingSource interface {
 	sessionui.Source
@@ -163,7 +181,11 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "same-origin")
 	_, port, _ := net.SplitHostPort(d.addr)
-	if r.Host != d.addr && r.Host != "localhost:"+port { // a site whose name leads here (DNS rebinding)
+	host := r.Host
+	if port == "80" && host != "" && !strings.Contains(host, ":") { // which browsers leave out
+		host += ":80"
+	}
+	if host != d.addr && host != "localhost:"+port { // a site whose name leads here (DNS rebinding)
 		http.Error(w, "This is not the address that filestore serve has printed.", http.StatusMisdirectedRequest)
 		return
 	}

@@ -60,6 +60,19 @@ func TestDoor(t *testing.T) {
 	}
 }
 
+// Browsers leave out the port 80.
+func TestDoorPort80(t *testing.T) {
+	d := newDoor("127.0.0.1:80", http.NotFoundHandler())
+	for host, want := range map[string]int{"127.0.0.1": 303, "127.0.0.1:80": 303, "localhost": 303, "": 421, "evil.example": 421, "127.0.0.1:8080": 421, "[::1]": 421} {
+		r := httptest.NewRequest("GET", "/?key="+d.key, nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		if d.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("Host %q = %d, want %d", host, w.Code, want)
+		}
+	}
+}
+
 // A served is a serve that runs in another process.
 type served struct {
 	t      *testing.T
@@ -180,5 +193,22 @@ func TestServe(t *testing.T) {
 		case write && (err == nil || !strings.Contains(s.errOut.String(), "a session was ended")):
 			t.Errorf("with --write the session is there: %v; the log: %s", err, s.errOut.String())
 		}
+	}
+}
+
+// Without --ttl a session without a maxAge has not expired: a program with a longer TTL may have written it.
+func TestServeWithoutTTL(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sessions")
+	mustWrite(t, nodeSession{dir: dir, id: "anna0001anna0001", members: `"user":"anna"`, age: 2 * time.Hour})
+	for _, tt := range []struct{ ttl, live string }{{"", "1"}, {"1h", "0"}, {"3h", "1"}} {
+		args := []string{"--dir", dir}
+		if tt.ttl != "" {
+			args = append(args, "--ttl", tt.ttl)
+		}
+		s := startServe(t, args...)
+		if body, _ := s.get(); !strings.Contains(body, `data-figure="live">`+tt.live+`<`) {
+			t.Errorf("with --ttl %q there are not %s live", tt.ttl, tt.live)
+		}
+		s.stop()
 	}
 }
