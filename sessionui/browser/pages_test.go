@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	window "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/sessionfilestore/filestore"
@@ -179,17 +180,14 @@ func TestLive(t *testing.T) {
 	elsewhere(t, s.dir, "destroy one\ndestroy two")
 	v.until("they are gone", func() bool { return v.count("tr[data-session]") == 1 && v.text(`[data-figure="live"]`) == "1" })
 
-	hidden := func(yes bool) {
-		v.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("Object.defineProperty(document, 'hidden', {value: %v, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))", yes)))
-	}
-	hidden(true)
+	v.window(window.WindowStateMinimized)
 	v.until("the stream has ended", func() bool { return streams.Load() == 0 })
 	elsewhere(t, s.dir, "put three")
 	time.Sleep(1200 * time.Millisecond)
 	if n := v.count("tr[data-session]"); n != 1 {
 		t.Errorf("the hidden page shows %d sessions", n)
 	}
-	hidden(false)
+	v.window(window.WindowStateNormal)
 	v.until("it is live again", func() bool { return v.count("tr[data-session]") == 2 })
 
 	// Nothing moves under a pointer that is about to click.
