@@ -148,6 +148,30 @@ func TestLinks(t *testing.T) {
 	})
 }
 
+// What is not a time stays in its field, beside the browser's own words, and the rest of the filter with it.
+func TestTimes(t *testing.T) {
+	both(t, func(t *testing.T, visit func() *visitor) {
+		s := newSite(t, &sessionui.Options{}, nil)
+		v := visit()
+		v.open(s.URL + operatorPath)
+		idle := chromedp.CSS(`input[name="idle"]`)
+		for _, wrong := range []string{"soon", "5", "2 d", "-1h"} {
+			v.open(s.URL + operatorPath)
+			v.do(chromedp.SendKeys(idle, wrong+"\r"))
+			if bad := v.count(`input[name="idle"]:invalid`); bad != 1 || strings.Contains(get(v, chromedp.Location()), "idle=") {
+				t.Errorf("%q is sent", wrong)
+			}
+		}
+		for _, right := range []string{"90m", "1w12h", "2d", "1.5h"} {
+			v.open(s.URL + operatorPath)
+			v.do(chromedp.SendKeys(idle, right+"\r"))
+			v.until(right+" is sent", func() bool {
+				return strings.Contains(get(v, chromedp.Location()), "idle="+right) && v.count("#found") == 1
+			})
+		}
+	})
+}
+
 // The page follows what another process does, with the focus where it was, and does not while it is hidden.
 func TestLive(t *testing.T) {
 	browser := chromium(t)
