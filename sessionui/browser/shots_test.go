@@ -190,7 +190,9 @@ func height(c screen) int64 {
 	return c.height
 }
 
-// paletted is img in its 256 most frequent colours: the pages have few, and the file is a third as large.
+// paletted is img in 256 colours: the pages have few, and the file is a third as large. The most frequent are all among them,
+// and of the others none is nearly the same as another: shades of grey, from the edges of letters, would leave no room for
+// what is small and green.
 func paletted(img image.Image) image.Image {
 	count := make(map[color.Color]int)
 	b := img.Bounds()
@@ -199,8 +201,15 @@ func paletted(img image.Image) image.Image {
 			count[img.At(x, y)]++
 		}
 	}
-	colours := slices.SortedFunc(maps.Keys(count), func(a, b color.Color) int { return count[b] - count[a] })
-	palette := color.Palette(colours[:min(256, len(colours))])
+	var palette color.Palette
+	has := make(map[[3]uint32]bool)
+	for _, c := range slices.SortedFunc(maps.Keys(count), func(a, b color.Color) int { return count[b] - count[a] }) {
+		r, g, b, _ := c.RGBA()
+		if like := [3]uint32{r >> 12, g >> 12, b >> 12}; len(palette) < 64 || !has[like] && len(palette) < 256 {
+			has[like] = true
+			palette = append(palette, c)
+		}
+	}
 	index := make(map[color.Color]uint8, len(count))
 	for c := range count {
 		index[c] = uint8(palette.Index(c))
