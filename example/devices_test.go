@@ -581,12 +581,14 @@ func TestPolicies(t *testing.T) {
 		if len(policy) != 1 || strings.Contains(policy[0], "unsafe") || strings.Contains(policy[0], "script-src") != script {
 			t.Errorf("%s: the policy is %q", path, policy)
 		}
-		if strings.Contains(a.body, "<style") || strings.Contains(a.body, " style=") || strings.Contains(a.body, "<script>") {
+		if strings.Contains(a.body, "data:") || strings.Contains(a.body, "<style") || strings.Contains(a.body, " style=") || strings.Contains(a.body, "<script>") {
 			t.Errorf("%s has a style or a script inline:\n%s", path, a.body)
 		}
 	}
-	if a := boss.want(boss.get("/style.css"), http.StatusOK, ""); !strings.HasPrefix(a.Header.Get("Content-Type"), "text/css") {
-		t.Errorf("the style is %q", a.Header.Get("Content-Type"))
+	for path, kind := range map[string]string{"/style.css": "text/css", "/icon.svg": "image/svg+xml"} {
+		if a := boss.want(boss.get(path), http.StatusOK, ""); !strings.HasPrefix(a.Header.Get("Content-Type"), kind) {
+			t.Errorf("%s is %q", path, a.Header.Get("Content-Type"))
+		}
 	}
 }
 

@@ -92,7 +92,9 @@ func (s *site) handler() http.Handler {
 	mux.Handle("GET /confirm", page(s.confirm))
 	mux.Handle("POST /confirm", page(s.postConfirm))
 	mux.Handle("GET /live", page(s.live))
-	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, assets, "style.css") })
+	for _, name := range []string{"style.css", "icon.svg"} {
+		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, assets, name) })
+	}
 
 	s.sessions = &session.Manager{
 		Store:   s.store,
@@ -132,7 +134,7 @@ func headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("X-Content-Type-Options", "nosniff")
 		next.ServeHTTP(w, r)
@@ -165,7 +167,7 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var errBadRequest = errors.New("bad request")
 
-//go:embed pages.html style.css
+//go:embed pages.html style.css icon.svg
 var assets embed.FS
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{"visit": visit}).ParseFS(assets, "pages.html"))

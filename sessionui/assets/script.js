@@ -3,14 +3,15 @@
 "use strict";
 (() => {
   const status = document.getElementById("status");
-  const parts = () => document.querySelectorAll("[data-live]");
-  if (!window.EventSource || !status || parts().length === 0) return;
+  if (!status) return; // a page that stays as it is
+  const parts = [...document.querySelectorAll("[data-live]")];
+  let asOf = status.textContent;
 
-  const say = (text) => {
-    if (status.dataset.said === text) return; // a screen reader would read it again and again
-    status.dataset.said = text;
-    status.textContent = text;
-  };
+  function say(live) {
+    const text = live ? "Live" : "Not live. " + asOf;
+    status.classList.toggle("on", live);
+    if (status.textContent !== text) status.textContent = text; // a screen reader would read it again and again
+  }
 
   // What was done is said once.
   const here = new URL(location.href);
@@ -20,76 +21,67 @@
   }
 
   function replace(part, next) {
-    if (!next || part.innerHTML === next.innerHTML) return;
+    if (part.innerHTML === next.innerHTML) return;
     const focused = part.contains(document.activeElement) ? document.activeElement.id : null;
     const known = new Set([...part.querySelectorAll("[data-session]")].map((row) => row.dataset.session));
-    part.replaceChildren(...[...next.childNodes].map((node) => document.importNode(node, true)));
-    for (const row of part.querySelectorAll("[data-session]")) {
-      if (!known.has(row.dataset.session)) row.classList.add("new");
-    }
+    part.replaceChildren(...next.childNodes);
+    for (const row of part.querySelectorAll("[data-session]")) row.classList.toggle("new", !known.has(row.dataset.session));
     if (focused !== null) (document.getElementById(focused) || part).focus({ preventScroll: true });
   }
 
   // Nothing moves under a pointer that is about to click: it would hit another session.
   let pressed = false, held = false;
-  const aimed = (part) => pressed || part.querySelector("a:hover, button:hover") !== null;
-  const move = () => {
-    if (!held || [...parts()].some(aimed)) return;
-    held = false;
-    refresh();
-  };
+  const aimed = (part) => pressed || part.querySelector("a:hover, button:hover");
+  const move = () => { if (held && !parts.some(aimed)) refresh(); };
   addEventListener("pointerdown", () => { pressed = true; }, true);
   for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => { pressed = false; setTimeout(move); }, true);
   addEventListener("pointermove", move);
 
   let busy = false, again = false;
   async function refresh() {
-    if (busy) { again = true; return; }
-    busy = true;
-    try {
-      const answer = await fetch(location.href, { cache: "no-store", redirect: "error" });
-      if (!answer.ok) throw new Error("status " + answer.status);
-      const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-      for (const part of parts()) {
-        if (part.id === "notices" && part.querySelector(".good")) continue; // it is said once
-        if (aimed(part)) held = true;
-        else replace(part, next.getElementById(part.id));
+    again = true;
+    held = false;
+    if (busy) return;
+    for (busy = true; again;) {
+      again = false;
+      try {
+        const answer = await fetch(location.href, { cache: "no-store", redirect: "error" });
+        if (!answer.ok) throw answer.status;
+        const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+        for (const part of parts) {
+          if (part.id === "notices" && part.querySelector(".good")) continue; // it is said once
+          if (aimed(part)) held = true;
+          else replace(part, next.getElementById(part.id));
+        }
+        asOf = next.getElementById("status").textContent;
+        say(true);
+      } catch {
+        say(false); // the server is away, or the visitor may not look any more
       }
-      say("Live");
-      status.classList.add("on");
-    } catch {
-      lost();
     }
     busy = false;
-    if (again) { again = false; refresh(); }
   }
 
-  function lost() {
-    status.classList.remove("on");
-    say("Not live: the server does not answer");
-  }
-
-  let source = null, retry = 0;
-  function open() {
-    clearTimeout(retry);
-    if (source || document.hidden) return;
-    source = new EventSource("?stream=1");
-    source.onmessage = refresh;
-    source.onerror = () => {
-      if (source && source.readyState === EventSource.CLOSED) { // it was refused, and the browser does not ask again
-        close();
-        lost();
-        retry = setTimeout(open, 10000);
-      }
-    };
-  }
+  let source = null, retry = 0, errors = 0;
   function close() {
     clearTimeout(retry);
     if (source) source.close();
     source = null;
   }
+  function open() {
+    if (source || document.hidden) return;
+    clearTimeout(retry);
+    source = new EventSource("?stream=1");
+    source.onmessage = () => { errors = 0; refresh(); };
+    source.onerror = () => { // the browser asks again, unless it was refused; the first error is how each stream ends
+      const refused = source.readyState === EventSource.CLOSED;
+      if (++errors > 1 || refused) say(false);
+      if (!refused) return;
+      close();
+      retry = setTimeout(open, 10000);
+    };
+  }
   document.addEventListener("visibilitychange", () => document.hidden ? close() : open());
   addEventListener("pagehide", close);
-  addEventListener("pageshow", open);
-  open();
+  addEventListener("pageshow", open); // also the first time
 })();

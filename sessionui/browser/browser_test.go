@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	window "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
@@ -137,6 +138,15 @@ func call[P, R any](v *visitor, cmd cdp.Command[P, R], params P) R {
 func (v *visitor) scriptless() {
 	v.t.Helper()
 	call(v, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+}
+
+// window minimizes the visitor's window, so that the page is hidden, or brings it back.
+func (v *visitor) window(state window.WindowState) {
+	v.t.Helper()
+	id := call(v, window.GetWindowForTarget, window.GetWindowForTargetParams{}).WindowID
+	call(v, window.SetWindowBounds, window.SetWindowBoundsParams{WindowID: id, Bounds: &window.Bounds{WindowState: state}})
+	want := state == window.WindowStateMinimized
+	v.until("the page is hidden or not", func() bool { return ask[bool](v, "document.hidden") == want })
 }
 
 func (v *visitor) do(actions ...action) {

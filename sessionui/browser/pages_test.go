@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	window "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/sessionfilestore/filestore"
@@ -147,6 +148,30 @@ func TestLinks(t *testing.T) {
 	})
 }
 
+// What is not a time stays in its field, beside the browser's own words, and the rest of the filter with it.
+func TestTimes(t *testing.T) {
+	both(t, func(t *testing.T, visit func() *visitor) {
+		s := newSite(t, &sessionui.Options{}, nil)
+		v := visit()
+		v.open(s.URL + operatorPath)
+		idle := chromedp.CSS(`input[name="idle"]`)
+		for _, wrong := range []string{"soon", "5", "2 d", "-1h"} {
+			v.open(s.URL + operatorPath)
+			v.do(chromedp.SendKeys(idle, wrong+"\r"))
+			if bad := v.count(`input[name="idle"]:invalid`); bad != 1 || strings.Contains(get(v, chromedp.Location()), "idle=") {
+				t.Errorf("%q is sent", wrong)
+			}
+		}
+		for _, right := range []string{"90m", "1w12h", "2d", "1.5h"} {
+			v.open(s.URL + operatorPath)
+			v.do(chromedp.SendKeys(idle, right+"\r"))
+			v.until(right+" is sent", func() bool {
+				return strings.Contains(get(v, chromedp.Location()), "idle="+right) && v.count("#found") == 1
+			})
+		}
+	})
+}
+
 // The page follows what another process does, with the focus where it was, and does not while it is hidden.
 func TestLive(t *testing.T) {
 	browser := chromium(t)
@@ -179,17 +204,14 @@ func TestLive(t *testing.T) {
 	elsewhere(t, s.dir, "destroy one\ndestroy two")
 	v.until("they are gone", func() bool { return v.count("tr[data-session]") == 1 && v.text(`[data-figure="live"]`) == "1" })
 
-	hidden := func(yes bool) {
-		v.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("Object.defineProperty(document, 'hidden', {value: %v, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))", yes)))
-	}
-	hidden(true)
+	v.window(window.WindowStateMinimized)
 	v.until("the stream has ended", func() bool { return streams.Load() == 0 })
 	elsewhere(t, s.dir, "put three")
 	time.Sleep(1200 * time.Millisecond)
 	if n := v.count("tr[data-session]"); n != 1 {
 		t.Errorf("the hidden page shows %d sessions", n)
 	}
-	hidden(false)
+	v.window(window.WindowStateNormal)
 	v.until("it is live again", func() bool { return v.count("tr[data-session]") == 2 })
 
 	// Nothing moves under a pointer that is about to click.

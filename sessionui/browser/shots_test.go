@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,6 +127,37 @@ func TestScreenshots(t *testing.T) {
 	}
 }
 
+// No text makes a page wider than its screen, and none is cut off by what is around it. A screen of 640 is also one of 1280
+// at 200 %.
+func TestWidths(t *testing.T) {
+	browser := chromium(t)
+	s := newSite(t, &sessionui.Options{Show: []string{"user", "email", "a.deep.path"}, Write: true}, nil)
+	v := visit(t, browser)
+	v.login(s, "anna")
+	long := strings.Repeat("long-and-without-a-space-", 50)
+	for i, note := range []map[string]string{{"agent": agents[2], "addr": "2001:db8:1234:5678::/64"}, {"agent": long, "addr": strings.Repeat("2001:db8:", 20)}} {
+		put(t, s.store, fmt.Sprint("mine", i), 0, map[string]any{"user": "anna", "__note": note})
+		put(t, s.store, fmt.Sprint("long", i), 0, map[string]any{"user": long, "email": strings.Repeat("words ", 50), strings.Repeat("name", 50): 1,
+			"a": map[string]any{"deep": map[string]any{"path": []string{long}}}, "__note": note})
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "torn.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v.open(s.URL + operatorPath + "?sort=-size")
+	one := get(v, chromedp.AttributeValue(chromedp.CSS("tr[data-session] a.handle"), "href")).Value
+	for _, path := range []string{operatorPath, operatorPath + one, operatorPath + "?ask=1&member=user&value=" + long, devicesPath} {
+		v.open(s.URL + path)
+		for _, c := range []screen{{"320", 320, 700, false}, {"360", 360, 780, false}, {"640", 640, 450, false}, {"1160", 1160, 900, false}, {"1280", 1280, 900, false}} {
+			v.look(c)
+			wide := ask[[]string](v, `[...document.querySelectorAll("body *:not(.unseen, .skip, svg *)")].filter(e => e.getBoundingClientRect().right > innerWidth
+				|| e.matches("table, dl, dt, dd, .card, .device") && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0).map(e => e.outerHTML.slice(0, 200))`)
+			if len(wide) > 0 {
+				t.Errorf("%.40s on a screen of %d: %d elements are too wide, such as %s", path, c.width, len(wide), wide[0])
+			}
+		}
+	}
+}
+
 func (v *visitor) shoot(name string, c screen) {
 	v.t.Helper()
 	dir := os.Getenv("SESSIONUI_SHOTS")
@@ -158,7 +190,9 @@ func height(c screen) int64 {
 	return c.height
 }
 
-// paletted is img in its 256 most frequent colours: the pages have few, and the file is a third as large.
+// paletted is img in 256 colours: the pages have few, and the file is a third as large. The most frequent are all among them,
+// and of the others none is nearly the same as another: shades of grey, from the edges of letters, would leave no room for
+// what is small and green.
 func paletted(img image.Image) image.Image {
 	count := make(map[color.Color]int)
 	b := img.Bounds()
@@ -167,8 +201,15 @@ func paletted(img image.Image) image.Image {
 			count[img.At(x, y)]++
 		}
 	}
-	colours := slices.SortedFunc(maps.Keys(count), func(a, b color.Color) int { return count[b] - count[a] })
-	palette := color.Palette(colours[:min(256, len(colours))])
+	var palette color.Palette
+	has := make(map[[3]uint32]bool)
+	for _, c := range slices.SortedFunc(maps.Keys(count), func(a, b color.Color) int { return count[b] - count[a] }) {
+		r, g, b, _ := c.RGBA()
+		if like := [3]uint32{r >> 12, g >> 12, b >> 12}; len(palette) < 64 || !has[like] && len(palette) < 256 {
+			has[like] = true
+			palette = append(palette, c)
+		}
+	}
 	index := make(map[color.Color]uint8, len(count))
 	for c := range count {
 		index[c] = uint8(palette.Index(c))
