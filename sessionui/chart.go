@@ -277,7 +277,7 @@ func (h *history) charts(p *picture, now time.Time, counts bool) []chart {
 		if unknownTo(t) == 0 {
 			return ""
 		}
-		return "known since " + t.UTC().Format("15:04")
+		return "known since " + t.UTC().Format("15:04 UTC")
 	}
 	charts := []chart{
 		{Title: "Live sessions", Now: fmt.Sprint(live), Says: fmt.Sprintf("%d now, %d an hour ago of those that are known", live, lives[0]), Foot: fmt.Sprintf("%d an hour ago", lives[0])},
@@ -357,6 +357,16 @@ func (c *chart) bars(series ...[minutes]int) {
 			c.Bars = append(c.Bars, bar{i*step + 1, foot, height, way})
 		}
 	}
+}
+
+// left returns the rows without those that the page has ended: a look may have read their files before.
+func (h *history) left(rows []*row) []*row {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.ours) == 0 {
+		return rows
+	}
+	return slices.DeleteFunc(rows, func(r *row) bool { return h.ours[r.id] })
 }
 
 // stays takes back ending.

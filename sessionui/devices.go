@@ -49,10 +49,11 @@ type Page struct {
 var devicesWords = []string{
 	"en", // the language, for the attribute lang
 	"Your devices",
-	"You are signed in here. If you do not know one of them, sign it out and change your password.",
+	"You are signed in on these devices. If you do not know one of them, sign it out and change your password.",
 	"This device", "Unknown device", "%s on %s", // the browser and the system
 	"Unknown browser", "Go program", "Python program",
 	"Last seen", "Signed in", "Ends", "Address",
+	"2006-01-02 15:04 UTC", // when a session ends, as package time has it
 	"Sign out", "Sign out %s", "Sign out all other devices",
 	"The device is signed out.", "Other devices signed out: %d.",
 	"This is not one of your devices, or it is signed out already.",
@@ -61,7 +62,7 @@ var devicesWords = []string{
 	"Is it you?", "Your password", "Confirm", "Cancel", "That was not right. Nothing was signed out.",
 	"Log in again first. Then come back and sign out.", "Log in again",
 	"Nobody is signed in.", "This site cannot list your devices.", "That did not work. Try again later.",
-	"now", "1 minute ago", "%d minutes ago", "1 hour ago", "%d hours ago", "1 day ago", "%d days ago",
+	"now", "1 minute ago", "%d minutes ago", "1 hour ago", "%d hours ago", "%d days ago",
 }
 
 // DevicesWords returns the words that DevicesOptions.Words can replace.
@@ -219,7 +220,7 @@ func (d *devices) date(t time.Time) span {
 	if t.IsZero() {
 		return span{Text: unknown}
 	}
-	return span{t.UTC().Format("2006-01-02 15:04 UTC"), iso(t), clock(t)}
+	return span{t.UTC().Format(d.words["2006-01-02 15:04 UTC"]), iso(t), clock(t)}
 }
 
 func (d *devices) ago(now, t time.Time) span {

@@ -55,16 +55,17 @@ func (o *operator) endOne(w http.ResponseWriter, r *http.Request, f filter) {
 		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
 		return
 	}
-	err := o.end(r.Context(), row, func(*filestore.Session) bool { return true })
+	user, err := o.end(r.Context(), row, func(*filestore.Session) bool { return true })
 	switch {
 	case errors.Is(err, filestore.ErrNotFound):
 		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
+	case err != nil && row.trouble != nil:
+		o.fail(w, r, http.StatusConflict, "It could not be ended: it "+row.trouble.Text+". "+row.trouble.Advice)
 	case err != nil:
 		o.opts.Logger.ErrorContext(r.Context(), "sessionui: a session could not be ended", "who", o.opts.Who(r), "session", o.handle(row.id), "err", err)
 		o.fail(w, r, http.StatusInternalServerError, "The session could not be ended. The log says why.")
 	default:
-		o.ended(r.Context(), row.id)
-		o.opts.Logger.InfoContext(r.Context(), "sessionui: a session was ended", "who", o.opts.Who(r), "session", o.handle(row.id), "sessions", 1)
+		o.ended(r, end{row.id, user})
 		redirect(w, f.With("said", o.say(1, 0, 0)))
 	}
 }
@@ -87,7 +88,7 @@ func (o *operator) endMatching(w http.ResponseWriter, r *http.Request, f filter)
 	}
 	now := time.Now()
 	var mu sync.Mutex
-	var ended []string
+	var ended []end
 	failed := 0
 	var first error
 	var wg sync.WaitGroup
@@ -100,14 +101,14 @@ func (o *operator) endMatching(w http.ResponseWriter, r *http.Request, f filter)
 		wg.Go(func() {
 			defer func() { <-slots }()
 			defer o.guard()
-			err := o.end(ctx, target, func(sess *filestore.Session) bool {
+			user, err := o.end(ctx, target, func(sess *filestore.Session) bool {
 				return f.matches(o.row(filestore.Entry{ID: target.id, Session: sess}, nil), sess, now)
 			})
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case err == nil:
-				ended = append(ended, target.id)
+				ended = append(ended, end{target.id, user})
 			case err != errOther && !errors.Is(err, filestore.ErrNotFound):
 				failed++
 				first = cmp.Or(first, err)
@@ -115,8 +116,8 @@ func (o *operator) endMatching(w http.ResponseWriter, r *http.Request, f filter)
 		})
 	}
 	wg.Wait()
-	o.ended(ctx, ended...)
-	o.opts.Logger.InfoContext(ctx, "sessionui: sessions were ended", "who", o.opts.Who(r), "which", f.Words(), "sessions", len(ended), "failed", failed, "err", first)
+	o.ended(r, ended...)
+	o.opts.Logger.InfoContext(ctx, "sessionui: a filter's sessions were ended", "who", o.opts.Who(r), "which", f.Words(), "sessions", len(ended), "failed", failed, "err", first)
 	f.Page = 1
 	redirect(w, f.With("said", o.say(len(ended), asked, failed)))
 }
@@ -131,10 +132,12 @@ func endable(rows []*row) (out []*row) {
 	return out
 }
 
-// end ends one session if match returns true for what it is by then, and tells OnEvent. It fails with errOther if match
-// does not, and with filestore.ErrNotFound if the session is gone.
-func (o *operator) end(ctx context.Context, r *row, match func(*filestore.Session) bool) error {
-	user := ""
+// An end is a session that has ended, and whose it was: "" if that was not read.
+type end struct{ id, user string }
+
+// end ends one session if match returns true for what it is by then, and returns whose it was. It fails with errOther if
+// match does not, and with filestore.ErrNotFound if the session is gone.
+func (o *operator) end(ctx context.Context, r *row, match func(*filestore.Session) bool) (user string, err error) {
 	check := func(sess *filestore.Session) error {
 		user = o.userOf(sess)
 		if !match(sess) {
@@ -143,31 +146,34 @@ func (o *operator) end(ctx context.Context, r *row, match func(*filestore.Sessio
 		return nil
 	}
 	o.history.ending(r.id)
-	err := o.destroy(ctx, r, check)
-	if err != nil {
+	if err = o.destroy(ctx, r, check); err != nil {
 		o.history.stays(r.id)
-		return err
 	}
-	if o.opts.OnEvent != nil {
-		o.opts.OnEvent(ctx, session.Event{Kind: session.Ended, Handle: o.handle(r.id), User: user, Reason: ByOperator, Sessions: 1})
-	}
-	return nil
+	return user, err
 }
 
-// ended takes sessions that the page has ended out of the picture. If somebody looks at all sessions just now, that look
-// will do so.
-func (o *operator) ended(ctx context.Context, ids ...string) {
+// ended takes sessions that the page has ended out of the picture, and tells the log and OnEvent. If somebody looks at
+// all sessions just now, that look leaves them out.
+func (o *operator) ended(r *http.Request, ends ...end) {
+	ctx := r.Context()
 	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), firstPage)
 	defer cancel()
 	if o.take(own) {
-		gone := make(map[string]*row, len(ids))
-		for _, id := range ids {
-			gone[id] = nil
+		gone := make(map[string]*row, len(ends))
+		for _, e := range ends {
+			gone[e.id] = nil
 		}
 		o.replace(o.picture.Load(), gone)
 		o.give()
 	}
 	o.hub.tell()
+	who := o.opts.Who(r)
+	for _, e := range ends {
+		o.opts.Logger.InfoContext(ctx, "sessionui: a session was ended", "who", who, "session", o.handle(e.id), "sessions", len(ends))
+		if o.opts.OnEvent != nil {
+			o.opts.OnEvent(ctx, session.Event{Kind: session.Ended, Handle: o.handle(e.id), User: e.user, Reason: ByOperator, Sessions: 1})
+		}
+	}
 }
 
 // destroy removes a session that passes check. If the Source can update, it first makes the session one that has

@@ -141,7 +141,7 @@ func (f filter) Narrows() bool {
 func (f filter) Words() string {
 	var parts []string
 	if f.Member != "" {
-		parts = append(parts, fmt.Sprintf("%s = %s", words.Line(f.Member), words.Line(f.Value)))
+		parts = append(parts, fmt.Sprintf("%s = %s", words.Line(f.Member), words.Cut(words.Line(f.Value), maxShown)))
 	}
 	if f.State != "" {
 		parts = append(parts, f.State)

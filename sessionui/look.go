@@ -111,6 +111,9 @@ func (o *operator) row(e filestore.Entry, err error) *row {
 	sess := e.Session
 	r := &row{id: e.ID, created: millis(sess.Created), access: millis(sess.LastAccess), ends: millis(o.endOf(sess)), size: sess.Size()}
 	r.shown = make([]shown, len(o.opts.Show))
+	if now := time.Now().UnixMilli(); errors.Is(err, filestore.ErrExpired) && (r.ends == 0 || r.ends >= now) {
+		r.ends = now - 1 // the Source knows, whatever the clocks say
+	}
 	for i, member := range o.opts.Show {
 		if raw := format.MemberOfValid(sess.Values, member); raw != "" {
 			if key, ok := format.KeyOf(raw); ok {
@@ -285,6 +288,7 @@ func (o *operator) scan(ctx context.Context) *picture {
 			}
 		}
 	}
+	p.rows = o.history.left(p.rows)
 	p.took = time.Since(began)
 	p.whole = ctx.Err() == nil && p.err == nil
 	if p.err != nil && !errors.Is(p.err, filestore.ErrClosed) {

@@ -31,7 +31,8 @@ import (
 // what cannot be read, without Stats neither the last pass of the reaper nor errors, without Space not how much room
 // there is, without TTL not when a session ends whose cookie has no maxAge. It says so. With Scan and Stats it knows what
 // has expired and was not reaped. Without Watch and Get it reads all sessions again and again while somebody looks.
-// Without Update a session that changes at the moment when it ends can come back. With Find a filter also finds
+// Without Update a session that changes at the moment when it ends can come back; without Get too it is not looked at
+// again when it ends. With Find a filter also finds
 // sessions that are too many to be listed.
 type Source interface {
 	// All yields the live sessions, as filestore.Store.All does.
@@ -64,7 +65,8 @@ type Options struct {
 	User string
 
 	// OnEvent is told of each session that was ended, for an audit log: give it the function of session.Manager.OnEvent.
-	// The Handle is this page's, and not the Manager's.
+	// The goroutine of the request calls it, when all that it ends have ended. The Handle is this page's, and not the
+	// Manager's. The User is "" if the session had expired or could not be read.
 	OnEvent func(context.Context, session.Event)
 
 	// NoStats says that the counters of the Source are not the site's, because this program only looks at its sessions:
@@ -80,7 +82,7 @@ type Options struct {
 }
 
 // Operator returns a page that shows the sessions of s to whoever calls it: the caller must authenticate, and let only
-// operators through.
+// operators through. The form of a POST may come up to ten seconds after that.
 //
 // The page shows how many sessions there are and what became of them in the last hour, finds them by a filter, shows one
 // without the values that Options.Show does not name, and, with Options.Write, ends one or all that a filter means. It
@@ -243,7 +245,7 @@ func (o *operator) matching(ctx context.Context, f filter, p *picture) (rows []*
 				rows = append(rows, r)
 			}
 		}
-		return rows, len(rows) < maxRows
+		return rows, len(rows) < maxRows && f.State == alive // it finds no expired ones
 	}
 	for _, r := range p.rows {
 		if match(r) {
@@ -539,7 +541,7 @@ func attributes(sess *filestore.Session) []attribute {
 	}
 	return []attribute{
 		{"Max-Age", life}, {"Expires", expires}, {"HttpOnly", yes(c.HTTPOnly)}, {"Secure", yes(c.Secure)}, {"SameSite", cmp.Or(c.SameSite, unknown)},
-		{"Path", cmp.Or(c.Path, unknown)}, {"Domain", cmp.Or(c.Domain, unknown)}, {"Partitioned", yes(c.Partitioned)}, {"Priority", cmp.Or(c.Priority, unknown)},
+		{"Path", cmp.Or(words.Cut(c.Path, maxShown), unknown)}, {"Domain", cmp.Or(words.Cut(c.Domain, maxShown), unknown)}, {"Partitioned", yes(c.Partitioned)}, {"Priority", cmp.Or(c.Priority, unknown)},
 	}
 }
 
@@ -556,7 +558,7 @@ func (o *operator) members(sess *filestore.Session) (list []member) {
 			list = append(list, member{Name: "…", Size: words.Plural(len(sess.Values)-maxMembers, "more member")})
 			break
 		}
-		m := member{Name: words.Line(name), Size: words.Size(int64(len(sess.Values[name])))}
+		m := member{Name: words.Cut(words.Line(name), maxShown), Size: words.Size(int64(len(sess.Values[name])))}
 		if slices.Contains(o.opts.Show, name) && !strings.Contains(name, ".") { // a dot in Show goes into objects
 			m.Shown, m.Value = true, valueOf(format.MemberOf(sess.Values, name))
 		}

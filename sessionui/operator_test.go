@@ -1,13 +1,18 @@
 package sessionui_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"html"
+	"io"
 	"iter"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -127,6 +132,102 @@ func TestEnd(t *testing.T) {
 		t.Errorf("the end of the torn file = %d, left: %q", a.Code, y.ids())
 	}
 }
+
+// What cannot be ended says why.
+func TestEndUnsafe(t *testing.T) {
+	y := newYard(t, sessionui.Options{Write: true})
+	if err := os.Mkdir(filepath.Join(y.dir, "folder.json"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	a := do(y.page, form("/", url.Values{"do": {"end"}, "handle": {get(y.page, "/").handles()[0]}}))
+	if a.Code != 409 || !strings.Contains(a.body, "find out who put it there") || len(y.told()) != 0 {
+		t.Errorf("the end of a directory = %d %s", a.Code, a.body)
+	}
+}
+
+// A look that has read a session before its end does not show it.
+func TestEndDuringALook(t *testing.T) {
+	y := newYard(t, sessionui.Options{})
+	y.put("anna", map[string]any{"user": "anna"})
+	y.put("bert", map[string]any{"user": "bert"})
+	s := &paused{Store: y.s, read: make(chan struct{}), goOn: make(chan struct{})}
+	page := sessionui.Operator(s, y.options(sessionui.Options{Show: []string{"user"}, Write: true}))
+	handle := get(page, "/").handleOf("anna")
+	s.pause = true
+	whole := make(chan answer)
+	go func() { whole <- get(page, "/?whole=1") }()
+	<-s.read
+	if a := do(page, form("/", url.Values{"do": {"end"}, "handle": {handle}})); a.Code != 303 {
+		t.Fatalf("the end = %d", a.Code)
+	}
+	close(s.goOn)
+	if a := <-whole; a.figure("live") != "1" || strings.Contains(a.body, handle) {
+		t.Errorf("the look shows %q", a.handles())
+	}
+}
+
+// paused waits at the end of a Scan, if it is to.
+type paused struct {
+	*filestore.Store
+	pause      bool
+	read, goOn chan struct{}
+}
+
+func (s *paused) Scan(ctx context.Context) iter.Seq2[filestore.Entry, error] {
+	return func(yield func(filestore.Entry, error) bool) {
+		for e, err := range s.Store.Scan(ctx) {
+			if !yield(e, err) {
+				return
+			}
+		}
+		if s.pause {
+			close(s.read)
+			<-s.goOn
+		}
+	}
+}
+
+// Whoever is let in has ten seconds for the form, and the answer may take longer.
+func TestLateForm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slow{n: 20, each: time.Second}
+		page := sessionui.Operator(s, &sessionui.Options{Write: true})
+		for late, want := range map[time.Duration]string{9 * time.Second: "303", 11 * time.Second: "400"} {
+			client, server := net.Pipe()
+			l := &once{server, make(chan struct{})}
+			srv := &http.Server{Handler: page}
+			go srv.Serve(l)
+			body := "do=end-matching&n=20"
+			fmt.Fprintf(client, "POST / HTTP/1.1\r\nHost: x\r\nOrigin: http://x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n", len(body))
+			time.Sleep(late)
+			go io.WriteString(client, body)
+			answer, err := bufio.NewReader(client).ReadString('\n')
+			if err != nil || !strings.Contains(answer, want) {
+				t.Errorf("to a form after %v: %q, %v", late, answer, err)
+			}
+			client.Close()
+			srv.Close()
+		}
+	})
+}
+
+// once accepts one connection.
+type once struct {
+	conn   net.Conn
+	closed chan struct{}
+}
+
+func (l *once) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn = nil
+		return c, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *once) Close() error   { close(l.closed); return nil }
+func (l *once) Addr() net.Addr { return &net.TCPAddr{} }
 
 // Several look at a session that cannot be read any more: what others read is not changed. (For -race.)
 func TestOneTurnsUnreadable(t *testing.T) {

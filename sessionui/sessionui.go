@@ -79,8 +79,13 @@ func begin(w http.ResponseWriter, r *http.Request) (answered bool) {
 			http.Error(w, "This request does not come from this page.", http.StatusForbidden)
 			return true
 		}
+		// Whoever is let in now may not be any more when a form comes late.
+		rc := http.NewResponseController(w)
+		rc.SetReadDeadline(time.Now().Add(writeTimeout)) // an error means that there is none
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		if err := r.ParseForm(); err != nil {
+		err := r.ParseForm()
+		rc.SetReadDeadline(time.Time{})
+		if err != nil {
 			http.Error(w, "The form cannot be read.", http.StatusBadRequest)
 			return true
 		}

@@ -32,7 +32,9 @@ address, which has a key in it: whoever has the address may look. It can be open
 
 The page can end sessions only with --write. Each end is told on stderr.
 
-Without --ttl it is not known when a session without a maxAge of its own ends, and none of these has expired.
+Without --ttl it is not known when a session without a maxAge of its own ends, and none of these has expired. With
+--store the --ttl that is not given is the default of the engine's npm package: 24h, for MongoDB 336h. Redis,
+PostgreSQL and MySQL do not keep when a session was used last: the page reckons that from its end and --ttl.
 
 With --store it shows the sessions in Redis, PostgreSQL, MySQL or MongoDB instead of --dir:
 
@@ -122,7 +124,11 @@ func (a *app) source(ctx context.Context, f serveFlags) (s closingSource, err er
 		return nil, errors.New("--secret-file and --key-file are a directory's")
 	}
 	silenceClients()
-	return open.Open(ctx, url, &open.Options{TTL: a.ttl, Lifetime: a.lifetime, Timeout: engineTimeout, ReapInterval: -1, MaxSize: maxSize,
+	var ttl time.Duration // the engine's default, which is that of its npm package
+	if a.ttlGiven {
+		ttl = a.ttl
+	}
+	return open.Open(ctx, url, &open.Options{TTL: ttl, Lifetime: a.lifetime, Timeout: engineTimeout, ReapInterval: -1, MaxSize: maxSize,
 		Logger: slog.New(slog.DiscardHandler), NoIndex: true}) // what is only looked at stays as it is
 }
 
@@ -143,7 +149,7 @@ func serveUntil(ctx context.Context, l net.Listener, h http.Handler) error {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
-		soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // browsers keep connections that they do not use
 		defer cancel()
 		stopped <- srv.Shutdown(soon)
 	})
@@ -159,7 +165,8 @@ func serveUntil(ctx context.Context, l net.Listener, h http.Handler) error {
 
 // A door lets those through to a page who have the address that was printed, from browsers of this machine.
 //
-// The key in the address is good for a cookie. It is for one path only, with a random name: browsers send a cookie to all
+// The key in the address is good for a cookie, which is also sent when somebody clicks the address on another site, such as
+// a terminal in a browser. It is for one path only, with a random name: browsers send a cookie to all
 // ports of a host, and so to servers of others on this machine.
 type door struct {
 	addr              string // host and port
@@ -192,7 +199,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := r.Cookie(ticketName)
 	switch {
 	case r.URL.Path == "/" && same(r.URL.Query().Get("key"), d.key) && r.Method == http.MethodGet:
-		http.SetCookie(w, &http.Cookie{Name: ticketName, Value: d.ticket, Path: d.path, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+		http.SetCookie(w, &http.Cookie{Name: ticketName, Value: d.ticket, Path: d.path, HttpOnly: true, SameSite: http.SameSiteLaxMode})
 		http.Redirect(w, r, d.path, http.StatusSeeOther)
 	case r.URL.Path == d.path && err == nil && same(c.Value, d.ticket):
 		d.page.ServeHTTP(w, r)
