@@ -409,29 +409,42 @@ func TestAxe(t *testing.T) {
 	}
 }
 
-// The keyboard alone: the first stop skips to the sessions, and each stop is seen.
+// The keyboard alone: the first stop skips to the sessions, each stop is seen, and Enter signs out.
 func TestKeyboard(t *testing.T) {
-	browser := chromium(t)
-	s := newSite(t, &sessionui.Options{Show: []string{"user"}, Write: true}, nil)
-	for i := range 60 {
-		put(t, s.store, fmt.Sprint("id", i), time.Hour, map[string]any{"user": "anna"})
-	}
-	v := visit(t, browser)
-	v.open(s.URL + operatorPath)
-	v.do(chromedp.KeyEvent("\t"))
-	if got := ask[string](v, "document.activeElement.className"); got != "skip" {
-		t.Errorf("the first stop is %q", got)
-	}
-	v.do(chromedp.KeyEvent("\r"))
-	v.until("the sessions have the focus", func() bool { return ask[string](v, "document.activeElement.id") == "sessions" })
-	for range 8 {
-		v.do(chromedp.KeyEvent("\t"))
-		seen := ask[bool](v, `(() => { const e = document.activeElement, s = getComputedStyle(e), b = e.getBoundingClientRect();
-			return e !== document.body && s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2 && b.width > 0 && b.top >= 0 && b.bottom <= innerHeight })()`)
-		if !seen {
-			t.Errorf("a stop is not seen: %s", ask[string](v, "document.activeElement.outerHTML"))
+	both(t, func(t *testing.T, visit func() *visitor) {
+		s := newSite(t, &sessionui.Options{Show: []string{"user"}, Write: true}, nil)
+		for i := range 60 {
+			put(t, s.store, fmt.Sprint("id", i), time.Hour, map[string]any{"user": "anna"})
 		}
-	}
+		v := visit()
+		v.login(s, "anna")
+		next := func() {
+			t.Helper()
+			v.do(chromedp.KeyEvent("\t"))
+			seen := ask[bool](v, `(() => { const e = document.activeElement, s = getComputedStyle(e), b = e.getBoundingClientRect();
+				return e !== document.body && s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2 && b.width > 0 && b.top >= 0 && b.bottom <= innerHeight })()`)
+			if !seen {
+				t.Errorf("a stop is not seen: %s", ask[string](v, "document.activeElement.outerHTML"))
+			}
+		}
+		v.open(s.URL + operatorPath)
+		next()
+		if got := ask[string](v, "document.activeElement.className"); got != "skip" {
+			t.Errorf("the first stop is %q", got)
+		}
+		v.do(chromedp.KeyEvent("\r"))
+		v.until("the sessions have the focus", func() bool { return ask[string](v, "document.activeElement.id") == "sessions" })
+		for range 8 {
+			next()
+		}
+		v.open(s.URL + devicesPath)
+		next()
+		if got := ask[string](v, `document.activeElement.closest("form").dataset.action`); got != "sign-out" {
+			t.Fatalf("the first stop is in a form %q", got)
+		}
+		v.do(chromedp.KeyEvent("\r"))
+		v.until("one device is signed out", func() bool { return v.count("[role=status]") == 1 && v.count("[data-session]") == 60 })
+	})
 }
 
 // Someone who only looks has no buttons.
