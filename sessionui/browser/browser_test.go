@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -262,7 +263,7 @@ func newSite(t testing.TB, o *sessionui.Options, d *sessionui.DevicesOptions) *s
 		fmt.Fprintf(w, "<!doctype html><title>in</title><p id=in>in as %s", r.FormValue("user"))
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "<!doctype html><title>who</title><p id=who>%s", cmpOr(session.From(r).User(), "nobody"))
+		fmt.Fprintf(w, "<!doctype html><title>who</title><p id=who>%s", cmp.Or(session.From(r).User(), "nobody"))
 	})
 	s.Server = httptest.NewServer(s.manager.Handler(mux))
 	t.Cleanup(func() {
@@ -270,13 +271,6 @@ func newSite(t testing.TB, o *sessionui.Options, d *sessionui.DevicesOptions) *s
 		s.Server.Close()
 	})
 	return s
-}
-
-func cmpOr(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a
 }
 
 const (

@@ -1,14 +1,17 @@
 package browser
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -460,23 +463,17 @@ func TestReadOnly(t *testing.T) {
 	})
 }
 
-// The command serves the page to a browser of this machine, and not to another site whose name leads here.
-func TestServe(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "filestore")
+// start builds the program of a folder and starts it. It ends with the test.
+func start(t *testing.T, folder string, args ...string) (stdout io.Reader) {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), filepath.Base(folder))
 	build := exec.Command("go", "build", "-o", bin, ".")
-	build.Dir = filepath.Join("..", "..", "cmd", "filestore")
+	build.Dir = folder
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	dir := t.TempDir()
-	store, err := filestore.Open(dir, &filestore.Options{ReapInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	put(t, store, "one", time.Hour, map[string]any{"user": "anna"})
-	cmd := exec.Command(bin, "serve", "--dir", dir, "--write", "--json", "--show", "user")
-	out, err := cmd.StdoutPipe()
+	cmd := exec.Command(bin, args...)
+	stdout, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
@@ -487,6 +484,53 @@ func TestServe(t *testing.T) {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
+	return stdout
+}
+
+// The example has both pages, and no page of it makes the browser complain.
+func TestExample(t *testing.T) {
+	line, err := bufio.NewReader(start(t, filepath.Join("..", "..", "example"), "-addr", "127.0.0.1:0", "-dir", filepath.Join(t.TempDir(), "sessions"))).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	site := regexp.MustCompile(`http://\S+`).FindString(line)
+	both(t, func(t *testing.T, visit func() *visitor) {
+		login := func(user, password string) *visitor {
+			v := visit()
+			v.open(site + "/user")
+			v.do(chromedp.SendKeys("[name=username]", user), chromedp.SendKeys("[name=password]", password+"\r"))
+			v.until(user+" is in", func() bool { return strings.Contains(v.text("body"), "Log out") })
+			return v
+		}
+		first, second, admin := login("user1", "mypassword"), login("user1", "mypassword"), login("admin2", "password")
+		first.open(site + devicesPath)
+		first.click(`form[data-action="sign-out"] button`)
+		first.until("the other is signed out", func() bool { return first.count("[data-session]") == 1 })
+		admin.open(site + operatorPath + "?member=user&value=user1")
+		admin.click(`tr[data-session] form[data-action="end"] button`)
+		admin.until("the session has ended", func() bool { return admin.count("tr[data-session]") == 0 })
+		for _, v := range []*visitor{first, second} {
+			v.open(site + devicesPath)
+			if v.count("[data-session]") != 0 || get(v, chromedp.Location()) != site+"/" {
+				t.Errorf("after the end there is %s", get(v, chromedp.Location()))
+			}
+		}
+		for _, path := range []string{"/", "/user", "/admin", "/cookies", "/recovery", "/account/devices/", "/admin/sessions/"} {
+			admin.open(site + path)
+		}
+	})
+}
+
+// The command serves the page to a browser of this machine, and not to another site whose name leads here.
+func TestServe(t *testing.T) {
+	dir := t.TempDir()
+	store, err := filestore.Open(dir, &filestore.Options{ReapInterval: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	put(t, store, "one", time.Hour, map[string]any{"user": "anna"})
+	out := start(t, filepath.Join("..", "..", "cmd", "filestore"), "serve", "--dir", dir, "--write", "--json", "--show", "user")
 	var said struct{ URL string }
 	if err := json.NewDecoder(out).Decode(&said); err != nil {
 		t.Fatal(err)
