@@ -107,18 +107,23 @@ func (s *Store) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 			batch, ready = ready[:0], batch
 			return goOn
 		}
+		var end error
 		for t, err := range s.targets(ctx, "scan") {
-			if err != nil {
-				if turn() && turn() {
-					yield(Entry{}, err)
-				}
-				return
+			if end = err; end != nil {
+				break
 			}
 			if batch = append(batch, scanned{target: t}); len(batch) == scanBatch && !turn() {
 				return
 			}
 		}
-		_ = turn() && turn()
+		for range 2 { // the batch that waits, and the one that is not full
+			if !turn() {
+				return
+			}
+		}
+		if end != nil {
+			yield(Entry{}, end)
+		}
 	}
 }
 
