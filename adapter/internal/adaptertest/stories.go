@@ -235,7 +235,7 @@ func loginRace(t *testing.T, x *Site) {
 			}
 			p.wantSessions(sessions)
 			b.Want("/get?k=user", "carol")
-			b.Want("/get?k=colour", "")
+			b.Want("/get?k=colour", map[bool]string{true: "before"}[x.ByValue && meanwhile != "/logout"]) // set before the other came
 		}
 	}
 }
@@ -619,6 +619,9 @@ func forged(t *testing.T, x *Site) {
 			t.Errorf("the answer to %.40q is %d", value, code)
 			return
 		}
+		if x.Unescapes && strings.Contains(value, "%") {
+			return // it is another id, which is in the list too or is not the cookie that is set for it
+		}
 		code, set = p.raw("/set?k=user&v=mallory", value)
 		want++
 		if x.Adopts != nil && (set == "" || set == value) && value != "" {
@@ -655,8 +658,8 @@ func forged(t *testing.T, x *Site) {
 // An id that is adopted opens nobody's session, and ends with the login.
 func adopted(p *place) {
 	for _, id := range p.Adopts {
+		p.with(id).Get("/logout")
 		b := p.with(id)
-		b.Get("/logout")
 		b.Want("/get?k=user", "")
 		b.Get("/set?k=colour&v=red")
 		if b.Cookie(p.Cookie) != p.cookie(id) {
