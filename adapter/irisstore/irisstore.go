@@ -54,6 +54,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -344,9 +345,9 @@ func (d *Database) Release(sid string) error {
 		st.released = true
 		d.released.Add(sid, struct{}{})
 	}
-	c := st.copy
+	c, forget := st.copy, st.forget
 	d.mu.Unlock()
-	if over || st.forget {
+	if over || forget {
 		return nil
 	}
 	_, err := d.maps.Now(ctx, &c)
@@ -407,16 +408,20 @@ func (d *Database) Renew(c iris.Context, man *sessions.Sessions) (*sessions.Sess
 	if err = d.report(err); err != nil {
 		return nil, err
 	}
-	d.forget(st)
-	old.Destroy()
+	sent, set := c.Request().Header, c.ResponseWriter().Header()
+	cookies, setCookies := slices.Clone(sent["Cookie"]), slices.Clone(set["Set-Cookie"])
 	next := d.start(c, man)
 	if moves {
-		st, _, _ = d.look(next.ID())
+		nextState, _, _ := d.look(next.ID())
 		if err = d.maps.Move(ctx, &was, next.ID(), values, st.life(st.expires)); err != nil {
+			next.Destroy()
+			sent["Cookie"], set["Set-Cookie"] = cookies, setCookies // the browser goes on as before
 			return nil, fmt.Errorf("irisstore: %w", err)
 		}
-		d.learn(st, was)
+		d.learn(nextState, was)
 	}
+	d.forget(st)
+	old.Destroy()
 	c.Values().Visit(func(key string, v any) {
 		if v == any(old) {
 			c.Values().Set(key, next)

@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -302,6 +304,48 @@ func TestReleaseRace(t *testing.T) {
 		if names := storetest.Files(t, dir); len(names) > 0 || db.Get("id", "a") != nil {
 			t.Fatalf("left: %q", names)
 		}
+	}
+}
+
+// A full disk makes Encode fail, if it is true.
+type full struct{ atomic.Bool }
+
+func (f *full) Decode(_ string, file []byte) ([]byte, error) { return file, nil }
+
+func (f *full) Encode(_ string, doc []byte) ([]byte, error) {
+	if f.Load() {
+		return nil, syscall.ENOSPC
+	}
+	return doc, nil
+}
+
+// A login that cannot be stored leaves the browser its cookie, and the session as it was.
+func TestFailedLogin(t *testing.T) {
+	disk, opts := new(full), storetest.Quick()
+	opts.Codec = disk
+	dir := t.TempDir()
+	db, man := manager(storetest.Open(t, dir, opts), sessions.Config{Expires: day})
+	url, stop := serve(man, func(c iris.Context) {
+		switch c.Path() {
+		case "/set":
+			sessions.Get(c).Set("colour", "red")
+		case "/login":
+			if _, err := db.Renew(c, man); !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("Renew = %v", err)
+			}
+		}
+		c.WriteString(sessions.Get(c).GetString("colour"))
+	})
+	t.Cleanup(stop)
+	b := storetest.NewBrowser(t, url)
+	b.Want("/set", "red")
+	before := b.Cookie("s")
+	disk.Store(true)
+	b.Want("/login", "red")
+	disk.Store(false)
+	b.Want("/", "red")
+	if b.Cookie("s") != before || len(storetest.Files(t, dir)) != 1 {
+		t.Errorf("the cookie is the same: %v; files %q", b.Cookie("s") == before, storetest.Files(t, dir))
 	}
 }
 
