@@ -250,6 +250,11 @@ func TestOtherProcess(t *testing.T) {
 	man.OnDestroy(func(id string) { ended <- id })
 	url, stop := serve(man, func(c iris.Context) {
 		if user := c.URLParam("user"); user != "" {
+			if c.URLParamExists("late") { // the other logout comes between the request's begin and its Renew
+				if err := s.Destroy(ctx, sessions.Get(c).ID()); err != nil {
+					t.Error(err)
+				}
+			}
 			next, err := db.Renew(c, man)
 			if err != nil {
 				c.StopWithError(http.StatusConflict, err)
@@ -279,31 +284,52 @@ func TestOtherProcess(t *testing.T) {
 	if b.Cookie("s") == id {
 		t.Error("the login has left the id as it was")
 	}
+	if code, body := b.Do("/?user=carla&late"); code != http.StatusConflict || len(storetest.Files(t, dir)) != 0 {
+		t.Errorf("a login that is slower than the logout = %d %q, files %q", code, body, storetest.Files(t, dir))
+	}
 }
 
-// A Set and a Release at the same moment: whatever the order, nothing comes back.
+// onEncode is called before a session is written.
+type onEncode struct{ fn func() }
+
+func (h *onEncode) Decode(_ string, file []byte) ([]byte, error) { return file, nil }
+func (h *onEncode) Encode(_ string, doc []byte) ([]byte, error)  { h.fn(); return doc, nil }
+
+// A Set and a Release at the same moment, in any order: nothing comes back.
 func TestReleaseRace(t *testing.T) {
+	hook, opts := &onEncode{fn: func() {}}, storetest.Quick()
+	opts.Codec = hook
 	dir := t.TempDir()
-	db := irisstore.New(storetest.Open(t, dir, nil))
-	for range 200 {
-		db.Acquire("id", day)
-		var wg sync.WaitGroup
-		for _, key := range []string{"a", "b"} {
-			wg.Go(func() {
-				if err := db.Set("id", key, 1, day, false); err != nil {
-					t.Error(err)
-				}
-			})
+	db := irisstore.New(storetest.Open(t, dir, opts))
+	release := func() {
+		if err := db.Release("id"); err != nil {
+			t.Error(err)
 		}
-		wg.Go(func() {
-			if err := db.Release("id"); err != nil {
-				t.Error(err)
-			}
-		})
-		wg.Wait()
+	}
+	set := func(key string) {
+		if err := db.Set("id", key, 1, day, false); err != nil {
+			t.Error(err)
+		}
+	}
+	gone := func() {
+		t.Helper()
 		if names := storetest.Files(t, dir); len(names) > 0 || db.Get("id", "a") != nil {
 			t.Fatalf("left: %q", names)
 		}
+	}
+	db.Acquire("id", day)
+	hook.fn = sync.OnceFunc(release) // after Set has found the session, and before it has a file
+	set("a")
+	gone()
+	hook.fn = func() {}
+	for range 200 {
+		db.Acquire("id", day)
+		var wg sync.WaitGroup
+		wg.Go(func() { set("a") })
+		wg.Go(func() { set("b") })
+		wg.Go(release)
+		wg.Wait()
+		gone()
 	}
 }
 
