@@ -29,8 +29,8 @@
 //   - Iris adopts an unknown id from the client. An attacker who plants a cookie knows the id of the session
 //     that begins under it: call [Database.Renew] at a login. With Config.Encoding, such as gorilla's securecookie, Iris
 //     takes only ids that it has signed.
-//   - Iris has no method for a new id. Renew is ours; without it an application copies the values into another
-//     session, and a login that is slower than a logout logs in again.
+//   - Iris has no method for a new id: Renew is ours. (In v12.2.11 Sessions.Start after Sessions.Destroy in one request begins
+//     a session under the old id again, also with Config.AllowReclaim.)
 //   - Iris drops errors of a Database. They are logged by Config.Logger, and the answer is the handler's. A handler that must
 //     know, as a login, calls [Database.Set] and [Database.Release] itself, which return them; Renew and
 //     ShiftExpiration return them too.

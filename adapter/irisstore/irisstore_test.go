@@ -289,6 +289,48 @@ func TestOtherProcess(t *testing.T) {
 	}
 }
 
+// signer is a context.SecureCookie, as gorilla's securecookie.
+type signer struct{}
+
+func (signer) Encode(_ string, value any) (string, error) { return value.(string) + ".signed", nil }
+
+func (signer) Decode(_, value string, to any) error {
+	id, ok := strings.CutSuffix(value, ".signed")
+	if !ok {
+		return errors.New("not signed")
+	}
+	*to.(*string) = id
+	return nil
+}
+
+// With Config.Encoding a client cannot make up an id, and all else is as before.
+func TestEncoding(t *testing.T) {
+	dir := t.TempDir()
+	db, man := manager(storetest.Open(t, dir, nil), sessions.Config{Expires: day, Encoding: signer{}})
+	url, stop := serve(man, func(c iris.Context) {
+		s := sessions.Get(c)
+		if c.Path() == "/login" {
+			var err error
+			if s, err = db.Renew(c, man); err != nil {
+				t.Error(err)
+			}
+			s.Set("user", "anna")
+		}
+		c.WriteString(s.ID() + " " + s.GetString("user"))
+	})
+	t.Cleanup(stop)
+	b := storetest.NewBrowser(t, url).With("s", "mine")
+	first := b.Get("/")
+	if first == "mine " || b.Get("/") != first || b.Cookie("s") != strings.TrimSpace(first)+".signed" {
+		t.Errorf("the session is %q, and then %q; the cookie %q", first, b.Get("/"), b.Cookie("s"))
+	}
+	after := b.Get("/login")
+	b.Want("/", after)
+	if !strings.HasSuffix(after, " anna") || strings.HasPrefix(after, first) || len(storetest.Files(t, dir)) != 1 {
+		t.Errorf("after the login it is %q, files %q", after, storetest.Files(t, dir))
+	}
+}
+
 // onEncode is called before a session is written.
 type onEncode struct{ fn func() }
 
