@@ -3,7 +3,7 @@ module github.com/sessionfilestore/filestore/adapter/gfstore
 go 1.26.0
 
 require (
-	github.com/gogf/gf/v2 v2.10.2
+	github.com/gogf/gf/v2 v2.10.3
 	github.com/hashicorp/golang-lru/v2 v2.0.7
 	github.com/sessionfilestore/filestore v0.0.0
 )

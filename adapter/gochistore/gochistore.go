@@ -4,6 +4,8 @@
 //	gochistore.Register("filestore", store)
 //	sessioner, err := session.Sessioner(session.Options{Provider: "filestore"})
 //
+// Gitea makes its providers itself, in VirtualSessionProvider.Init: there a case takes New(store).
+//
 // The framework's contract holds, and filestore's promises for single sessions hold too: a reader sees
 // one complete version, while the framework's file provider takes a half-written file for an empty
 // session; what was stored stays; and what was destroyed stays away, also when the request that destroyed
@@ -56,7 +58,15 @@ func Register(name string, s *filestore.Store) {
 	if s == nil {
 		panic("gochistore: the Store is nil")
 	}
-	session.RegisterFn(name, func() session.Provider { return newProvider(s) })
+	session.RegisterFn(name, func() session.Provider { return New(s) })
+}
+
+// New returns a provider on s for a program that makes its providers itself, as Gitea does.
+func New(s *filestore.Store) session.Provider {
+	maps := record.Maps[any]{Files: s, Encode: session.EncodeGob, Decode: session.DecodeGob}
+	return &provider{Sessions: record.NewSessions(maps, func(err error) {
+		log.Print("gochistore: a session that cannot be read counts as none: ", err)
+	})}
 }
 
 // The interface has no context; waits are bound by Options.LockTimeout.
@@ -65,13 +75,6 @@ var ctx = context.Background()
 type provider struct {
 	*record.Sessions
 	life time.Duration
-}
-
-func newProvider(s *filestore.Store) *provider {
-	maps := record.Maps[any]{Files: s, Encode: session.EncodeGob, Decode: session.DecodeGob}
-	return &provider{Sessions: record.NewSessions(maps, func(err error) {
-		log.Print("gochistore: a session that cannot be read counts as none: ", err)
-	})}
 }
 
 // Init sets the life of a session, in seconds.

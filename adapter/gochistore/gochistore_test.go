@@ -85,7 +85,7 @@ func open(t *testing.T) *filestore.Store {
 }
 
 func provider(s *filestore.Store, seconds int64) session.Provider {
-	p := gochistore.NewProvider(s)
+	p := gochistore.New(s)
 	if err := p.Init(seconds, ""); err != nil {
 		panic(err)
 	}
@@ -121,7 +121,7 @@ func TestRegister(t *testing.T) {
 		t.Error("a provider that is not registered is found")
 	}
 	for _, seconds := range []int64{0, -1} {
-		if err := gochistore.NewProvider(s).Init(seconds, ""); err == nil {
+		if err := gochistore.New(s).Init(seconds, ""); err == nil {
 			t.Errorf("Init(%d) = nil", seconds)
 		}
 	}

@@ -39,10 +39,14 @@ type Site struct {
 	Visitor Visitor // who leaves nothing
 	// Ids that a client has made up, two at least, and a session begins under each; nil: there are none.
 	Adopts []string
+	// In a cookie %41 is A.
+	Unescapes bool
 	// The answer to a cookie that the site cannot have set; 0: 200, with a new session.
 	BadCookie int
-	// The session is stored after the answer, which thus does not tell an error of that.
+	// The answer does not tell an error of storing the session: that comes after it, or the framework drops the error.
 	Late bool
+	// Each value is stored by itself, at once: what one request sets is not one change to others.
+	ByValue bool
 	// A login whose session has been destroyed meanwhile stores nothing, but is not an error.
 	Quiet bool
 	// The answer to such a login takes away the cookie that the browser has by then, or sets a useless one.
@@ -145,8 +149,13 @@ func (x *Site) act(path string, query func(string) string, s Session) (body stri
 	case "/id":
 		return s.ID(), nil
 	case "/read":
-		if n := get("n"); n == "" || get("copy") != n || get("pad") != pad(n) {
-			return "n is " + n + ", copy " + get("copy"), nil
+		n, copied, padded := get("n"), get("copy"), get("pad")
+		if x.ByValue { // then each is whole, whatever the others are
+			n = strings.TrimRight(padded, "abcdefghijklmnopqrstuvwxyz")
+			copied = n
+		}
+		if n == "" || copied != n || padded != pad(n) {
+			return "n is " + n + ", copy " + copied, nil
 		}
 		return "whole", nil
 	case "/compare":

@@ -177,6 +177,62 @@ func (m *Maps[K]) Save(ctx context.Context, c *Copy, mine map[K]any, life time.D
 	return nil
 }
 
+// Now returns what the session of c holds by now. The error is ErrNotFound if it is gone. If c has no file yet, but
+// another request has made one, c becomes its copy.
+func (m *Maps[K]) Now(ctx context.Context, c *Copy) (map[K]any, error) {
+	values, now, err := m.Load(ctx, c.Key)
+	if err == nil && c.Stored() && now.generation != c.generation {
+		err = filestore.ErrNotFound // another one has its id
+	}
+	if err != nil {
+		return nil, err
+	}
+	*c = *now
+	return values, nil
+}
+
+// Edit stores what change makes of the values that the session of c holds by now; change may be called more than
+// once. If it reports that it has changed nothing, nothing is written. The session ends when it would have ended, and
+// one that has no file yet gets one for life. The errors are those of Save.
+func (m *Maps[K]) Edit(ctx context.Context, c *Copy, life time.Duration, change func(map[K]any) bool) error {
+	err := fs.ErrExist
+	for i := 0; i < 3 && errors.Is(err, fs.ErrExist); i++ { // another request may have just made it
+		var values map[K]any
+		values, err = m.Now(ctx, c)
+		switch {
+		case err == nil:
+			if !change(values) {
+				return nil
+			}
+			return m.edit(ctx, c, change)
+		case c.Stored() || !errors.Is(err, filestore.ErrNotFound):
+			return err
+		}
+		if values = make(map[K]any); !change(values) {
+			return nil
+		}
+		err = m.Create(ctx, c, values, life)
+	}
+	return err
+}
+
+func (m *Maps[K]) edit(ctx context.Context, c *Copy, change func(map[K]any) bool) error {
+	return m.Files.Update(ctx, ID(c.Key), func(sess *filestore.Session) error {
+		now, generation, err := generationOf(sess, c.Key)
+		if err == nil && generation != c.generation {
+			err = filestore.ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		life := sess.Cookie.OriginalMaxAge
+		if life != 0 {
+			life = max(time.Until(sess.ExpiresAt(0)), time.Millisecond)
+		}
+		return m.put(sess, c.Key, now, func(values map[K]any) { change(values) }, life)
+	})
+}
+
 // Changed reports that data encodes another map than that of c.
 func (m *Maps[K]) Changed(c *Copy, data []byte) (bool, error) {
 	_, changed, err := m.change(c, data)

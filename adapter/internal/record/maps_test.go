@@ -81,6 +81,70 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+// An Edit changes what the session holds by then, and neither its end nor another session of its id.
+func TestEdit(t *testing.T) {
+	s, _ := open(t)
+	m := maps(s)
+	set := func(key string, v any) func(values) bool {
+		return func(values values) bool { values[key] = v; return true }
+	}
+	nothing := func(values) bool { return false }
+	c := &record.Copy{Key: "id"}
+	if err := m.Edit(ctx, c, time.Hour, nothing); err != nil || c.Stored() {
+		t.Errorf("an Edit that changes nothing = %v, and there is a session: %v", err, c.Stored())
+	}
+	if _, err := m.Now(ctx, c); !errors.Is(err, filestore.ErrNotFound) {
+		t.Errorf("Now = %v", err)
+	}
+	var wg sync.WaitGroup
+	want := values{}
+	for i := range 8 { // of several that begin it each adds what it has
+		k := string(rune('a' + i))
+		want[k] = k
+		wg.Go(func() {
+			if err := m.Edit(ctx, &record.Copy{Key: "id"}, time.Hour, set(k, k)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	wantValues(t, m, "id", want)
+	before, err := s.Get(ctx, "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := m.Now(ctx, c); err != nil || !reflect.DeepEqual(got, map[string]any(want)) || !c.Stored() {
+		t.Errorf("Now = %v, %v", got, err)
+	}
+	if err := m.Edit(ctx, c, time.Minute, set("a", "x")); err != nil {
+		t.Error(err)
+	}
+	if after, err := s.Get(ctx, "id"); err != nil || after.ExpiresAt(0).Sub(before.ExpiresAt(0)).Abs() > 2*time.Millisecond {
+		t.Errorf("the session ends at %v, before at %v, %v", after.ExpiresAt(0), before.ExpiresAt(0), err)
+	}
+
+	if err := record.Delete(ctx, s, "id"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_, err := m.Now(ctx, c)
+		if err2 := m.Edit(ctx, c, time.Hour, set("a", "y")); !errors.Is(err, filestore.ErrNotFound) || !errors.Is(err2, filestore.ErrNotFound) {
+			t.Errorf("of what is gone: Now = %v, Edit = %v", err, err2)
+		}
+		if _, _, err := m.Load(ctx, "id"); errors.Is(err, filestore.ErrNotFound) {
+			put(t, m, "id", values{"user": "bob"}) // another session
+		}
+	}
+	wantValues(t, m, "id", values{"user": "bob"})
+
+	if err := s.Set(ctx, "express", &filestore.Session{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Edit(ctx, &record.Copy{Key: "express"}, time.Hour, set("a", 1)); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("Edit of somebody else's = %v", err)
+	}
+}
+
 // What is gone stays so, and another session of its id is left alone.
 func TestGeneration(t *testing.T) {
 	s, dir := open(t)

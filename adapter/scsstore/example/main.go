@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/gob"
 	"fmt"
 	"log"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"github.com/sessionfilestore/filestore/adapter/scsstore"
 )
 
+type visits struct{ Count int }
+
 func main() {
 	store, err := filestore.Open("./sessions", nil)
 	if err != nil {
@@ -18,15 +21,28 @@ func main() {
 	}
 	defer store.Close()
 
+	gob.Register(visits{})
 	sessions := scs.New()
 	sessions.Store = scsstore.New(store)
-	sessions.Codec = scsstore.JSONCodec{} // so that the files can be read; leave it out and they hold gob
 
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		views := sessions.GetInt(r.Context(), "views") + 1
-		sessions.Put(r.Context(), "views", views)
-		fmt.Fprintf(w, "You have been here %d times.\n", views)
+	http.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		// Check the password first.
+		if err := sessions.RenewToken(r.Context()); err != nil {
+			http.Error(w, "Please try again.", http.StatusInternalServerError)
+			return
+		}
+		sessions.Put(r.Context(), "user", r.FormValue("user"))
 	})
-	log.Fatal(http.ListenAndServe("localhost:8080", sessions.LoadAndSave(mux)))
+	http.HandleFunc("POST /logout", func(w http.ResponseWriter, r *http.Request) {
+		if err := sessions.Destroy(r.Context()); err != nil {
+			http.Error(w, "Please try again.", http.StatusInternalServerError)
+		}
+	})
+	http.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		v, _ := sessions.Get(r.Context(), "visits").(visits)
+		v.Count++
+		sessions.Put(r.Context(), "visits", v)
+		fmt.Fprintf(w, "Hello %s, you have been here %d times.\n", sessions.GetString(r.Context(), "user"), v.Count)
+	})
+	log.Fatal(http.ListenAndServe("localhost:8080", sessions.LoadAndSave(http.DefaultServeMux)))
 }
