@@ -43,6 +43,9 @@ var echo4 = &routertest.Site{
 			})
 		})
 		e.POST("/upload", func(c echov4.Context) error {
+			if err := c.Request().ParseMultipartForm(routertest.UploadMemory); err != nil {
+				return err
+			}
 			header, err := c.FormFile("file")
 			if err != nil {
 				return err
@@ -90,6 +93,9 @@ var echo5 = &routertest.Site{
 			})
 		})
 		e.POST("/upload", func(c *echo.Context) error {
+			if err := c.Request().ParseMultipartForm(routertest.UploadMemory); err != nil {
+				return err
+			}
 			header, err := c.FormFile("file")
 			if err != nil {
 				return err

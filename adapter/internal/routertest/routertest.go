@@ -12,6 +12,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -174,6 +175,9 @@ func (a *App) Events(s *session.Session, q url.Values, send func(data string) er
 	return send("two")
 }
 
+// UploadMemory is how much of an upload a site should keep in memory, if it can say so. The rest is a temporary file.
+const UploadMemory = 1 << 20
+
 // Upload notes what a file has.
 func (a *App) Upload(s *session.Session, file io.Reader) Reply {
 	hash := sha256.New()
@@ -247,7 +251,11 @@ func (a *App) ServeMux() *http.ServeMux {
 		})
 	})
 	mux.HandleFunc("/upload", func(w http.ResponseWriter, r *http.Request) {
-		file, _, err := r.FormFile("file")
+		var file multipart.File
+		err := r.ParseMultipartForm(UploadMemory)
+		if err == nil {
+			file, _, err = r.FormFile("file")
+		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return

@@ -483,7 +483,7 @@ func streamEnds(p *place) {
 func upload(p *place) {
 	tmp := p.t.TempDir()
 	p.t.Setenv("TMPDIR", tmp)
-	const large = 34 << 20 // more than any framework keeps in memory
+	const large = 2 * UploadMemory
 	b := p.browser()
 	b.get("/app/login?user=anna")
 	send := func() (code int, body, sum string) {
