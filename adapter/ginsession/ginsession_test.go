@@ -73,7 +73,8 @@ func engine(recovers bool) *gin.Engine {
 }
 
 var site = &routertest.Site{
-	Name: "gin",
+	Name:   "gin",
+	Module: "github.com/gin-gonic/gin",
 	Start: func(m *session.Manager, app *routertest.App, recovers bool) (string, func()) {
 		r := engine(recovers)
 		r.Use(ginsession.New(m))
@@ -86,7 +87,9 @@ var site = &routertest.Site{
 // TestAround.
 var around = &routertest.Site{
 	Name:           "gin, Manager.Handler around it",
+	Module:         "github.com/gin-gonic/gin",
 	RecoversInside: true,
+	AlsoLost:       []string{"gin's `Stream`"}, // TestAround
 	Start: func(m *session.Manager, app *routertest.App, recovers bool) (string, func()) {
 		r := engine(recovers)
 		routes(r, app)
@@ -107,6 +110,8 @@ func TestSites(t *testing.T) {
 }
 
 func TestReadme(t *testing.T) { storetest.Readme(t) }
+
+func TestPage(t *testing.T) { routertest.Page(t, "../../docs/FRAMEWORKS.md", site, around) }
 
 func manager(s session.Store) *session.Manager {
 	return &session.Manager{Store: s, Secrets: []string{"keyboard cat"}}

@@ -44,6 +44,7 @@ type humaOutput struct {
 
 var humaAPI = &routertest.Site{
 	Name:       "huma v2",
+	Module:     "github.com/danielgtaylor/huma/v2",
 	NoRecovery: true,
 	Start: func(m *session.Manager, app *routertest.App, _ bool) (string, func()) {
 		mux := http.NewServeMux()
@@ -95,6 +96,7 @@ func (in *humaQuery) Resolve(ctx huma.Context) []error {
 
 var fuegoServer = &routertest.Site{
 	Name:       "fuego",
+	Module:     "github.com/go-fuego/fuego",
 	FailsHard:  true,
 	NoRecovery: true,
 	Start: func(m *session.Manager, app *routertest.App, _ bool) (string, func()) {
@@ -124,6 +126,7 @@ var fuegoServer = &routertest.Site{
 // Uploads and upgrades are plain handlers beside them.
 var connectService = &routertest.Site{
 	Name:           "Connect",
+	Module:         "connectrpc.com/connect",
 	NoRedirect:     true,
 	RecoversInside: true,
 	Start: func(m *session.Manager, app *routertest.App, recovers bool) (string, func()) {
@@ -142,7 +145,11 @@ var connectService = &routertest.Site{
 			if reply.Code >= 400 {
 				return nil, connect.NewError(connect.CodeInternal, errors.New(reply.Body))
 			}
-			return connect.NewResponse(wrapperspb.String(reply.Body)), nil
+			res := connect.NewResponse(wrapperspb.String(reply.Body))
+			if reply.Location != "" {
+				res.Header().Set("Location", reply.Location)
+			}
+			return res, nil
 		}, opts...))
 		mux.Handle("/site.v1/Events", connect.NewServerStreamHandler("/site.v1/Events", func(ctx context.Context, req *connect.Request[wrapperspb.StringValue], out *connect.ServerStream[wrapperspb.StringValue]) error {
 			_, query, _ := strings.Cut(req.Msg.GetValue(), "?")

@@ -100,9 +100,9 @@ func fiberQuery(c fiber.Ctx) url.Values {
 
 var fiber3 = &routertest.Site{
 	Name:           "fiber v3",
+	Module:         "github.com/gofiber/fiber/v3",
 	OnlyRecovering: true,
-	StreamsLate:    true,
-	NoUpgrade:      true,
+	Late:           true,
 	Start: func(m *session.Manager, app *routertest.App, recovers bool) (string, func()) {
 		f := newFiber(recovers)
 		f.Use(fiberSessions(m))
@@ -142,6 +142,16 @@ var fiber3 = &routertest.Site{
 			reply := app.Upload(session.FromContext(c.Context()), file)
 			return c.Status(reply.Code).SendString(reply.Body)
 		})
+		f.Get("/upgrade", func(c fiber.Ctx) error {
+			s := session.FromContext(c.Context())
+			if err := app.Open(s); err != nil {
+				return err
+			}
+			c.Set("Connection", "Upgrade")
+			c.Set("Upgrade", "lines")
+			c.RequestCtx().Hijack(func(conn net.Conn) { app.Lines(s, conn) }) // it runs when this handler has returned
+			return c.SendStatus(http.StatusSwitchingProtocols)
+		})
 		return serveFiber(f)
 	},
 }
@@ -149,6 +159,7 @@ var fiber3 = &routertest.Site{
 // fiber3Mounted serves net/http handlers on Fiber's server.
 var fiber3Mounted = &routertest.Site{
 	Name:           "fiber v3, net/http handlers",
+	Module:         "github.com/gofiber/fiber/v3",
 	LeavesUploads:  true,
 	OnlyRecovering: true,
 	Start: func(m *session.Manager, app *routertest.App, recovers bool) (string, func()) {
@@ -161,6 +172,7 @@ var fiber3Mounted = &routertest.Site{
 // fiber3Middleware is the middleware by Fiber's adaptor for middleware: it ends before the handler begins.
 var fiber3Middleware = &routertest.Site{
 	Name:     "fiber v3, HTTPMiddleware",
+	Module:   "github.com/gofiber/fiber/v3",
 	ReadOnly: true,
 	Start: func(m *session.Manager, app *routertest.App, recovers bool) (string, func()) {
 		f := newFiber(recovers)

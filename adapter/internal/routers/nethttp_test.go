@@ -7,8 +7,6 @@ import (
 	"net/http"
 
 	"github.com/a-h/templ"
-	"github.com/go-chi/chi/v5"
-	chimiddleware "github.com/go-chi/chi/v5/middleware"
 	"github.com/gorilla/mux"
 	"github.com/starfederation/datastar-go/datastar"
 
@@ -28,28 +26,9 @@ var serveMux = &routertest.Site{
 	},
 }
 
-var chiRouter = &routertest.Site{
-	Name:          "chi",
-	LeavesUploads: true,
-	Start: func(m *session.Manager, app *routertest.App, recovers bool) (string, func()) {
-		r := chi.NewRouter()
-		if recovers {
-			r.Use(chimiddleware.Recoverer)
-		}
-		r.Use(m.Handler)
-		r.HandleFunc("/app/{action}", func(w http.ResponseWriter, r *http.Request) {
-			app.Answer(session.From(r), chi.URLParam(r, "action"), r.URL.Query()).Write(w, r)
-		})
-		mux := app.ServeMux()
-		r.Handle("/events", mux)
-		r.Handle("/upload", mux)
-		r.Handle("/upgrade", mux)
-		return routertest.Serve(r)
-	},
-}
-
 var gorillaMux = &routertest.Site{
 	Name:          "gorilla/mux",
+	Module:        "github.com/gorilla/mux",
 	LeavesUploads: true,
 	NoRecovery:    true, // gorilla/handlers has one, which is net/http's
 	Start: func(m *session.Manager, app *routertest.App, _ bool) (string, func()) {
@@ -69,6 +48,7 @@ var gorillaMux = &routertest.Site{
 // templPages answers with components, which get their session by the context. Only the redirect is a handler's.
 var templPages = &routertest.Site{
 	Name:       "templ",
+	Module:     "github.com/a-h/templ",
 	NoRecovery: true,
 	Start: func(m *session.Manager, app *routertest.App, _ bool) (string, func()) {
 		std := app.ServeMux()
@@ -102,6 +82,7 @@ var templPages = &routertest.Site{
 // datastarEvents sends its events as patches of a page.
 var datastarEvents = &routertest.Site{
 	Name:       "datastar",
+	Module:     "github.com/starfederation/datastar-go",
 	NoRecovery: true,
 	Start: func(m *session.Manager, app *routertest.App, _ bool) (string, func()) {
 		mux := http.NewServeMux()

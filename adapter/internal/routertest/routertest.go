@@ -13,6 +13,7 @@ import (
 	"log"
 	"log/slog"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -27,7 +28,8 @@ import (
 
 // A Site is a router with the middleware in it, and what it cannot do.
 type Site struct {
-	Name string // of the tests
+	Name   string // of the tests, and in docs/FRAMEWORKS.md
+	Module string // the framework's; "" for net/http
 	// Start serves app. If recovers is set, the router's own recovery is there too, as its users would put it. The
 	// routes are:
 	//
@@ -48,24 +50,20 @@ type Site struct {
 	// RecoversInside: the router's recovery is within the middleware, so that a request that has panicked stores
 	// what it has put in before.
 	RecoversInside bool
-	// NoRedirect: a handler cannot redirect.
+	// NoRedirect: a handler cannot redirect. One that tries sets the header Location.
 	NoRedirect bool
-	// StreamsLate: a stream begins when the session's request is over: what is put in then is lost, and Done is
-	// closed. A panic in it ends the program.
-	StreamsLate bool
-	// NoStream: a client gets nothing before the handler ends.
-	NoStream bool
-	// NoUpload: a handler does not get the parts of a form.
-	NoUpload bool
+	// Late: streams and upgraded connections begin when the session's request is over: what is put in then is lost,
+	// and Done is closed. A panic in them ends the program.
+	Late bool
 	// LeavesUploads: the router copies the request, so that nobody removes the temporary files of a large upload. It is
 	// so without the middleware too.
 	LeavesUploads bool
-	// NoUpgrade: a handler does not get the connection.
-	NoUpgrade bool
 	// FailsHard: if the store fails when the answer is to leave, the connection breaks instead of ErrorFunc's answer.
 	FailsHard bool
 	// ReadOnly: what a handler puts in is lost, whatever it does. Only the story of a reader is told.
 	ReadOnly bool
+	// AlsoLost has the words of docs/FRAMEWORKS.md for what other tests prove to be lost.
+	AlsoLost []string
 }
 
 // An App has what the handlers of a Site do.
@@ -191,48 +189,57 @@ func (a *App) Upload(s *session.Session, file io.Reader) Reply {
 	return Reply{Code: http.StatusOK}
 }
 
-// Upgrade takes the connection over, and answers each line with the value of the member that it names, until a line is
-// empty or the session ends. A query "old" wants an http.Hijacker, as older packages do.
+// Open puts in what a handler puts in before it takes the connection over. Upgrade calls it too.
+func (a *App) Open(s *session.Session) error { return s.Put("socket", "open") }
+
+// Upgrade takes the connection over for Lines. A query "old" wants an http.Hijacker, as older packages do.
 func (a *App) Upgrade(w http.ResponseWriter, r *http.Request) {
 	s := session.From(r)
 	hijack := http.NewResponseController(w).Hijack
 	if r.URL.Query().Has("old") {
-		h, ok := w.(http.Hijacker)
-		if !ok {
-			http.Error(w, "not an http.Hijacker", http.StatusNotImplemented)
-			return
-		}
-		hijack = h.Hijack
+		hijack = w.(http.Hijacker).Hijack
 	}
+	err := a.Open(s)
 	done := s.Done()
-	s.Put("socket", "open")
-	conn, buf, err := hijack()
+	var conn net.Conn
+	var buf *bufio.ReadWriter
+	if err == nil {
+		conn, buf, err = hijack()
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusNotImplemented)
 		return
 	}
-	ended := make(chan struct{})
-	closed := make(chan struct{})
+	fmt.Fprint(buf, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\n")
+	buf.Flush()
+	ended, closed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(closed)
+		defer conn.Close()
 		select {
 		case <-done:
 		case <-ended:
 		}
-		conn.Close()
 	}()
-	defer func() { close(ended); <-closed }()
-	fmt.Fprint(buf, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\n")
-	buf.Flush()
+	a.Lines(s, buf)
+	close(ended)
+	<-closed
+}
+
+// Lines answers each line with the value of the member that it names, until a line is empty or the connection ends.
+func (a *App) Lines(s *session.Session, conn io.ReadWriter) {
+	in := bufio.NewReader(conn)
 	for {
-		line, err := buf.ReadString('\n')
+		line, err := in.ReadString('\n')
 		if line = strings.TrimSpace(line); err != nil || line == "" {
 			s.Put("socket", "closed")
 			return
 		}
 		v, err := session.Value[string](s, line)
-		fmt.Fprintln(buf, v, err)
-		buf.Flush()
+		fmt.Fprintln(conn, v, err)
+		if f, ok := conn.(interface{ Flush() error }); ok {
+			f.Flush()
+		}
 	}
 }
 
