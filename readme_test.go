@@ -547,6 +547,9 @@ func TestDocsGo(t *testing.T) {
 	args := []string{"vet", filepath.Join(dir, "main.go")}
 	n := 0
 	for page, text := range pages(t) {
+		if page == "docs/FRAMEWORKS.md" { // adapter/internal/routers has its pieces, and what they import
+			continue
+		}
 		for _, b := range blocks(text, "go") {
 			n++
 			if strings.HasPrefix(b, "package main\n") {

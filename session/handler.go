@@ -46,7 +46,14 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		defer handBack(r, own)
 		defer m.shared.doors.shut(s)
 		defer s.stopBeats()
+		returned := false
+		defer func() {
+			if !returned {
+				rw.abandon()
+			}
+		}()
 		next.ServeHTTP(rw, own)
+		returned = true
 		rw.finish()
 	})
 }

@@ -35,18 +35,12 @@ func (w *response) leave() error {
 	w.left = true
 	defer w.session.tell() // when the header has the cookie, whatever OnEvent does
 	h := w.Header()
-	if w.cookie != "" { // from an attempt that failed: see unsupported; the id may have changed since
-		h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(c string) bool { return c == w.cookie })
-	}
-	var err error
-	w.cookie, err = w.session.commitHeader()
+	cookie, err := w.session.commitHeader()
 	if err != nil {
 		clear(h)
 		maps.Copy(h, w.header)
 	}
-	if w.cookie != "" {
-		h.Add("Set-Cookie", w.cookie)
-	}
+	w.setCookie(cookie)
 	if err == nil && w.session.m.ClearSiteData && w.session.isLogout() {
 		h.Add("Clear-Site-Data", `"cookies"`)
 	}
@@ -56,6 +50,31 @@ func (w *response) leave() error {
 		return errDropped
 	}
 	return nil
+}
+
+// setCookie adds the Set-Cookie header, in place of one from an attempt that failed: see unsupported. The id may have
+// changed since.
+func (w *response) setCookie(cookie string) {
+	h := w.Header()
+	if w.cookie != "" {
+		h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(c string) bool { return c == w.cookie })
+	}
+	if w.cookie = cookie; cookie != "" {
+		h.Add("Set-Cookie", cookie)
+	}
+}
+
+// abandon is for a handler that has panicked. Nothing more is stored, and whoever recovers may answer, by this writer
+// too. If the session has replaced another, the answer has its cookie: else the user would have no session.
+func (w *response) abandon() {
+	if w.left {
+		return
+	}
+	w.left = true
+	if w.session.hasReplaced() {
+		cookie, _ := w.session.cookieHeader(true)
+		w.setCookie(cookie)
+	}
 }
 
 var errDropped = errors.New("session: the response was dropped: its session could not be stored")

@@ -135,6 +135,64 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+// If somebody outside recovers, the answer is his, by whatever writer, and stores nothing of what the handler has put
+// in. A session that has got a new id before the panic is not lost: the answer has its cookie.
+func TestPanicRecovered(t *testing.T) {
+	for _, by := range []string{"the handler's", "his own"} {
+		s := newStore(t)
+		var handlers http.ResponseWriter
+		inner := manager(s).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handlers = w
+			switch put(w, r); r.URL.Path {
+			case "/show":
+				show(w, r)
+			case "/renew":
+				if err := session.From(r).Renew(); err != nil {
+					t.Error(err)
+				}
+				put(w, r)
+				panic("on purpose")
+			case "/panic":
+				panic("on purpose")
+			}
+		}))
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() {
+				if recover() != nil {
+					if by == "the handler's" {
+						w = handlers
+					}
+					w.WriteHeader(http.StatusTeapot)
+					fmt.Fprint(w, "recovered")
+				}
+			}()
+			inner.ServeHTTP(w, r)
+		}))
+		defer srv.Close()
+		cookie := cookieOf(do(t, srv, "/?a=1", ""))
+		for _, c := range []string{"", cookie} {
+			s.take()
+			a := do(t, srv, "/panic?a=2", c)
+			if a.StatusCode != http.StatusTeapot || a.body != "recovered" || a.Header["Set-Cookie"] != nil {
+				t.Errorf("by %s writer: %d %q, cookies %q", by, a.StatusCode, a.body, a.Header["Set-Cookie"])
+			}
+			if calls := s.take(); calls != "" && calls != "get" {
+				t.Errorf("by %s writer: store calls %q", by, calls)
+			}
+		}
+		if got := do(t, srv, "/show", cookie).body; got != `{"a":"1"}`+"\n" {
+			t.Errorf("by %s writer: after the panic the session has %s", by, got)
+		}
+		a := do(t, srv, "/renew?b=2", cookie)
+		if a.StatusCode != http.StatusTeapot || len(a.Header["Set-Cookie"]) != 1 {
+			t.Fatalf("by %s writer: after Renew %d, cookies %q", by, a.StatusCode, a.Header["Set-Cookie"])
+		}
+		if got := do(t, srv, "/show", cookieOf(a)).body; !strings.Contains(got, `"a":"1"`) {
+			t.Errorf("by %s writer: after Renew and a panic the session has %s", by, got)
+		}
+	}
+}
+
 // An informational response does not count as the header.
 func TestEarlyHints(t *testing.T) {
 	s := newStore(t)

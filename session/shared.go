@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -84,6 +85,7 @@ func (m *Manager) ready() error {
 // what is too old or too much.
 func (s *shared) noteReplaced(old, id string) {
 	now := time.Now()
+	old = strings.Clone(old) // it may be part of a large header
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.order) > 0 {

@@ -3,6 +3,8 @@ package session_test
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +13,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
+	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
 
 // A late answer with the old cookie must not undo a login in the browser.
@@ -45,6 +48,33 @@ func TestLateAnswerSetsNoCookie(t *testing.T) {
 	if a := do(t, srv, "/put?a=1", signed("unknown")); cookieOf(a) == "" {
 		t.Error("a request with an unknown id gets no cookie")
 	}
+}
+
+// What is remembered of a replaced session is its id, and not the Cookie header of which the id was a part.
+func TestReplacedKeepsNoHeader(t *testing.T) {
+	const logins, size = 100, 1 << 20
+	m := manager(sessiontest.NewStore())
+	heap := func() uint64 {
+		var s runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&s)
+		return s.HeapAlloc
+	}
+	before := heap()
+	for range logins {
+		id := logIn(t, m, "anna")
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Cookie", "connect.sid=s:"+session.Sign(id, secret)+"; other="+strings.Repeat("x", size))
+		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := session.From(r).Renew(); err != nil || session.From(r).ID() == id {
+				t.Errorf("Renew = %v", err)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r)
+	}
+	if after := heap(); after > before+logins*size/4 {
+		t.Errorf("%d kB are kept after %d logins", (after-before)>>10, logins)
+	}
+	runtime.KeepAlive(m)
 }
 
 // Three requests have loaded one session. One replaces it, another fails to, and the third logs out: the

@@ -167,6 +167,8 @@ var mutants = []mutant{
 	{"forgets all replacements of an id", []edit{{"session/shared.go", "	s.replaced[old] = slices.DeleteFunc(s.replaced[old], func(r replacement) bool { return r.id == id })", "	s.replaced[old] = slices.DeleteFunc(s.replaced[old], func(r replacement) bool { return id != \"\" })"}}, web, "TestLogoutAfterFailedRegenerate"},
 	{"ends what it knew of at the start", []edit{{"session/session.go", "		ids = slices.DeleteFunc(", "		ids = nil\n		_ = slices.DeleteFunc("}}, web, "TestRegenerateDuringLogout"},
 	{"takes a replaced session for an expired one", []edit{{"session/commit.go", " && !s.m.shared.wasReplaced(s.id) {", " {"}}, web, "TestSaveBesideRegenerate"},
+	{"keeps the header of a replaced id", []edit{{"session/shared.go", "	old = strings.Clone(old) //", "	_ = strings.Clone(old) //"}}, web, "TestReplacedKeepsNoHeader"},
+	{"stores for who recovers", []edit{{"session/handler.go", "				rw.abandon()\n", "				_ = rw\n"}}, web, "TestPanicRecovered"},
 	{"tries again after a panic", []edit{{"session/response.go", "		s.over = s.over || !done // the", "		_ = done // the"}}, web, "TestPanickingStore"},
 	{"refuses a visitor whose session is damaged", []edit{{"session/handler.go", "		case unreadable(err):", "		case unreadable(err) && s == nil:"}}, web, "TestUnreadableSession"},
 	{"loses a change beside a login", []edit{{"session/regenerate.go", "if next.values && !equal(was, old.Values) {", "if next.values && !equal(was, old.Values) && s == nil {"}}, web, "TestStepsOfALogin"},
