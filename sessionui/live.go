@@ -223,6 +223,33 @@ func (o *operator) sample() {
 	}
 }
 
+// servers tells when one of them shuts down: http.Server.Shutdown waits for requests that do not end by themselves.
+type servers struct {
+	mu  sync.Mutex
+	all map[*http.Server]context.Context
+}
+
+// down returns a context that is done when the server of r shuts down.
+func (s *servers) down(r *http.Request) context.Context {
+	srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
+	if !ok { // as in a test
+		return context.Background()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx := s.all[srv]
+	if ctx == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(context.Background())
+		srv.RegisterOnShutdown(cancel)
+		if s.all == nil {
+			s.all = make(map[*http.Server]context.Context)
+		}
+		s.all[srv] = ctx
+	}
+	return ctx
+}
+
 // stream tells one browser of changes.
 func (o *operator) stream(w http.ResponseWriter, r *http.Request) {
 	select {
@@ -235,8 +262,11 @@ func (o *operator) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), streamLife)
 	defer cancel()
-	defer context.AfterFunc(o.opts.Context, cancel)()
-	if ctx.Err() != nil || o.opts.Context.Err() != nil {
+	down := o.servers.down(r)
+	for _, end := range []context.Context{o.opts.Context, down} {
+		defer context.AfterFunc(end, cancel)()
+	}
+	if ctx.Err() != nil || o.opts.Context.Err() != nil || down.Err() != nil {
 		http.Error(w, "The program ends.", http.StatusServiceUnavailable)
 		return
 	}

@@ -153,6 +153,38 @@ func TestLive(t *testing.T) {
 	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+1 }) // other's watch may take one
 }
 
+// A server that shuts down does not wait for the streams, whether or not there is a Context.
+func TestStreamsEndAtShutdown(t *testing.T) {
+	y := newYard(t, sessionui.Options{})
+	w := &watched{Store: y.s}
+	page := sessionui.Operator(w, y.options(sessionui.Options{}))
+	srv, other := httptest.NewServer(page), httptest.NewServer(page)
+	t.Cleanup(srv.Close)
+	t.Cleanup(other.Close)
+	streams := []*stream{listen(t, srv.URL), listen(t, srv.URL)}
+	stays := listen(t, other.URL)
+	soon, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for range 2 {
+		if err := srv.Config.Shutdown(soon); err != nil {
+			t.Fatalf("Shutdown = %v", err)
+		}
+	}
+	for _, s := range streams {
+		for range s.events { // until it ends
+		}
+	}
+	for len(stays.events) > 0 {
+		<-stays.events
+	}
+	y.put("one", nil)
+	if _, open := <-stays.events; !open {
+		t.Error("the stream of another server has ended")
+	}
+	stays.cancel()
+	eventually(t, "the watch has ended", func() bool { return w.now.Load() == 0 })
+}
+
 // Streams are bounded, and end at once when Options.Context does: Shutdown waits for requests.
 func TestStreamsEnd(t *testing.T) {
 	y := newYard(t, sessionui.Options{})
@@ -161,7 +193,6 @@ func TestStreamsEnd(t *testing.T) {
 	w := &watched{Store: y.s}
 	srv := httptest.NewServer(sessionui.Operator(w, y.options(sessionui.Options{Context: own})))
 	t.Cleanup(srv.Close)
-	srv.Config.RegisterOnShutdown(stop)
 	eventually(t, "the watch has begun though nobody looks", func() bool { return w.now.Load() == 1 })
 	var streams []*stream
 	for range 32 {
@@ -190,11 +221,7 @@ func TestStreamsEnd(t *testing.T) {
 		res.Body.Close()
 		return res.StatusCode == 200
 	})
-	soon, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	if err := srv.Config.Shutdown(soon); err != nil {
-		t.Fatalf("Shutdown = %v", err)
-	}
+	stop()
 	for _, s := range streams {
 		for range s.events { // until it ends
 		}

@@ -68,10 +68,9 @@ type Options struct {
 	// if several share the sessions.
 	NoStats bool
 
-	// Context ends the live streams when it is done: give it one that ends when the server shuts down, because
-	// http.Server.Shutdown waits for requests that do not end. While it lasts, the sessions are watched also if nobody
-	// looks, so that the charts show the whole last hour. nil = they are watched while somebody looks; a stream then
-	// ends with its request, and after five minutes at the latest.
+	// Context is how long the sessions are watched also if nobody looks, so that the charts show the whole last hour: give
+	// it one that ends when the program does. The live streams end with it too. nil = they are watched while somebody
+	// looks.
 	Context context.Context
 }
 
@@ -86,7 +85,8 @@ type Options struct {
 //
 // A page is there within a second. If not all sessions could be read by then, it says so. It lists at most 200,000
 // sessions, in about 100 MB, and counts the others. No look at the sessions goes on after its request, and no goroutine if
-// nobody looks, unless there is an Options.Context.
+// nobody looks, unless there is an Options.Context. A live stream ends with its request, and when its http.Server shuts
+// down; at the latest after five minutes, and then the browser asks for another one.
 //
 // It panics if Options.Key is too short or a member of Show has an empty name.
 func Operator(s Source, o *Options) http.Handler {
@@ -172,6 +172,7 @@ type operator struct {
 	history history
 	hub     hub
 	streams chan struct{} // a slot for each
+	servers servers
 }
 
 func (o *operator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
