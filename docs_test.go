@@ -430,6 +430,43 @@ func TestDocsNames(t *testing.T) {
 	}
 }
 
+// The README's table has each adapter, and lines that docs/FRAMEWORKS.md, which is tested, and the adapters have too.
+func TestReadmeFrameworks(t *testing.T) {
+	_, table, _ := strings.Cut(readFile(t, ".", "README.md"), "## Does it work with")
+	frameworks := readFile(t, ".", "docs/FRAMEWORKS.md")
+	rows := 0
+	for _, m := range regexp.MustCompile("(?m)^\\| [^|]+ \\| `([^`]+)` \\| (middleware|files)([^|]*) \\|$").FindAllStringSubmatch(table, -1) {
+		rows++
+		line, way, rest := m[1], m[2], m[3]
+		if way == "middleware" {
+			if !strings.Contains(frameworks, "`"+line+"`") {
+				t.Errorf("docs/FRAMEWORKS.md does not have %s", line)
+			}
+			continue
+		}
+		call := regexp.MustCompile(`(\w+store)\.(\w+)\(`).FindStringSubmatch(line)
+		if call == nil || !strings.Contains(rest, "["+call[1]+"](adapter/"+call[1]+")") {
+			t.Errorf("the row of %s does not lead to its adapter", line)
+			continue
+		}
+		if !strings.Contains(readFile(t, ".", "adapter/"+call[1]+"/"+call[1]+".go"), "\nfunc "+call[2]+"(") {
+			t.Errorf("adapter/%s has no %s", call[1], call[2])
+		}
+	}
+	adapters, err := filepath.Glob("adapter/*/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mod := range adapters {
+		if dir := filepath.ToSlash(filepath.Dir(mod)); !strings.Contains(table, "]("+dir+")") {
+			t.Errorf("the table does not lead to %s", dir)
+		}
+	}
+	if rows < 16 || len(adapters) < 11 {
+		t.Errorf("%d rows and %d adapters", rows, len(adapters))
+	}
+}
+
 // anchors returns the names of a page's headings in links.
 func anchors(page string) (all []string) {
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
