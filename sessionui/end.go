@@ -49,7 +49,7 @@ func (o *operator) post(w http.ResponseWriter, r *http.Request) {
 
 // endOne ends the session that the form names.
 func (o *operator) endOne(w http.ResponseWriter, r *http.Request, f filter) {
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wholeLook + writeTimeout))
+	patient(w)
 	row := o.find(r.Context(), r.PostForm.Get("handle"), f)
 	if row == nil {
 		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"math"
+	"net/http"
 	"slices"
 	"time"
 
@@ -223,6 +224,11 @@ func (o *operator) look(ctx context.Context, whole bool) *picture {
 		return p
 	}
 	return o.scan(own)
+}
+
+// patient gives an answer the time of a look at all sessions, whatever the server's WriteTimeout is.
+func patient(w http.ResponseWriter) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wholeLook + writeTimeout)) // an error means that there is none
 }
 
 // again is look that does not use a picture twice, and waits as long as ctx.

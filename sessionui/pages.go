@@ -137,7 +137,7 @@ func (o *operator) overview(w http.ResponseWriter, r *http.Request) {
 	}
 	whole := r.URL.Query().Has("whole")
 	if whole {
-		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wholeLook + writeTimeout)) // an error means that there is none
+		patient(w)
 	}
 	p := o.look(r.Context(), whole)
 	o.sample()
@@ -236,7 +236,7 @@ func (o *operator) one(w http.ResponseWriter, r *http.Request) {
 	if wrong != "" {
 		f, _ = parseFilter(nil, nil)
 	}
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wholeLook + writeTimeout))
+	patient(w)
 	row := o.find(r.Context(), r.URL.Query().Get("session"), f)
 	if row == nil {
 		o.fail(w, r, http.StatusNotFound, "There is no such session, or it has ended.")
@@ -357,7 +357,7 @@ func (o *operator) asking(w http.ResponseWriter, r *http.Request) {
 		o.fail(w, r, http.StatusBadRequest, wrong)
 		return
 	}
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wholeLook + writeTimeout))
+	patient(w)
 	o.ask(w, r, http.StatusOK, f, -1)
 }
 

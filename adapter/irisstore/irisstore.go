@@ -115,7 +115,7 @@ func New(s *filestore.Store) *Database {
 // SetLogger is called by UseDatabase, with Config.Logger.
 func (d *Database) SetLogger(l *golog.Logger) { d.logger = l }
 
-// Acquire returns when the session ends, and the zero LifeTime if there is none: then one begins.
+// Acquire returns when the session ends. If there is no such session it returns the zero LifeTime, and Iris begins one.
 func (d *Database) Acquire(sid string, expires time.Duration) memstore.LifeTime {
 	st := &state{copy: record.Copy{Key: sid}, expires: expires}
 	var ends time.Time
@@ -191,7 +191,7 @@ func (d *Database) Get(sid, key string) (value any) {
 	return value
 }
 
-// Decode stores a value in what outPtr points to, which stays as it is if there is no such value.
+// Decode stores a value in what outPtr points to. If there is no such value, that stays as it is.
 func (d *Database) Decode(sid, key string, outPtr any) error {
 	values, err := d.values(sid)
 	if b, ok := values[key]; ok && err == nil {

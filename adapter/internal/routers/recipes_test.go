@@ -111,7 +111,7 @@ func hello() templ.Component {
 	})
 }
 
-// user is for components: whose page it is, or "".
+// user returns who is logged in, for components. It returns "" if nobody is.
 func user(ctx context.Context) string {
 	user, err := session.Value[string](session.FromContext(ctx), "user")
 	if err != nil {
