@@ -45,13 +45,7 @@ func routes(r *gin.Engine, app *routertest.App) {
 			c.AbortWithError(http.StatusBadRequest, err)
 			return
 		}
-		file, err := header.Open()
-		if err != nil {
-			c.AbortWithError(http.StatusBadRequest, err)
-			return
-		}
-		defer file.Close()
-		reply := app.Upload(session.From(c.Request), file)
+		reply := app.UploadPart(session.From(c.Request), header)
 		c.String(reply.Code, "%s", reply.Body)
 	})
 	r.GET("/upgrade", func(c *gin.Context) { app.Upgrade(c.Writer, c.Request) })

@@ -47,12 +47,7 @@ var echo4 = &routertest.Site{
 			if err != nil {
 				return err
 			}
-			file, err := header.Open()
-			if err != nil {
-				return err
-			}
-			defer file.Close()
-			reply := app.Upload(session.From(c.Request()), file)
+			reply := app.UploadPart(session.From(c.Request()), header)
 			return c.String(reply.Code, reply.Body)
 		})
 		e.GET("/upgrade", func(c echo.Context) error {

@@ -134,12 +134,7 @@ var fiber3 = &routertest.Site{
 			if err != nil {
 				return err
 			}
-			file, err := header.Open()
-			if err != nil {
-				return err
-			}
-			defer file.Close()
-			reply := app.Upload(session.FromContext(c.Context()), file)
+			reply := app.UploadPart(session.FromContext(c.Context()), header)
 			return c.Status(reply.Code).SendString(reply.Body)
 		})
 		f.Get("/upgrade", func(c fiber.Ctx) error {

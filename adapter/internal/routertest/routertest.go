@@ -189,6 +189,16 @@ func (a *App) Upload(s *session.Session, file io.Reader) Reply {
 	return Reply{Code: http.StatusOK}
 }
 
+// UploadPart is Upload for a router that hands over a part of the form.
+func (a *App) UploadPart(s *session.Session, part *multipart.FileHeader) Reply {
+	file, err := part.Open()
+	if err != nil {
+		return Reply{Code: http.StatusInternalServerError, Body: err.Error()}
+	}
+	defer file.Close()
+	return a.Upload(s, file)
+}
+
 // Open puts in what a handler puts in before it takes the connection over. Upgrade calls it too.
 func (a *App) Open(s *session.Session) error { return s.Put("socket", "open") }
 
