@@ -31,7 +31,7 @@ func as(t *testing.T, base, user, agent string, header ...string) *browser {
 	t.Helper()
 	b := newBrowser(t, base)
 	form := url.Values{"username": {user}, "password": {users[user]}}
-	b.want(b.post("/user", form, append(header, "User-Agent", agent)...), http.StatusSeeOther, "/user")
+	b.want(b.post("/user", form, append(header, "User-Agent", agent)...), http.StatusSeeOther, "/")
 	return b
 }
 
@@ -99,7 +99,7 @@ func TestDevices(t *testing.T) { onEach(t, testDevices) }
 
 func testDevices(t *testing.T, at place) {
 	base := at.serve(t, true)
-	newBrowser(t, base).login("wrong") // a session of nobody
+	newBrowser(t, base).post("/count", nil) // a session of nobody
 	a := as(t, base, "user1", firefox, "X-Forwarded-For", "192.0.2.1, 203.0.113.77")
 	b := as(t, base, "user1", iPhone)
 	other := as(t, base, admin, firefox)
@@ -122,7 +122,7 @@ func testDevices(t *testing.T, at place) {
 		if what == "somebody else's" {
 			second := as(t, base, admin, iPhone)
 			wrong = other.handles(2)[0]
-			second.get("/logout")
+			second.post("/logout", nil)
 		}
 		if body := a.want(a.signOut(wrong), http.StatusNotFound, "").body; !strings.Contains(body, "not one of your devices") {
 			t.Errorf("%s handle: no message in\n%s", what, body)
@@ -147,7 +147,7 @@ func testDevices(t *testing.T, at place) {
 		t.Errorf("no message in\n%s", body)
 	}
 	a.want(a.get("/devices"), http.StatusMovedPermanently, devicesPath)
-	newBrowser(t, base).want(newBrowser(t, base).get(devicesPath), http.StatusSeeOther, "/")
+	newBrowser(t, base).want(newBrowser(t, base).get(devicesPath), http.StatusSeeOther, "/?next="+devicesPath)
 }
 
 // Everywhere else leaves this session alone, everywhere leaves none. A thief who has a copy of another browser's cookie
@@ -166,7 +166,7 @@ func testLogoutEverywhere(t *testing.T, at place) {
 	}
 	for _, out := range []*browser{b, c, stolen} {
 		out.isIn(false, "after everywhere else")
-		out.want(out.signOutOthers(), http.StatusSeeOther, "/")
+		out.want(out.signOutOthers(), http.StatusSeeOther, "/?next="+devicesPath)
 		out.want(out.post("/logout/everywhere", nil), http.StatusSeeOther, "/")
 	}
 	a.handles(1)
@@ -237,9 +237,8 @@ func testPasswordAgain(t *testing.T, at place) {
 		a.want(confirm("mypassword", evil), http.StatusSeeOther, "/recovery")
 	}
 	nobody := newBrowser(t, base)
-	for _, path := range []string{"/recovery", "/confirm"} {
-		nobody.want(nobody.get(path), http.StatusSeeOther, "/")
-	}
+	nobody.want(nobody.get("/recovery"), http.StatusSeeOther, "/?next=/recovery")
+	nobody.want(nobody.get("/confirm"), http.StatusSeeOther, "/")
 	nobody.want(nobody.post("/confirm", url.Values{"password": {"mypassword"}}), http.StatusSeeOther, "/")
 }
 
@@ -314,7 +313,7 @@ func testLive(t *testing.T, at place) {
 	t.Parallel() // it only waits
 	base := at.serve(t, false)
 	for name, end := range map[string]func(b, other *browser){
-		"logout in another tab":     func(b, _ *browser) { b.thief().get("/logout") },
+		"logout in another tab":     func(b, _ *browser) { b.thief().post("/logout", nil) },
 		"end by another browser":    func(_, o *browser) { o.signOut(o.handles(2)[0]) },
 		"everywhere else":           func(_, o *browser) { o.signOutOthers() },
 		"the password, for a fresh": func(b, _ *browser) { b.thief().post("/confirm", url.Values{"password": {"mypassword"}}) },
@@ -341,7 +340,7 @@ func testLive(t *testing.T, at place) {
 		})
 	}
 	nobody := newBrowser(t, base)
-	nobody.want(nobody.get("/live", stream...), http.StatusSeeOther, "/")
+	nobody.want(nobody.get("/live", stream...), http.StatusSeeOther, "/?next=/live")
 }
 
 // Watching does not keep a session alive: what is stored stays as it is, and so does the end. It outlasts the server's
@@ -419,7 +418,7 @@ func TestAuditLog(t *testing.T) {
 	ids := []string{sessionID(t, a.cookie()), sessionID(t, b.cookie())}
 	handle := a.handles(2)[0]
 	a.signOut(handle)
-	a.get("/logout")
+	a.post("/logout", nil)
 	mu.Lock()
 	defer mu.Unlock()
 	log := buf.String()
@@ -430,7 +429,7 @@ func TestAuditLog(t *testing.T) {
 			t.Errorf("the session that has ended is %s, want %s", m[2], handle)
 		}
 	}
-	want := []string{`created "" ""`, `logged in user1 ""`, `logged in user1 ""`, "ended user1 Manager.End", `logged out user1 ""`}
+	want := []string{`logged in user1 ""`, `logged in user1 ""`, "ended user1 Manager.End", `logged out user1 ""`}
 	if !slices.Equal(got, want) {
 		t.Errorf("events\n%q\nwant\n%q in\n%s", got, want, log)
 	}
@@ -507,10 +506,12 @@ func TestOperator(t *testing.T) { onEach(t, testOperator) }
 func testOperator(t *testing.T, at place) {
 	base := at.serve(t, false)
 	a, b, boss := as(t, base, "user1", firefox), as(t, base, "user1", iPhone), as(t, base, admin, firefox)
-	for _, who := range []*browser{newBrowser(t, base), a} {
-		if body := who.want(who.get(operatorPath), http.StatusForbidden, "").body; strings.Contains(body, "data-session") || !strings.Contains(body, "only for admin2") {
-			t.Errorf("the refusal is\n%s", body)
-		}
+	newBrowser(t, base).want(newBrowser(t, base).get(operatorPath), http.StatusSeeOther, "/?next="+operatorPath)
+	if body := a.want(a.get(operatorPath), http.StatusForbidden, "").body; strings.Contains(body, "data-session") || !strings.Contains(body, "only for admin2") {
+		t.Errorf("the refusal is\n%s", body)
+	}
+	if body := boss.get(operatorPath).body; !strings.Contains(body, `<a href="/user" id="who">admin2</a>`) || !strings.Contains(body, `action="/logout"`) {
+		t.Errorf("the page does not say who is logged in, or has no button to log out:\n%s", body)
 	}
 	for who, sees := range map[*browser]bool{a: false, boss: true} {
 		if got := strings.Contains(who.get("/user").body, `href="/admin/sessions/"`); got != sees {
@@ -575,17 +576,17 @@ func TestOperatorDoesNotProlong(t *testing.T) {
 func TestPolicies(t *testing.T) {
 	base := files(t).serve(t, false)
 	boss := as(t, base, admin, firefox)
-	for path, script := range map[string]bool{"/user": false, devicesPath: true, operatorPath: true} {
+	for path, script := range map[string]bool{"/": true, "/user": false, "/session": false, devicesPath: true, operatorPath: true} {
 		a := boss.want(boss.get(path), http.StatusOK, "")
 		policy := a.Header["Content-Security-Policy"]
 		if len(policy) != 1 || strings.Contains(policy[0], "unsafe") || strings.Contains(policy[0], "script-src") != script {
 			t.Errorf("%s: the policy is %q", path, policy)
 		}
-		if strings.Contains(a.body, "data:") || strings.Contains(a.body, "<style") || strings.Contains(a.body, " style=") || strings.Contains(a.body, "<script>") {
+		if strings.Contains(a.body, "data:") || strings.Contains(a.body, "<style") || strings.Contains(a.body, " style=") || strings.Contains(a.body, "<script>") || strings.Contains(a.body, "onclick") {
 			t.Errorf("%s has a style or a script inline:\n%s", path, a.body)
 		}
 	}
-	for path, kind := range map[string]string{"/style.css": "text/css", "/icon.svg": "image/svg+xml"} {
+	for path, kind := range map[string]string{"/style.css": "text/css", "/live.js": "text/javascript", "/icon.svg": "image/svg+xml", "/favicon.ico": "image/svg+xml"} {
 		if a := boss.want(boss.get(path), http.StatusOK, ""); !strings.HasPrefix(a.Header.Get("Content-Type"), kind) {
 			t.Errorf("%s is %q", path, a.Header.Get("Content-Type"))
 		}
