@@ -48,7 +48,7 @@ func (b *browser) devices(p *process) (page string, handles []string) {
 func (b *browser) endOthers(p *process) (n int) {
 	b.t.Helper()
 	page, _ := b.devices(p)
-	for item := range strings.SplitSeq(page, "<li>") {
+	for item := range strings.SplitSeq(page, "<section ") {
 		if m := endRE.FindStringSubmatch(item); m != nil && !strings.Contains(item, "This one") {
 			n++
 			b.read(b.PostForm(p.url+"/devices/end", url.Values{"handle": {m[1]}}))
@@ -184,7 +184,7 @@ func testMembers(t *testing.T, at place, goes, node *process) {
 		there.login(node, "mypassword")
 		stolen := as(t, node, there.cookie(node))
 		page, handles := here.devices(goes)
-		if len(handles) != 2 || strings.Count(page, "Logged in by Node.") != 1 || strings.Count(page, "Logged in by Go,") != 1 {
+		if len(handles) != 2 || strings.Count(page, "Logged in by Express.") != 1 || strings.Count(page, "Logged in by Go,") != 1 {
 			t.Fatalf("the list is\n%s", page)
 		}
 		if n := here.endOthers(goes); n != 1 {

@@ -26,7 +26,7 @@
         // The header tells the server that nobody has clicked: this look does not prolong the session.
         const answer = await fetch(page, { cache: "no-store", headers: { "X-Requested-With": "live.js" } });
         if (!answer.ok) throw answer.status;
-        show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+        if (show(new DOMParser().parseFromString(await answer.text(), "text/html"))) tell();
       } catch {
         say("Not live. Is the server away?");
       }
@@ -34,6 +34,11 @@
     busy = false;
   }
 
+  // Each look of a server that touches the session, as Express does, changes these two. That is no news.
+  const quiet = new Set(['"cookie"', '"__lastAccess"']);
+  const marked = new Map(); // when a member was changed
+
+  // show puts what is new into the page, and reports whether there is news in the session.
   function show(next) {
     const before = members(), was = state();
     for (const part of document.querySelectorAll("[data-live]")) {
@@ -44,19 +49,22 @@
       part.replaceChildren(...now.childNodes);
       if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     }
-    const changed = [];
+    const news = [], now = Date.now();
     for (const m of document.querySelectorAll("[data-member]")) {
-      if (before.size === 0 || before.get(m.dataset.member) === m.textContent) continue;
-      m.classList.add("changed");
-      changed.push(JSON.parse(m.dataset.member));
+      const name = m.dataset.member;
+      if (before.size > 0 && before.get(name) !== m.textContent) {
+        marked.set(name, now);
+        if (!quiet.has(name)) news.push(JSON.parse(name));
+      }
+      m.classList.toggle("changed", now - (marked.get(name) ?? 0) < 3000);
     }
     if (state() !== "stored") say("Not live: there is no session.");
-    else if (changed.length > 0) say("Live. Changed just now: " + changed.join(", ") + ".");
+    else if (news.length > 0) say("Live. Changed just now: " + news.join(", ") + ".");
     else if (away) say("Live again.");
-    else if (was !== "stored") say("Live.");
-    else if (!document.getElementById("live")?.textContent.startsWith("Live")) say("Live.");
+    else if (was !== "stored" || !document.getElementById("live")?.textContent.startsWith("Live")) say("Live.");
     away = false;
     if (state() === "stored") open();
+    return news.length > 0 || was !== state() || before.size !== members().size;
   }
 
   // tell lets the other parts of the page with two sites look too. The message says nothing but that, so that it may go to
@@ -76,9 +84,8 @@
     if (!stream || source || document.hidden) return;
     clearTimeout(retry);
     source = new EventSource(stream);
-    const look = () => { refresh(); tell(); };
-    source.onmessage = look;
-    source.addEventListener("end", () => { close(); look(); });
+    source.onmessage = refresh;
+    source.addEventListener("end", () => { close(); refresh(); });
     source.onerror = () => {
       away = true;
       say("The server is away. This page comes back by itself.");
@@ -104,8 +111,7 @@
   });
 
   addEventListener("message", (event) => {
-    const known = event.source === parent && inFrame || frames.some((f) => f.contentWindow === event.source);
-    if (!known || event.data !== "look") return;
+    if (event.data !== "look") return;
     refresh();
     for (const f of frames) if (f.contentWindow !== event.source) f.contentWindow.postMessage("look", "*");
   });
@@ -122,5 +128,8 @@
   };
   document.addEventListener("visibilitychange", visible);
   addEventListener("pagehide", close);
-  addEventListener("pageshow", () => { if (state() === "stored") open(); }); // also the first time
+  addEventListener("pageshow", () => { // also the first time
+    if (state() === "stored") open();
+    if (inFrame) tell(); // it may be here after a login
+  });
 })();
