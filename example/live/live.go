@@ -86,9 +86,9 @@ type File struct {
 	Members   []Member
 	Encrypted bool
 	Size      int
-	Left      time.Duration // until it ends, if it is not used
-	Survived  time.Duration // how much older than this process it is; 0 = it is younger
-	Up        time.Duration // for how long this process has run
+	Left      string // until it ends, if it is not used
+	Survived  string // how much older than this process it is; "" = it is younger
+	Up        string // for how long this process has run
 }
 
 // A Member is a member of the document, on as many lines as its value needs.
@@ -135,16 +135,31 @@ func (f *Feed) Look(r *http.Request) (*File, error) {
 	}
 	short := id[:min(shown, len(id))]
 	file := &File{State: Stored, Name: f.opts.Where + " " + short + ellipsis, Encrypted: f.opts.Encrypted, Size: len(text),
-		Left: sess.ExpiresAt(f.opts.TTL).Sub(now).Round(time.Second), Up: now.Sub(f.started).Round(time.Second)}
+		Left: words(sess.ExpiresAt(f.opts.TTL).Sub(now)), Up: words(now.Sub(f.started))}
 	if f.opts.Files {
 		file.Name = filepath.Join(f.opts.Where, short+ellipsis+".json")
 		file.Pattern = pattern(f.opts.Where, short)
 	}
-	if !sess.Created.IsZero() {
-		file.Survived = max(f.started.Sub(sess.Created), 0).Round(time.Second)
+	if !sess.Created.IsZero() && sess.Created.Before(f.started) {
+		file.Survived = words(f.started.Sub(sess.Created))
 	}
 	file.Members, err = members(text)
 	return file, err
+}
+
+// words says how long d is.
+func words(d time.Duration) string {
+	n, unit := d.Round(time.Second)/time.Second, "second"
+	if n >= 120 {
+		n, unit = d.Round(time.Minute)/time.Minute, "minute"
+		if n >= 120 {
+			n, unit = d.Round(time.Hour)/time.Hour, "hour"
+		}
+	}
+	if n != 1 {
+		unit += "s"
+	}
+	return fmt.Sprint(int64(n), " ", unit)
 }
 
 // pattern names a file for a shell.

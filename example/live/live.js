@@ -34,7 +34,7 @@
     busy = false;
   }
 
-  // Each look of a server that touches the session, as Express does, changes these two. That is no news.
+  // These two change with each visit. That is no news.
   const quiet = new Set(['"cookie"', '"__lastAccess"']);
   const marked = new Map(); // when a member was changed
 
@@ -85,7 +85,11 @@
     clearTimeout(retry);
     source = new EventSource(stream);
     source.onmessage = refresh;
-    source.addEventListener("end", () => { close(); refresh(); });
+    source.addEventListener("end", () => {
+      close();
+      refresh();
+      setTimeout(refresh, 1000); // the cookie of a login in another tab may come a moment later
+    });
     source.onerror = () => {
       away = true;
       say("The server is away. This page comes back by itself.");
