@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -484,12 +485,16 @@ func testLiveInAnotherProcess(t *testing.T, at place) {
 func TestShutdownEndsLivePages(t *testing.T) {
 	p := start(t, filepath.Join(t.TempDir(), "sessions"))
 	events := as(t, p.url, "user1", firefox).watch(stream...)
+	file := as(t, p.url, "user1", firefox).follow(changesPath, "data: look")
 	page := as(t, p.url, admin, firefox).follow(operatorPath+"?stream=1", "data: 1", "Sec-Fetch-Dest", "empty")
 	if err := p.Process.Signal(os.Interrupt); err != nil {
 		t.Skip(err) // Windows
 	}
 	if got := <-events; strings.Contains(got, "event: end") || strings.Contains(got, "EOF") {
 		t.Errorf("the stream ends with %q", got)
+	}
+	if got := <-file; strings.Contains(got, "event: end") || strings.Contains(got, "EOF") {
+		t.Errorf("the file's stream ends with %q", got)
 	}
 	if got := <-page; strings.Contains(got, "EOF") {
 		t.Errorf("the operator's stream ends with %q", got)
@@ -569,6 +574,35 @@ func TestOperatorDoesNotProlong(t *testing.T) {
 		if got := prolongs(r); got != want {
 			t.Errorf("Sec-Fetch-Dest %q prolongs: %v, want %v", dest, got, want)
 		}
+	}
+}
+
+// Nor does the home page, when live.js looks or waits; a click does, whatever its header.
+func TestLiveFileDoesNotProlong(t *testing.T) {
+	for _, test := range []struct {
+		method, path, by string
+		want             bool
+	}{
+		{"GET", "/", "", true}, {"GET", "/", "live.js", false}, {"GET", changesPath, "", false}, {"POST", "/count", "live.js", true}, {"GET", "/session", "", true},
+	} {
+		r := httptest.NewRequest(test.method, test.path, nil)
+		r.Header.Set("X-Requested-With", test.by)
+		if got := prolongs(r); got != test.want {
+			t.Errorf("%+v: prolongs is %v", test, got)
+		}
+	}
+}
+
+// A look of live.js does not take the message that is for a person.
+func TestLiveFileLeavesMessages(t *testing.T) {
+	base := files(t).serve(t, false)
+	b := as(t, base, "user1", firefox)
+	b.want(b.post("/confirm", url.Values{"password": {"x"}}), http.StatusSeeOther, "/confirm?next=/recovery")
+	if body := b.get("/", "X-Requested-With", "live.js").body; strings.Contains(body, `role="alert"`) {
+		t.Error("the script gets the message")
+	}
+	if body := b.get("/confirm").body; !strings.Contains(body, `role="alert">Wrong password.`) {
+		t.Errorf("the visitor does not get it:\n%s", body)
 	}
 }
 

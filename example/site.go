@@ -235,16 +235,16 @@ func visit(r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	flashes := map[string][]string{}
+	v := &view{Path: r.URL.Path, User: user, Admin: admin, Flashes: map[string][]string{}}
+	if byLive(r) {
+		return v, nil
+	}
 	for _, kind := range []string{"error", "info"} {
-		if byLive(r) {
-			break
-		}
-		if flashes[kind], err = session.From(r).Flashes(kind); err != nil {
+		if v.Flashes[kind], err = session.From(r).Flashes(kind); err != nil {
 			return nil, err
 		}
 	}
-	return &view{Path: r.URL.Path, User: user, Admin: admin, Flashes: flashes}, nil
+	return v, nil
 }
 
 // render answers with the template name. The template finds data in .Data.
