@@ -256,6 +256,22 @@ func TestExampleLook(t *testing.T) {
 			}
 		}
 	}
+	// The keyboard reaches each link, field and button of the home page, and shows where it is.
+	for _, v := range []*visitor{nobody, admin} {
+		v.look(screens[0])
+		v.open(e.url)
+		stops := v.count("a, button, input:not([type=hidden]), [tabindex='0']")
+		for range stops {
+			v.do(chromedp.KeyEvent("\t"))
+			if !ask[bool](v, `(() => { const e = document.activeElement, s = getComputedStyle(e); e.seen = true;
+				return e !== document.body && s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2 })()`) {
+				t.Errorf("a stop is not seen: %s", ask[string](v, "document.activeElement.outerHTML.slice(0, 200)"))
+			}
+		}
+		if seen := ask[int](v, `[...document.querySelectorAll("body *")].filter(e => e.seen).length`); seen < stops {
+			t.Errorf("%d of %d stops were reached", seen, stops)
+		}
+	}
 	v := visit(t, browser)
 	call(v, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: agents[1]})
 	for _, c := range screens {
