@@ -373,7 +373,7 @@ func TestExpressExample(t *testing.T) {
 				v.until("the file", func() bool { return v.member("user") == `"user1"` })
 				if i == 0 && scripted {
 					for _, c := range screens {
-						c.width, c.height = map[int64]int64{1280: 1100, 360: 360}[c.width], 1075
+						c.width, c.height = map[int64]int64{1280: 1100, 360: 360}[c.width], 1110
 						v.look(c)
 						if os.Getenv("SESSIONUI_SHOTS") != "" {
 							time.Sleep(3500 * time.Millisecond) // the marks of the login go
