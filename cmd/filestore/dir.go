@@ -267,12 +267,14 @@ func (r *reader) mode(name string) fs.FileMode {
 	return i.Mode.Perm() | 0o600
 }
 
+// least is how many characters of an id name it.
+const least = 6
+
 // find returns the id that arg, whole or shortened, names in the directory.
 func (r *reader) find(ctx context.Context, arg string) (string, error) {
 	if name := r.a.ext.File(arg); r.exists(name) {
 		return arg, nil
 	}
-	const least = 6
 	prefix := strings.TrimSuffix(arg, ellipsis)
 	if len(prefix) < least {
 		return "", r.missing(arg)
@@ -307,6 +309,9 @@ func (r *reader) exists(name string) bool {
 }
 
 func (r *reader) missing(arg string) error {
+	if isDir(arg) {
+		return wrong("%w: %s, which is a directory; the sessions in it are those of --dir %[2]s", filestore.ErrNotFound, show(arg))
+	}
 	return wrong("%w: %s", filestore.ErrNotFound, show(r.a.id(arg)))
 }
 
@@ -317,19 +322,26 @@ func (a *app) checkDir() error {
 	case err != nil:
 		return a.noDir(err)
 	case !fi.IsDir():
-		return fmt.Errorf("%s is not a directory", show(a.dir))
+		return fmt.Errorf("%s is not a directory", given(a.dir))
 	case !a.ext.Valid():
-		return errors.New("--ext: not " + format.ExtensionRule)
+		return fmt.Errorf("--ext %s: not %s", given(string(a.ext)), format.ExtensionRule)
 	}
 	return nil
 }
 
-// noDir says why --dir cannot be used.
+// noDir says why the directory cannot be used.
 func (a *app) noDir(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no directory %s; name it with --dir", show(a.dir))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", given(a.dir), cause(err))
 	}
-	return fmt.Errorf("%s: %w", show(a.dir), cause(err))
+	name, hint := given(a.dir), ""
+	switch {
+	case a.dirNamed == "":
+		hint = "; name yours: filestore ls DIR, or --dir DIR"
+	case !strings.HasPrefix(a.dirNamed, "--dir") && format.ValidID(a.dir) && len(a.dir) >= least:
+		hint = "; if it is a session's id: filestore show ID"
+	}
+	return fmt.Errorf("there is no directory %s%s", name, hint)
 }
 
 // readOnlyHere tells an operator why a directory cannot be changed.

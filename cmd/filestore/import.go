@@ -35,9 +35,10 @@ A line may have up to 16 MiB. If an import is interrupted, its last sessions are
 func (a *app) importCommand() *cobra.Command {
 	overwrite := false
 	cmd := &cobra.Command{
-		Use:   "import [FILE]",
-		Short: "Store the sessions of an export",
-		Long:  importLong,
+		Use:        "import [FILE]",
+		SuggestFor: []string{"restore", "load"},
+		Short:      "Store the sessions of an export",
+		Long:       importLong,
 		Example: `  filestore import sessions.jsonl
   filestore export --dir plain | filestore import --dir encrypted --secret-file site.secret`,
 		Args: cobra.MaximumNArgs(1),
@@ -49,6 +50,9 @@ func (a *app) importCommand() *cobra.Command {
 					return fmt.Errorf("%s: %w", show(args[0]), cause(err))
 				}
 				defer f.Close()
+				if isDir(args[0]) {
+					return fmt.Errorf("%s is a directory, and import reads a file; to import into it: filestore import FILE --dir %[1]s", show(args[0]))
+				}
 				in = f
 			}
 			return a.importFrom(cmd.Context(), in, overwrite)

@@ -25,8 +25,10 @@ type lsFlags struct {
 func (a *app) lsCommand() *cobra.Command {
 	var f lsFlags
 	cmd := &cobra.Command{
-		Use:   "ls",
-		Short: "List the sessions",
+		Use:        "ls [DIR]",
+		Aliases:    []string{"list"},
+		SuggestFor: []string{"find", "search", "grep", "dir"},
+		Short:      "List the sessions",
 		Long: `ls lists the sessions: the id, when the session ends, its last access, the size of its file, and the
 members named with --show. Expired sessions that were not reaped yet are listed too, in red. A "-" stands
 for a member that a session does not have.
@@ -43,8 +45,8 @@ Session files that cannot be read are counted on stderr, and the exit code is th
   filestore ls --sort -size --limit 10
   filestore ls --older 2d --json --full | jq -r .id
   filestore ls --expired`,
-		Args:              noArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args:              a.dirArg,
+		ValidArgsFunction: completeDir,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.ls(cmd.Context(), f) },
 	}
 	fs := cmd.Flags()
@@ -80,7 +82,7 @@ func (a *app) ls(ctx context.Context, f lsFlags) error {
 		return err
 	}
 	if f.limit < 0 {
-		return fmt.Errorf("--limit is below zero")
+		return fmt.Errorf("--limit %d: it is below zero", f.limit)
 	}
 	r, err := a.reader()
 	if err != nil {
@@ -224,7 +226,7 @@ func rowOrder(by string) (func(a, b row) int, error) {
 		compare = func(a, b row) int { return cmp.Compare(a.size, b.size) }
 	}
 	if compare == nil {
-		return nil, fmt.Errorf("--sort: %s is not id, ends, access or size", show(by))
+		return nil, fmt.Errorf("--sort %s: it is not id, ends, access or size", given(by))
 	}
 	return func(a, b row) int {
 		c := compare(a, b)

@@ -19,8 +19,9 @@ type rmFlags struct {
 func (a *app) rmCommand() *cobra.Command {
 	var f rmFlags
 	cmd := &cobra.Command{
-		Use:   "rm {ID... | --where PATH=VALUE | --all}",
-		Short: "End sessions",
+		Use:        "rm {ID... | --where PATH=VALUE | --all}",
+		SuggestFor: []string{"delete", "del", "remove", "destroy", "end", "kill", "logout", "clear"},
+		Short:      "End sessions",
 		Long: `rm ends sessions: it removes their files, under their locks. The user is logged out at the next request.
 --where and --all also remove expired sessions that were not reaped yet, as a Node program could bring
 them back; files that hold no session stay. A session that is made meanwhile may survive: switch off the
@@ -35,7 +36,14 @@ among those that were meant.
 		Example: `  filestore rm 2o7sOpgM
   filestore rm --where user=anna
   filestore rm --all --yes`,
-		Args:              cobra.ArbitraryArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			for _, arg := range args {
+				if isDir(arg) && strings.ContainsAny(arg, `./\`) {
+					return notID(cmd, arg)
+				}
+			}
+			return nil
+		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.rm(cmd.Context(), args, f) },
 	}

@@ -16,8 +16,9 @@ import (
 
 func (a *app) showCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "show ID",
-		Short: "Print one session",
+		Use:        "show ID",
+		SuggestFor: []string{"get", "cat", "print", "view"},
+		Short:      "Print one session",
 		Long: `show prints a session, even if it has expired: its members in the order of the file, then when it
 ends, its last access, and its file. With --json it prints an object with the id and the session.
 
@@ -25,7 +26,7 @@ It does not count as an access.`,
 		Example: `  filestore show 2o7sOpgM
   filestore show 2o7sOpgM --secret-file /etc/site/session.secret
   filestore show 2o7sOpgM --json | jq .session.cart`,
-		Args:              cobra.ExactArgs(1),
+		Args:              a.idArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), args[0]) },
 	}
@@ -96,8 +97,9 @@ change is lost.`
 
 func (a *app) setCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "set ID KEY JSON",
-		Short: "Change one member of a session",
+		Use:        "set ID KEY JSON",
+		SuggestFor: []string{"put", "edit"},
+		Short:      "Change one member of a session",
 		Long: `set gives the member KEY of a session the value JSON, whether or not there is such a member, under the
 session's lock. KEY is a name, not a path. The names "cookie", "__lastAccess" and "__created" are reserved.
 The file keeps its mode.
@@ -105,7 +107,7 @@ The file keeps its mode.
 ` + accessHelp,
 		Example: `  filestore set 2o7sOpgM role '"guest"'
   filestore set 2o7sOpgM cart '[]'`,
-		Args:              cobra.ExactArgs(3),
+		Args:              a.idArgs(3),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			value := []byte(args[2])
@@ -129,7 +131,7 @@ exit code is 1.
 
 ` + accessHelp,
 		Example:           `  filestore unset 2o7sOpgM role`,
-		Args:              cobra.ExactArgs(2),
+		Args:              a.idArgs(2),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.change(cmd.Context(), args[0], args[1], func(s *filestore.Session) error {

@@ -17,8 +17,10 @@ import (
 func (a *app) statCommand() *cobra.Command {
 	var by string
 	cmd := &cobra.Command{
-		Use:   "stat",
-		Short: "Count the sessions",
+		Use:        "stat [DIR]",
+		Aliases:    []string{"stats"},
+		SuggestFor: []string{"count", "status", "info"},
+		Short:      "Count the sessions",
 		Long: fmt.Sprintf(`stat counts the sessions: how many are alive, how many have expired and wait for the reaper, how many
 files cannot be read, how large they are, and for how long they will live. With --by it counts the live
 sessions for each value of a member, and prints the %d values that most sessions have.
@@ -30,8 +32,8 @@ sessions with other values together.
 		Example: `  filestore stat
   filestore stat --by user
   filestore stat --json | jq .expired`,
-		Args:              noArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args:              a.dirArg,
+		ValidArgsFunction: completeDir,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.stat(cmd.Context(), by) },
 	}
 	cmd.Flags().StringVar(&by, "by", "", "count by the values of this member, given by its path")

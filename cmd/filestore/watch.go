@@ -12,16 +12,17 @@ import (
 
 func (a *app) watchCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "watch",
-		Short: "Print changes of sessions as they happen",
+		Use:        "watch [DIR]",
+		SuggestFor: []string{"tail", "follow", "monitor", "events"},
+		Short:      "Print changes of sessions as they happen",
 		Long: `watch prints a line for each change of a session by any process, until Ctrl-C: the time, "changed"
 (made or written) or "destroyed" (ended, or removed by anybody), and the id. One change may give
 several lines, and several changes one line. Under load the system drops some; watch then says so on
 stderr.`,
 		Example: `  filestore watch
   filestore watch --json | jq 'select(.op == "destroyed")'`,
-		Args:              noArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args:              a.dirArg,
+		ValidArgsFunction: completeDir,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.watch(cmd.Context()) },
 	}
 }
