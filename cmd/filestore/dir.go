@@ -60,9 +60,9 @@ type writer struct {
 	stuck map[int]bool // the locks of a stopped holder: to wait once is enough
 }
 
-// writer opens the directory to change it. What is written is on the disk after a flush.
-func (a *app) writer() (*writer, error) {
-	r, err := a.openReader(disk.Options{NoSync: disk.SyncsAll})
+// writer opens the directory to change it.
+func (a *app) writer(o disk.Options) (*writer, error) {
+	r, err := a.openReader(o)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +73,9 @@ func (a *app) writer() (*writer, error) {
 	}
 	return &writer{r, locks, make(map[int]bool)}, nil
 }
+
+// many are the options to store many files. What is written is on the disk after a flush.
+var many = disk.Options{NoSync: disk.SyncsAll}
 
 // flush flushes what has been changed.
 func (w *writer) flush() error { return cmp.Or(w.dir.SyncAll(), w.dir.Sync()) }
@@ -87,6 +90,16 @@ func (w *writer) lock(ctx context.Context, id string) (*lock.Stripe, error) {
 	l, err := w.locks.Lock(ctx, id, lockTimeout)
 	w.stuck[i] = errors.Is(err, lock.ErrTimeout)
 	return l, err
+}
+
+// destroy removes the session's file, whatever it holds.
+func (w *writer) destroy(ctx context.Context, id string) error {
+	l, err := w.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	return l.Remove(w.a.ext.File(id))
 }
 
 // remove removes the session's file if it is still the one that was seen, and else fails with lock.ErrConflict.
@@ -207,6 +220,12 @@ func (r *reader) read(name string) (entry, error) {
 	}
 	e.date(r.a)
 	return e, nil
+}
+
+// destroyed reports whether the file is what the adapter scsstore leaves of a session that was destroyed, until no request
+// can be under way any more that would bring it back.
+func (e *entry) destroyed() bool {
+	return len(e.sess.Values) == 1 && string(e.sess.Values["destroyed"]) == "true"
 }
 
 // decode returns the document and the session of a file's bytes.

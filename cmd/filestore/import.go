@@ -80,7 +80,7 @@ type importer struct {
 }
 
 func (a *app) importFrom(ctx context.Context, in io.Reader, overwrite bool) error {
-	w, err := a.writer()
+	w, err := a.writer(many)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,8 @@ func (a *app) lsCommand() *cobra.Command {
 		Short:      "List the sessions",
 		Long: `ls lists the sessions: the id, when the session ends, its last access, the size of its file, and the
 members named with --show. Expired sessions that were not reaped yet are listed too, in red. A "-" stands
-for a member that a session does not have.
+for a member that a session does not have. "destroyed" is not a session: it is the file that package scsstore leaves of
+one, so that a slow request does not bring it back, and it goes by itself.
 
 Without --sort the order is the directory's, and rows come as the files are read: any number of sessions
 takes the same memory. With --sort all sessions are read first. ls keeps N of them if --limit N is given,
@@ -66,6 +67,7 @@ type row struct {
 	ends, access int64 // milliseconds since 1970
 	size         int64
 	expired      bool
+	destroyed    bool     // what is left of a session
 	shown        []string // the values of --show, as they are printed
 }
 
@@ -137,14 +139,14 @@ func (a *app) ls(ctx context.Context, f lsFlags) error {
 }
 
 func (f *lsFlags) wants(now time.Time, conditions []condition, e *entry) bool {
-	if f.expired && !e.expired || f.older > 0 && now.Sub(e.lastAccess) < time.Duration(f.older) {
+	if f.expired && (!e.expired || e.destroyed()) || f.older > 0 && now.Sub(e.lastAccess) < time.Duration(f.older) {
 		return false
 	}
 	return len(conditions) == 0 || holds(conditions, e.document())
 }
 
 func (a *app) row(e *entry, show []string) row {
-	w := row{id: e.id, ends: e.ends.UnixMilli(), access: e.lastAccess.UnixMilli(), size: e.info.Size, expired: e.expired}
+	w := row{id: e.id, ends: e.ends.UnixMilli(), access: e.lastAccess.UnixMilli(), size: e.info.Size, expired: e.expired && !e.destroyed(), destroyed: e.destroyed()}
 	if len(show) == 0 {
 		return w
 	}
@@ -185,8 +187,9 @@ func (p *lister) print(w row) error {
 			LastAccess string                     `json:"lastAccess"`
 			Size       int64                      `json:"size"`
 			Expired    bool                       `json:"expired"`
+			Destroyed  bool                       `json:"destroyed,omitempty"`
 			Show       map[string]json.RawMessage `json:"show,omitempty"`
-		}{ID: p.a.id(w.id), Ends: jsonTime(w.ends), LastAccess: jsonTime(w.access), Size: w.size, Expired: w.expired}
+		}{ID: p.a.id(w.id), Ends: jsonTime(w.ends), LastAccess: jsonTime(w.access), Size: w.size, Expired: w.expired, Destroyed: w.destroyed}
 		for i, v := range w.shown {
 			if out.Show == nil {
 				out.Show = make(map[string]json.RawMessage)
@@ -199,7 +202,10 @@ func (p *lister) print(w row) error {
 	}
 	now := p.a.now()
 	ends := "expired"
-	if !w.expired {
+	switch {
+	case w.destroyed:
+		ends = "destroyed"
+	case !w.expired:
 		ends = short(time.UnixMilli(w.ends).Sub(now))
 	}
 	cells := append([]string{p.a.id(w.id), ends, short(now.Sub(time.UnixMilli(w.access))) + " ago", size(w.size)}, w.shown...)

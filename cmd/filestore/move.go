@@ -275,7 +275,7 @@ func (a *app) side(ctx context.Context, flag, url, dir string, dry bool, o open.
 			}
 			return dryRun{&dirSide{reader: r}}, nil
 		}
-		w, err := own.writer()
+		w, err := own.writer(many)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", flag, err)
 		}

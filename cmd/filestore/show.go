@@ -65,9 +65,12 @@ func (a *app) show(ctx context.Context, arg string) error {
 		fmt.Fprintf(a.out, "%s  %s\n", a.paint(bold, fmt.Sprintf("%-11s", name)), text)
 	}
 	line("id", a.id(id))
-	if e.expired {
+	switch {
+	case e.destroyed():
+		line("destroyed", "what is left goes in "+inWords(max(0, e.ends.Sub(now)))+", "+clock(e.ends))
+	case e.expired:
 		line("ended", a.paint(red, inWords(now.Sub(e.ends))+" ago, "+clock(e.ends)))
-	} else {
+	default:
 		line("ends", "in "+inWords(e.ends.Sub(now))+", "+clock(e.ends))
 	}
 	if at := e.sess.Created; !at.IsZero() {
