@@ -179,6 +179,20 @@ func (a *app) newLister(paths []string) *lister {
 // jsonTime formats a time for --json.
 func jsonTime(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
 
+// shownJSON returns the values of the paths for --json; nil if there are none to show.
+func shownJSON(paths, values []string) map[string]json.RawMessage {
+	if len(values) == 0 {
+		return nil
+	}
+	all := make(map[string]json.RawMessage)
+	for i, v := range values {
+		if v != "" {
+			all[paths[i]] = json.RawMessage(v)
+		}
+	}
+	return all
+}
+
 func (p *lister) print(w row) error {
 	if p.a.json {
 		out := struct {
@@ -189,15 +203,7 @@ func (p *lister) print(w row) error {
 			Expired    bool                       `json:"expired"`
 			Destroyed  bool                       `json:"destroyed,omitempty"`
 			Show       map[string]json.RawMessage `json:"show,omitempty"`
-		}{ID: p.a.id(w.id), Ends: jsonTime(w.ends), LastAccess: jsonTime(w.access), Size: w.size, Expired: w.expired, Destroyed: w.destroyed}
-		for i, v := range w.shown {
-			if out.Show == nil {
-				out.Show = make(map[string]json.RawMessage)
-			}
-			if v != "" {
-				out.Show[p.show[i]] = json.RawMessage(v)
-			}
-		}
+		}{ID: p.a.id(w.id), Ends: jsonTime(w.ends), LastAccess: jsonTime(w.access), Size: w.size, Expired: w.expired, Destroyed: w.destroyed, Show: shownJSON(p.show, w.shown)}
 		return p.a.printJSON(out)
 	}
 	now := p.a.now()
