@@ -57,7 +57,6 @@ Session files that cannot be read are counted on stderr, and the exit code is th
 	fs.BoolVar(&f.expired, "expired", false, "only sessions that have expired")
 	fs.Var(&f.older, "older", "only sessions whose last access is at least this long ago: 90m, 36h, 2d, 1w")
 	fs.IntVar(&f.limit, "limit", 0, "at most this many sessions; 0 = all")
-	cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions([]string{"id", "ends", "access", "size", "-id", "-ends", "-access", "-size"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -124,6 +124,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(a.lsCommand(), a.showCommand(), a.setCommand(), a.unsetCommand(), a.rmCommand(), a.reapCommand(),
 		a.checkCommand(), a.watchCommand(), a.statCommand(), a.signCommand(), a.unsignCommand(), a.exportCommand(), a.importCommand(),
 		a.moveCommand(), a.serveCommand())
+	a.completeFlags(root)
 	return root
 }
 

@@ -46,7 +46,7 @@ among those that were meant.
 			}
 			return nil
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: a.completeIDs(0, nil),
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.rm(cmd.Context(), args, f) },
 	}
 	cmd.Flags().StringArrayVar(&f.where, "where", nil, whereHelp)

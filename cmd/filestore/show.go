@@ -27,7 +27,7 @@ It does not count as an access.`,
   filestore show 2o7sOpgM --secret-file /etc/site/session.secret
   filestore show 2o7sOpgM --json | jq .session.cart`,
 		Args:              a.idArgs(1),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: a.completeIDs(1, nil),
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), args[0]) },
 	}
 }
@@ -111,7 +111,7 @@ The file keeps its mode.
 		Example: `  filestore set 2o7sOpgM role '"guest"'
   filestore set 2o7sOpgM cart '[]'`,
 		Args:              a.idArgs(3),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: a.completeIDs(1, a.completeKey),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			value := []byte(args[2])
 			if !json.Valid(value) {
@@ -135,7 +135,7 @@ exit code is 1.
 ` + accessHelp,
 		Example:           `  filestore unset 2o7sOpgM role`,
 		Args:              a.idArgs(2),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: a.completeIDs(1, a.completeKey),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.change(cmd.Context(), args[0], args[1], func(s *filestore.Session) error {
 				if _, ok := s.Values[args[1]]; !ok {
