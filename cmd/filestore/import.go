@@ -329,24 +329,30 @@ const (
 type staged struct {
 	line           int
 	id, name, temp string
+	seen           disk.Seen // what has the name and may be replaced
 }
 
 // stage writes doc to a temporary file. If the id is taken it fails with fs.ErrExist.
 func (m *importer) stage(ctx context.Context, id string, doc []byte, mtime time.Time) error {
 	name := m.a.ext.File(id)
-	if _, err := m.free(name); err != nil {
+	seen, err := m.free(name)
+	if err != nil {
 		return err
+	}
+	mode := fs.FileMode(0o600)
+	if m.overwrite || seen.Version != (disk.Version{}) {
+		mode = m.mode(name)
 	}
 	data, err := m.encode(ctx, id, doc)
 	if err != nil {
 		return err
 	}
-	temp, err := m.dir.CreateTemp(format.Temp, data, m.mode(name), mtime)
+	temp, err := m.dir.CreateTemp(format.Temp, data, mode, mtime)
 	if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && len(m.staged) > 0 {
 		if err := m.commit(ctx); err != nil { // it may replace files, and make room
 			return err
 		}
-		temp, err = m.dir.CreateTemp(format.Temp, data, m.mode(name), mtime)
+		temp, err = m.dir.CreateTemp(format.Temp, data, mode, mtime)
 	}
 	if err != nil {
 		return err
@@ -354,7 +360,7 @@ func (m *importer) stage(ctx context.Context, id string, doc []byte, mtime time.
 	if len(m.staged) == 0 {
 		m.since = time.Now()
 	}
-	m.staged, m.bytes = append(m.staged, staged{m.at, id, name, temp}), m.bytes+len(data)
+	m.staged, m.bytes = append(m.staged, staged{m.at, id, name, temp, seen}), m.bytes+len(data)
 	return nil
 }
 
@@ -387,18 +393,21 @@ func (m *importer) commit(ctx context.Context) error {
 
 // put gives a staged file its name, in one step for every reader.
 func (m *importer) put(ctx context.Context, s staged) error {
-	return lock.Again(ctx, lockTimeout, func() error {
-		seen, err := m.free(s.name)
-		if err != nil {
-			return err
+	again := false
+	return lock.Again(ctx, lockTimeout, func() (err error) {
+		if again { // others have changed it since
+			if s.seen, err = m.free(s.name); err != nil {
+				return err
+			}
 		}
+		again = true
 		l, err := m.lock(ctx, s.id)
 		if err != nil {
 			return err
 		}
 		defer l.Unlock()
 		if !m.overwrite {
-			if same, err := m.dir.Still(s.name, seen); err != nil || !same {
+			if same, err := m.dir.Still(s.name, s.seen); err != nil || !same {
 				return cmp.Or(err, lock.ErrConflict)
 			}
 		}
