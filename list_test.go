@@ -84,6 +84,26 @@ func TestIterators(t *testing.T) {
 	}
 }
 
+// Clear flushes the directory once, however many sessions there are.
+func TestClearFlushesOnce(t *testing.T) {
+	o := quick()
+	o.NoSync = false
+	s := open(t, t.TempDir(), o)
+	for _, n := range []int{0, 1, 200} {
+		for i := range n {
+			set(t, s, fmt.Sprintf("id%d", i))
+		}
+		before := s.Stats()
+		if err := s.Clear(ctx); err != nil {
+			t.Fatal(err)
+		}
+		after := s.Stats()
+		if flushes, destroys := after.Flushes-before.Flushes, after.Destroys-before.Destroys; flushes != 1 || destroys != int64(n) {
+			t.Errorf("Clear of %d sessions has flushed %d times, and counts %d", n, flushes, destroys)
+		}
+	}
+}
+
 // Scan leaves nothing out: what All passes over comes with the reason, and what is gone meanwhile does not come.
 func TestScan(t *testing.T) {
 	y := newYard(t, &filestore.Options{MaxSize: 2000, Lifetime: time.Hour})

@@ -182,6 +182,8 @@ func operate(s *filestore.Store, a ask) (n int, err error) {
 		return s.Reap(ctx)
 	case "len":
 		return s.Len(ctx)
+	case "clear":
+		return 0, s.Clear(ctx)
 	}
 	return 0, errors.New("no such operation")
 }

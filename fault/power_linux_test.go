@@ -77,6 +77,95 @@ func TestPowerCut(t *testing.T) {
 	})
 }
 
+// Clear flushes once, at its end. After a power cut in the middle what it came to first is gone, and each other session
+// is whole; a Clear that has returned stays. The next one works.
+func TestPowerCutClear(t *testing.T) {
+	onEach(t, func(t *testing.T, p *plant) {
+		const sessions = 60
+		partly := 0
+		p.worker = newServer(t, p.point, "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=unlinkat",
+			"-e", "inject=unlinkat:delay_exit=1000") // so that the neighbour's flushes commit some of the removals
+		for round := range storetest.Long(12, 120) {
+			p.dir = fmt.Sprintf("clear-%d", round)
+			p.worker.must(t, ask{Op: "open", ID: p.dir})
+			for i := range sessions {
+				p.worker.must(t, ask{Op: "set", ID: fmt.Sprint("s", i), N: 1 + i, Size: 300})
+			}
+			dir, err := os.Open(filepath.Join(p.point, p.dir))
+			must(err)
+			names, err := dir.Readdirnames(-1) // in the order of Clear
+			must(errors.Join(err, dir.Close()))
+			p.worker.begin(t, ask{Op: "clear"})
+			done := round%4 == 3
+			if done {
+				if r := p.worker.end(t); r.Err != "" {
+					t.Fatal(r.Err)
+				}
+			} else {
+				time.Sleep(time.Duration(p.rnd.IntN(100)) * time.Millisecond)
+			}
+			image := filepath.Join(t.TempDir(), "image")
+			must(p.disk.cut(image, p.rnd))
+			left, err := p.cleared(image, names)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if done && left > 0 {
+				t.Errorf("%d sessions came back after Clear had returned", left)
+			}
+			if 0 < left && left < sessions {
+				partly++
+			}
+			if !done {
+				if r := p.worker.end(t); r.Err != "" {
+					t.Fatal(r.Err)
+				}
+			}
+			p.worker.must(t, ask{Op: "close"})
+			must(errors.Join(os.Remove(image), os.RemoveAll(filepath.Join(p.point, p.dir)))) // the disk is small
+		}
+		t.Logf("%d cuts were in the middle of the removals", partly)
+		if partly == 0 {
+			t.Error("no cut was in the middle of the removals: the test sees nothing")
+		}
+	})
+}
+
+// cleared looks at what is left of a Clear of the files of names, in their order, and clears that.
+func (p *plant) cleared(image string, names []string) (left int, err error) {
+	mounted := p.t.TempDir()
+	defer mount(p.t, image, mounted, p.options)()
+	s, err := filestore.Open(filepath.Join(mounted, p.under, p.dir), &filestore.Options{ReapInterval: -1})
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	for _, name := range names {
+		id, ok := strings.CutSuffix(name, ".json")
+		if !ok {
+			continue
+		}
+		n, err := read(s, id)
+		switch {
+		case err != nil:
+			return left, fmt.Errorf("%s: %w", id, err)
+		case n == 0 && left > 0:
+			return left, fmt.Errorf("%s is gone, and %d before it are not", id, left)
+		case n != 0 && fmt.Sprint("s", n-1) != id:
+			return left, fmt.Errorf("%s is %d", id, n)
+		case n != 0:
+			left++
+		}
+	}
+	if err := s.Clear(ctx); err != nil {
+		return left, err
+	}
+	if n, err := s.Len(ctx); n != 0 || err != nil {
+		return left, fmt.Errorf("after the next Clear there are %d: %w", n, err)
+	}
+	return left, s.Set(ctx, "next", new(filestore.Session))
+}
+
 // The test of power cuts has teeth: if nothing is flushed, they lose acknowledged sessions.
 func TestPowerCutHasTeeth(t *testing.T) {
 	onEach(t, func(t *testing.T, p *plant) {

@@ -57,7 +57,7 @@ type Store struct {
 // New returns a Store on s.
 func New(s *filestore.Store) *Store { return &Store{store: s} }
 
-// destroyed is the member of the file that a destroyed session leaves.
+// destroyed is the only member of the file that a destroyed session leaves. The command filestore tells such a file by it.
 const destroyed = "destroyed"
 
 // Find is FindCtx without a context.

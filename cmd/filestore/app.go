@@ -32,7 +32,7 @@ const (
 
 // app is what all commands share: the common flags, and where to read and write.
 type app struct {
-	dir                       string
+	dir, dirNamed             string // dirNamed: as it was typed; "" = not at all
 	ext                       format.Extension
 	json, full, noColor       bool
 	secretFile, sealedKeyFile string

@@ -37,14 +37,16 @@ only regular files of its own user; as root also those of the directory's owner.
 func (a *app) checkCommand() *cobra.Command {
 	fix := false
 	cmd := &cobra.Command{
-		Use:   "check",
-		Short: "Look for trouble in the directory",
-		Long:  checkLong,
+		Use:        "check [DIR]",
+		SuggestFor: []string{"verify", "fsck", "doctor", "fix", "repair"},
+		Short:      "Look for trouble in the directory",
+		Long:       checkLong,
 		Example: `  filestore check --dir /var/lib/site/sessions
   filestore check --json | jq -r 'select(.severity == "error").file'
   filestore check --fix --secret-file site.secret`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context(), fix) },
+		Args:              a.dirArg,
+		ValidArgsFunction: completeDir,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context(), fix) },
 	}
 	cmd.Flags().BoolVar(&fix, "fix", false, "repair what can be repaired safely: modes and stale temporary files")
 	return cmd

@@ -60,9 +60,9 @@ type writer struct {
 	stuck map[int]bool // the locks of a stopped holder: to wait once is enough
 }
 
-// writer opens the directory to change it. What is written is on the disk after a flush.
-func (a *app) writer() (*writer, error) {
-	r, err := a.openReader(disk.Options{NoSync: disk.SyncsAll})
+// writer opens the directory to change it.
+func (a *app) writer(o disk.Options) (*writer, error) {
+	r, err := a.openReader(o)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +73,9 @@ func (a *app) writer() (*writer, error) {
 	}
 	return &writer{r, locks, make(map[int]bool)}, nil
 }
+
+// many are the options to store many files. What is written is on the disk after a flush.
+var many = disk.Options{NoSync: disk.SyncsAll}
 
 // flush flushes what has been changed.
 func (w *writer) flush() error { return cmp.Or(w.dir.SyncAll(), w.dir.Sync()) }
@@ -87,6 +90,16 @@ func (w *writer) lock(ctx context.Context, id string) (*lock.Stripe, error) {
 	l, err := w.locks.Lock(ctx, id, lockTimeout)
 	w.stuck[i] = errors.Is(err, lock.ErrTimeout)
 	return l, err
+}
+
+// destroy removes the session's file, whatever it holds.
+func (w *writer) destroy(ctx context.Context, id string) error {
+	l, err := w.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	return l.Remove(w.a.ext.File(id))
 }
 
 // remove removes the session's file if it is still the one that was seen, and else fails with lock.ErrConflict.
@@ -209,6 +222,12 @@ func (r *reader) read(name string) (entry, error) {
 	return e, nil
 }
 
+// destroyed reports whether the file is what the adapter scsstore leaves of a session that was destroyed, until no request
+// can be under way any more that would bring it back.
+func (e *entry) destroyed() bool {
+	return len(e.sess.Values) == 1 && string(e.sess.Values["destroyed"]) == "true"
+}
+
 // decode returns the document and the session of a file's bytes.
 func (r *reader) decode(id string, data []byte) (doc []byte, _ *filestore.Session, err error) {
 	if r.codec != nil {
@@ -267,12 +286,14 @@ func (r *reader) mode(name string) fs.FileMode {
 	return i.Mode.Perm() | 0o600
 }
 
+// least is how many characters of an id name it.
+const least = 6
+
 // find returns the id that arg, whole or shortened, names in the directory.
 func (r *reader) find(ctx context.Context, arg string) (string, error) {
 	if name := r.a.ext.File(arg); r.exists(name) {
 		return arg, nil
 	}
-	const least = 6
 	prefix := strings.TrimSuffix(arg, ellipsis)
 	if len(prefix) < least {
 		return "", r.missing(arg)
@@ -307,6 +328,9 @@ func (r *reader) exists(name string) bool {
 }
 
 func (r *reader) missing(arg string) error {
+	if isDir(arg) {
+		return wrong("%w: %s, which is a directory; the sessions in it are those of --dir %[2]s", filestore.ErrNotFound, show(arg))
+	}
 	return wrong("%w: %s", filestore.ErrNotFound, show(r.a.id(arg)))
 }
 
@@ -317,19 +341,26 @@ func (a *app) checkDir() error {
 	case err != nil:
 		return a.noDir(err)
 	case !fi.IsDir():
-		return fmt.Errorf("%s is not a directory", show(a.dir))
+		return fmt.Errorf("%s is not a directory", given(a.dir))
 	case !a.ext.Valid():
-		return errors.New("--ext: not " + format.ExtensionRule)
+		return fmt.Errorf("--ext %s: not %s", given(string(a.ext)), format.ExtensionRule)
 	}
 	return nil
 }
 
-// noDir says why --dir cannot be used.
+// noDir says why the directory cannot be used.
 func (a *app) noDir(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no directory %s; name it with --dir", show(a.dir))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", given(a.dir), cause(err))
 	}
-	return fmt.Errorf("%s: %w", show(a.dir), cause(err))
+	name, hint := given(a.dir), ""
+	switch {
+	case a.dirNamed == "":
+		hint = "; name yours: filestore ls DIR, or --dir DIR"
+	case !strings.HasPrefix(a.dirNamed, "--dir") && format.ValidID(a.dir) && len(a.dir) >= least:
+		hint = "; if it is a session's id: filestore show ID"
+	}
+	return fmt.Errorf("there is no directory %s%s", name, hint)
 }
 
 // readOnlyHere tells an operator why a directory cannot be changed.

@@ -21,12 +21,14 @@ then 1. Sessions that come or go meanwhile may or may not be among them.`
 func (a *app) exportCommand() *cobra.Command {
 	var withExpired, yes bool
 	cmd := &cobra.Command{
-		Use:   "export",
-		Short: "Print all sessions as JSON lines, as a backup",
-		Long:  exportLong,
+		Use:        "export [DIR]",
+		SuggestFor: []string{"backup", "dump"},
+		Short:      "Print all sessions as JSON lines, as a backup",
+		Long:       exportLong,
 		Example: `  filestore export >sessions.jsonl
   filestore export --dir old | filestore import --dir new --key-file new.key`,
-		Args: noArgs,
+		Args:              a.dirArg,
+		ValidArgsFunction: completeDir,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.paints && !yes {
 				return errors.New("this would show all sessions on the terminal: send it to a file, or give --yes")

@@ -35,9 +35,10 @@ A line may have up to 16 MiB. If an import is interrupted, its last sessions are
 func (a *app) importCommand() *cobra.Command {
 	overwrite := false
 	cmd := &cobra.Command{
-		Use:   "import [FILE]",
-		Short: "Store the sessions of an export",
-		Long:  importLong,
+		Use:        "import [FILE]",
+		SuggestFor: []string{"restore", "load"},
+		Short:      "Store the sessions of an export",
+		Long:       importLong,
 		Example: `  filestore import sessions.jsonl
   filestore export --dir plain | filestore import --dir encrypted --secret-file site.secret`,
 		Args: cobra.MaximumNArgs(1),
@@ -49,6 +50,9 @@ func (a *app) importCommand() *cobra.Command {
 					return fmt.Errorf("%s: %w", show(args[0]), cause(err))
 				}
 				defer f.Close()
+				if isDir(args[0]) {
+					return fmt.Errorf("%s is a directory, and import reads a file; to import into it: filestore import FILE --dir %[1]s", show(args[0]))
+				}
 				in = f
 			}
 			return a.importFrom(cmd.Context(), in, overwrite)
@@ -76,7 +80,7 @@ type importer struct {
 }
 
 func (a *app) importFrom(ctx context.Context, in io.Reader, overwrite bool) error {
-	w, err := a.writer()
+	w, err := a.writer(many)
 	if err != nil {
 		return err
 	}
@@ -325,24 +329,30 @@ const (
 type staged struct {
 	line           int
 	id, name, temp string
+	seen           disk.Seen // what has the name and may be replaced
 }
 
 // stage writes doc to a temporary file. If the id is taken it fails with fs.ErrExist.
 func (m *importer) stage(ctx context.Context, id string, doc []byte, mtime time.Time) error {
 	name := m.a.ext.File(id)
-	if _, err := m.free(name); err != nil {
+	seen, err := m.free(name)
+	if err != nil {
 		return err
+	}
+	mode := fs.FileMode(0o600)
+	if m.overwrite || seen.Version != (disk.Version{}) {
+		mode = m.mode(name)
 	}
 	data, err := m.encode(ctx, id, doc)
 	if err != nil {
 		return err
 	}
-	temp, err := m.dir.CreateTemp(format.Temp, data, m.mode(name), mtime)
+	temp, err := m.dir.CreateTemp(format.Temp, data, mode, mtime)
 	if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && len(m.staged) > 0 {
 		if err := m.commit(ctx); err != nil { // it may replace files, and make room
 			return err
 		}
-		temp, err = m.dir.CreateTemp(format.Temp, data, m.mode(name), mtime)
+		temp, err = m.dir.CreateTemp(format.Temp, data, mode, mtime)
 	}
 	if err != nil {
 		return err
@@ -350,7 +360,7 @@ func (m *importer) stage(ctx context.Context, id string, doc []byte, mtime time.
 	if len(m.staged) == 0 {
 		m.since = time.Now()
 	}
-	m.staged, m.bytes = append(m.staged, staged{m.at, id, name, temp}), m.bytes+len(data)
+	m.staged, m.bytes = append(m.staged, staged{m.at, id, name, temp, seen}), m.bytes+len(data)
 	return nil
 }
 
@@ -383,18 +393,21 @@ func (m *importer) commit(ctx context.Context) error {
 
 // put gives a staged file its name, in one step for every reader.
 func (m *importer) put(ctx context.Context, s staged) error {
-	return lock.Again(ctx, lockTimeout, func() error {
-		seen, err := m.free(s.name)
-		if err != nil {
-			return err
+	again := false
+	return lock.Again(ctx, lockTimeout, func() (err error) {
+		if again { // others have changed it since
+			if s.seen, err = m.free(s.name); err != nil {
+				return err
+			}
 		}
+		again = true
 		l, err := m.lock(ctx, s.id)
 		if err != nil {
 			return err
 		}
 		defer l.Unlock()
 		if !m.overwrite {
-			if same, err := m.dir.Still(s.name, seen); err != nil || !same {
+			if same, err := m.dir.Still(s.name, s.seen); err != nil || !same {
 				return cmp.Or(err, lock.ErrConflict)
 			}
 		}

@@ -25,11 +25,14 @@ type lsFlags struct {
 func (a *app) lsCommand() *cobra.Command {
 	var f lsFlags
 	cmd := &cobra.Command{
-		Use:   "ls",
-		Short: "List the sessions",
+		Use:        "ls [DIR]",
+		Aliases:    []string{"list"},
+		SuggestFor: []string{"find", "search", "grep", "dir"},
+		Short:      "List the sessions",
 		Long: `ls lists the sessions: the id, when the session ends, its last access, the size of its file, and the
 members named with --show. Expired sessions that were not reaped yet are listed too, in red. A "-" stands
-for a member that a session does not have.
+for a member that a session does not have. "destroyed" is not a session: it is the file that package scsstore leaves of
+one, so that a slow request does not bring it back, and it goes by itself.
 
 Without --sort the order is the directory's, and rows come as the files are read: any number of sessions
 takes the same memory. With --sort all sessions are read first. ls keeps N of them if --limit N is given,
@@ -43,8 +46,8 @@ Session files that cannot be read are counted on stderr, and the exit code is th
   filestore ls --sort -size --limit 10
   filestore ls --older 2d --json --full | jq -r .id
   filestore ls --expired`,
-		Args:              noArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args:              a.dirArg,
+		ValidArgsFunction: completeDir,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.ls(cmd.Context(), f) },
 	}
 	fs := cmd.Flags()
@@ -54,7 +57,6 @@ Session files that cannot be read are counted on stderr, and the exit code is th
 	fs.BoolVar(&f.expired, "expired", false, "only sessions that have expired")
 	fs.Var(&f.older, "older", "only sessions whose last access is at least this long ago: 90m, 36h, 2d, 1w")
 	fs.IntVar(&f.limit, "limit", 0, "at most this many sessions; 0 = all")
-	cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions([]string{"id", "ends", "access", "size", "-id", "-ends", "-access", "-size"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -64,6 +66,7 @@ type row struct {
 	ends, access int64 // milliseconds since 1970
 	size         int64
 	expired      bool
+	destroyed    bool     // what is left of a session
 	shown        []string // the values of --show, as they are printed
 }
 
@@ -80,7 +83,7 @@ func (a *app) ls(ctx context.Context, f lsFlags) error {
 		return err
 	}
 	if f.limit < 0 {
-		return fmt.Errorf("--limit is below zero")
+		return fmt.Errorf("--limit %d: it is below zero", f.limit)
 	}
 	r, err := a.reader()
 	if err != nil {
@@ -135,14 +138,14 @@ func (a *app) ls(ctx context.Context, f lsFlags) error {
 }
 
 func (f *lsFlags) wants(now time.Time, conditions []condition, e *entry) bool {
-	if f.expired && !e.expired || f.older > 0 && now.Sub(e.lastAccess) < time.Duration(f.older) {
+	if f.expired && (!e.expired || e.destroyed()) || f.older > 0 && now.Sub(e.lastAccess) < time.Duration(f.older) {
 		return false
 	}
 	return len(conditions) == 0 || holds(conditions, e.document())
 }
 
 func (a *app) row(e *entry, show []string) row {
-	w := row{id: e.id, ends: e.ends.UnixMilli(), access: e.lastAccess.UnixMilli(), size: e.info.Size, expired: e.expired}
+	w := row{id: e.id, ends: e.ends.UnixMilli(), access: e.lastAccess.UnixMilli(), size: e.info.Size, expired: e.expired && !e.destroyed(), destroyed: e.destroyed()}
 	if len(show) == 0 {
 		return w
 	}
@@ -175,6 +178,20 @@ func (a *app) newLister(paths []string) *lister {
 // jsonTime formats a time for --json.
 func jsonTime(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
 
+// shownJSON returns the values of the paths for --json; nil if there are none to show.
+func shownJSON(paths, values []string) map[string]json.RawMessage {
+	if len(values) == 0 {
+		return nil
+	}
+	all := make(map[string]json.RawMessage)
+	for i, v := range values {
+		if v != "" {
+			all[paths[i]] = json.RawMessage(v)
+		}
+	}
+	return all
+}
+
 func (p *lister) print(w row) error {
 	if p.a.json {
 		out := struct {
@@ -183,21 +200,17 @@ func (p *lister) print(w row) error {
 			LastAccess string                     `json:"lastAccess"`
 			Size       int64                      `json:"size"`
 			Expired    bool                       `json:"expired"`
+			Destroyed  bool                       `json:"destroyed,omitempty"`
 			Show       map[string]json.RawMessage `json:"show,omitempty"`
-		}{ID: p.a.id(w.id), Ends: jsonTime(w.ends), LastAccess: jsonTime(w.access), Size: w.size, Expired: w.expired}
-		for i, v := range w.shown {
-			if out.Show == nil {
-				out.Show = make(map[string]json.RawMessage)
-			}
-			if v != "" {
-				out.Show[p.show[i]] = json.RawMessage(v)
-			}
-		}
+		}{ID: p.a.id(w.id), Ends: jsonTime(w.ends), LastAccess: jsonTime(w.access), Size: w.size, Expired: w.expired, Destroyed: w.destroyed, Show: shownJSON(p.show, w.shown)}
 		return p.a.printJSON(out)
 	}
 	now := p.a.now()
 	ends := "expired"
-	if !w.expired {
+	switch {
+	case w.destroyed:
+		ends = "destroyed"
+	case !w.expired:
 		ends = short(time.UnixMilli(w.ends).Sub(now))
 	}
 	cells := append([]string{p.a.id(w.id), ends, short(now.Sub(time.UnixMilli(w.access))) + " ago", size(w.size)}, w.shown...)
@@ -224,7 +237,7 @@ func rowOrder(by string) (func(a, b row) int, error) {
 		compare = func(a, b row) int { return cmp.Compare(a.size, b.size) }
 	}
 	if compare == nil {
-		return nil, fmt.Errorf("--sort: %s is not id, ends, access or size", show(by))
+		return nil, fmt.Errorf("--sort %s: it is not id, ends, access or size", given(by))
 	}
 	return func(a, b row) int {
 		c := compare(a, b)

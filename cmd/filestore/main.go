@@ -9,12 +9,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
@@ -66,6 +66,9 @@ ls, show, check, watch, stat, export, serve, reap --dry-run and move --dry-run o
 into the directory, take no lock, and work where it can only be read. The others take the same locks as the
 programs that use the directory, which need not be stopped.
 
+The directory is ./sessions, or the one that is given: filestore ls DIR, or --dir DIR with a command that takes other
+arguments.
+
 A session's id is a credential. It is shown shortened unless --full is given. A shortened id of 6
 characters or more can be given wherever a session is named, if only one session's id begins with it.
 An id that begins with a dash goes after two dashes: filestore show -- -x8sOpgM
@@ -81,24 +84,23 @@ func (a *app) rootCommand() *cobra.Command {
 		Use:   "filestore",
 		Short: "See, search, end and check sessions",
 		Long:  long,
-		Example: `  filestore ls --dir /var/lib/site/sessions --show user --sort ends
+		Example: `  filestore ls ./sessions --show user --sort ends
   filestore rm --where user=anna
   filestore check && echo all is well`,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return errors.New("no such command; filestore help lists them")
+				return noCommand(cmd, args[0])
 			}
 			return nil
 		},
+		Version: version(),
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			a.ttlGiven = cmd.Flags().Changed("ttl")
 			switch {
-			case a.ttl <= 0: // to the store it would mean something else
-				return errors.New("--ttl: it must be more than nothing")
-			case a.ttl < time.Second:
-				return errors.New("--ttl: it must be at least a second")
+			case a.ttl < time.Second: // below 0 it would mean something else to the store
+				return fmt.Errorf("--ttl %v: it must be at least a second", a.ttl)
 			case a.lifetime < 0 || 0 < a.lifetime && a.lifetime < time.Second:
-				return errors.New("--lifetime: it must be at least a second, or 0")
+				return fmt.Errorf("--lifetime %v: it must be at least a second, or 0", a.lifetime)
 			}
 			return nil
 		},
@@ -106,26 +108,11 @@ func (a *app) rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		// The messages of pflag show the argument, which may be an id.
-		var value *pflag.InvalidValueError
-		var unknown *pflag.NotExistError
-		switch {
-		case errors.As(err, &value):
-			f := value.GetFlag()
-			if _, ok := f.Value.(*age); ok { // our message does not show it
-				return fmt.Errorf("--%s: %w", f.Name, errors.Unwrap(value))
-			}
-			return fmt.Errorf("--%s: not a %s", f.Name, f.Value.Type())
-		case errors.As(err, &unknown) && strings.Contains(cmd.Use, "ID"): // one in 64 ids begins with a dash
-			return errors.New("no such flag; an id that begins with - goes after --")
-		case errors.As(err, &unknown):
-			return fmt.Errorf("no such flag; filestore help %s lists them", cmd.Name())
-		}
-		return err
-	})
+	root.SetVersionTemplate("filestore {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
 	f := root.PersistentFlags()
-	f.StringVar(&a.dir, "dir", "./sessions", "the directory of the sessions")
+	a.dir = "./sessions"
+	f.Var(dirFlag{a}, "dir", "the directory of the sessions")
 	f.StringVar((*string)(&a.ext), "ext", ".json", "the extension that ends the names of session files")
 	f.DurationVar(&a.ttl, "ttl", time.Hour, "the store's TTL: the life of sessions without a maxAge of their own")
 	f.DurationVar(&a.lifetime, "lifetime", 0, "the store's Lifetime: the longest life of a session since it was created; 0 = none")
@@ -137,15 +124,36 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(a.lsCommand(), a.showCommand(), a.setCommand(), a.unsetCommand(), a.rmCommand(), a.reapCommand(),
 		a.checkCommand(), a.watchCommand(), a.statCommand(), a.signCommand(), a.unsignCommand(), a.exportCommand(), a.importCommand(),
 		a.moveCommand(), a.serveCommand())
+	a.completeFlags(root)
 	return root
 }
 
-// noArgs is cobra.NoArgs, but does not show the argument, which may be an id.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("%s takes flags only; filestore help %[1]s lists them", cmd.Name())
+// version says which filestore this is: the module's version or, in a checkout, the commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(unknown)"
 	}
-	return nil
+	return versionOf(info) + ", " + info.GoVersion
+}
+
+func versionOf(info *debug.BuildInfo) string {
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	revision, changed := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = "+dirty"
+		}
+	}
+	if revision == "" {
+		return "(devel)"
+	}
+	return revision + changed
 }
 
 // output remembers the first error of a write: most printing does not look at errors.

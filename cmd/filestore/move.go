@@ -181,11 +181,11 @@ func silenceClients() {
 // locate returns the URL that a flag names.
 func locate(flag, value string) (string, error) {
 	if value == "" {
-		return "", errors.New("move needs --from and --to; filestore help move lists the URLs")
+		return "", fmt.Errorf("move needs --from and --to, and %s is missing; filestore help move lists the URLs", flag)
 	}
 	if name, ok := strings.CutPrefix(value, "env:"); ok {
 		if value = os.Getenv(name); value == "" {
-			return "", fmt.Errorf("%s: the environment has no such variable", flag)
+			return "", fmt.Errorf("%s: the environment has no such variable", flag) // it may be a password
 		}
 	}
 	return value, nil
@@ -275,7 +275,7 @@ func (a *app) side(ctx context.Context, flag, url, dir string, dry bool, o open.
 			}
 			return dryRun{&dirSide{reader: r}}, nil
 		}
-		w, err := own.writer()
+		w, err := own.writer(many)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", flag, err)
 		}

@@ -76,7 +76,7 @@ func moverBetween(t *testing.T, from, to string) (*mover, *bytes.Buffer) {
 	open := func(dir string) side {
 		own := *a
 		own.dir = dir
-		w, err := own.writer()
+		w, err := own.writer(many)
 		if err != nil {
 			t.Fatal(err)
 		}

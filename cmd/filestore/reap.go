@@ -11,8 +11,9 @@ import (
 func (a *app) reapCommand() *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
-		Use:   "reap",
-		Short: "Remove the sessions that have expired",
+		Use:        "reap [DIR]",
+		SuggestFor: []string{"gc", "clean", "cleanup", "prune", "purge", "expire"},
+		Short:      "Remove the sessions that have expired",
 		Long: `reap makes one pass over the directory, as the background reaper of a program does: it removes the
 sessions that have expired, and the temporary files of writers that died. Sessions without a maxAge go
 by --ttl. If a file's modification time lies ahead, the session stays until then, whatever --ttl says:
@@ -22,8 +23,8 @@ With --dry-run it lists what it would remove, and changes nothing. More sessions
 it again.`,
 		Example: `  filestore reap --dry-run
   filestore reap --ttl 24h`,
-		Args:              noArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args:              a.dirArg,
+		ValidArgsFunction: completeDir,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dry {
 				return a.reapDry(cmd.Context())

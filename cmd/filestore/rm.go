@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
-	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/disk"
+	"github.com/sessionfilestore/filestore/internal/lock"
 	"github.com/spf13/cobra"
 )
 
@@ -19,11 +21,12 @@ type rmFlags struct {
 func (a *app) rmCommand() *cobra.Command {
 	var f rmFlags
 	cmd := &cobra.Command{
-		Use:   "rm {ID... | --where PATH=VALUE | --all}",
-		Short: "End sessions",
+		Use:        "rm {ID... | --where PATH=VALUE | --all}",
+		SuggestFor: []string{"delete", "del", "remove", "destroy", "end", "kill", "logout", "clear"},
+		Short:      "End sessions",
 		Long: `rm ends sessions: it removes their files, under their locks. The user is logged out at the next request.
 --where and --all also remove expired sessions that were not reaped yet, as a Node program could bring
-them back; files that hold no session stay. A session that is made meanwhile may survive: switch off the
+them back; files that hold no session stay, and so does what a destroyed session has left. A session that is made meanwhile may survive: switch off the
 login before rm --all.
 
 On a terminal rm asks first. Elsewhere it needs --yes, and then a shortened id must have 8 characters or
@@ -35,8 +38,15 @@ among those that were meant.
 		Example: `  filestore rm 2o7sOpgM
   filestore rm --where user=anna
   filestore rm --all --yes`,
-		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args: func(cmd *cobra.Command, args []string) error {
+			for _, arg := range args {
+				if isDir(arg) && strings.ContainsAny(arg, `./\`) {
+					return notID(cmd, arg)
+				}
+			}
+			return nil
+		},
+		ValidArgsFunction: a.completeIDs(0, nil),
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.rm(cmd.Context(), args, f) },
 	}
 	cmd.Flags().StringArrayVar(&f.where, "where", nil, whereHelp)
@@ -67,26 +77,22 @@ func (a *app) rm(ctx context.Context, args []string, f rmFlags) error {
 		return err
 	}
 	defer r.close()
-	var ids []string
+	var all []found
 	var missed int
 	if len(args) > 0 {
-		ids, missed, err = a.named(ctx, r, args, f.yes)
+		all, missed, err = a.named(ctx, r, args, f.yes)
 	} else {
-		ids, missed, err = a.matching(ctx, r, conditions)
+		all, missed, err = a.matching(ctx, r, conditions)
 	}
 	if err != nil {
 		return err
 	}
-	if len(ids) > 0 && !f.yes {
-		if err := a.ask(ctx, fmt.Sprintf("End %s? [y/N] ", plural(len(ids), "session"))); err != nil {
+	if len(all) > 0 && !f.yes {
+		if err := a.ask(ctx, fmt.Sprintf("End %s? [y/N] ", plural(len(all), "session"))); err != nil {
 			return err
 		}
 	}
-	still := func(string) bool { return true }
-	if len(args) == 0 {
-		still = func(id string) bool { return a.still(r, id, conditions) }
-	}
-	ended, failed, err := a.end(ctx, r, ids, still)
+	ended, failed, err := a.end(ctx, r, all, conditions)
 	if a.json {
 		a.printJSON(map[string]int{"ended": ended, "failed": failed + missed})
 	} else {
@@ -107,13 +113,25 @@ func (a *app) rm(ctx context.Context, args []string, f rmFlags) error {
 	return nil
 }
 
-// named returns the ids that args name, and how many args name no session.
-func (a *app) named(ctx context.Context, r *reader, args []string, unasked bool) (ids []string, missed int, err error) {
+// A found is a session to end.
+type found struct {
+	id    string
+	named bool      // by its id: it ends whatever its file holds
+	seen  disk.Seen // the file that was read, if it is not named
+}
+
+// named returns the sessions that args name, and how many args name none.
+func (a *app) named(ctx context.Context, r *reader, args []string, unasked bool) (all []found, missed int, err error) {
 	seen := make(map[string]bool)
 	for _, arg := range args {
 		id, err := r.find(ctx, arg)
 		if given := strings.TrimSuffix(arg, ellipsis); err == nil && unasked && id != given && len(given) < 8 {
 			err = r.missing(arg) // it may be the whole id of a session that is gone, and begin another's
+		}
+		if err == nil && !seen[id] {
+			if e, readErr := r.read(a.ext.File(id)); readErr == nil && e.destroyed() { // a slow request would bring it back
+				err = wrong("%s: destroyed already; what is left goes by itself", a.id(id))
+			}
 		}
 		var e *exitError
 		if errors.As(err, &e) {
@@ -126,14 +144,14 @@ func (a *app) named(ctx context.Context, r *reader, args []string, unasked bool)
 		}
 		if !seen[id] {
 			seen[id] = true
-			ids = append(ids, id)
+			all = append(all, found{id: id, named: true})
 		}
 	}
-	return ids, missed, nil
+	return all, missed, nil
 }
 
-// matching returns the ids of the sessions that the conditions mean, and how many files could not be read.
-func (a *app) matching(ctx context.Context, r *reader, conditions []condition) (ids []string, unread int, err error) {
+// matching returns the sessions that the conditions mean, and how many files could not be read.
+func (a *app) matching(ctx context.Context, r *reader, conditions []condition) (all []found, unread int, err error) {
 	bar := a.progress(ctx, r, "reading")
 	defer bar.done()
 	for e, err := range r.all(ctx) {
@@ -143,17 +161,16 @@ func (a *app) matching(ctx context.Context, r *reader, conditions []condition) (
 			return nil, 0, err
 		case err != nil:
 			unread++
-		case len(conditions) == 0 || holds(conditions, e.document()):
-			ids = append(ids, strings.Clone(e.id))
+		case e.means(conditions):
+			all = append(all, found{id: strings.Clone(e.id), seen: e.info.Seen(e.file)})
 		}
 	}
-	return ids, unread, nil
+	return all, unread, nil
 }
 
-// still reads a listed session again: meanwhile it may have ended, or become another user's.
-func (a *app) still(r *reader, id string, conditions []condition) bool {
-	e, err := r.read(a.ext.File(id))
-	return err == nil && holds(conditions, e.document())
+// means reports whether the session is one of those that the conditions mean.
+func (e *entry) means(conditions []condition) bool {
+	return !e.destroyed() && (len(conditions) == 0 || holds(conditions, e.document()))
 }
 
 // ask returns nil for yes.
@@ -173,43 +190,63 @@ func (a *app) ask(ctx context.Context, question string) error {
 	return errors.New("nothing was ended")
 }
 
-// end destroys the sessions for which still holds. It goes on after an error and returns the first. One flush
-// at the end commits all removals.
-func (a *app) end(ctx context.Context, r *reader, ids []string, still func(id string) bool) (ended, failed int, first error) {
-	if len(ids) == 0 {
+// end ends the sessions, but for those that have become others since they were found. It goes on after an error and
+// returns the first. One flush of the directory at the end commits all removals.
+func (a *app) end(ctx context.Context, r *reader, all []found, conditions []condition) (ended, failed int, first error) {
+	if len(all) == 0 {
 		return 0, 0, nil
 	}
-	s, err := a.open(filestore.Options{NoSync: true})
+	w, err := a.writer(disk.Options{})
 	if err != nil {
-		return 0, len(ids), err
+		return 0, len(all), err
 	}
-	defer s.Close()
+	defer w.close()
 	defer func() {
-		if err := r.dir.Sync(); err != nil && first == nil {
+		if err := w.dir.Sync(); err != nil && first == nil {
 			first = fmt.Errorf("a power cut may undo this: %w", cause(err))
 		}
 	}()
-	bar := a.progressOf("ending", func() int { return len(ids) })
+	bar := a.progressOf("ending", func() int { return len(all) })
 	defer bar.done()
-	for i, id := range ids {
+	for i, f := range all {
 		if ctx.Err() != nil {
-			return ended, failed + len(ids) - i, ctx.Err()
+			return ended, failed + len(all) - i, ctx.Err()
 		}
 		bar.add()
-		if !still(id) {
-			continue
-		}
-		if err := s.Destroy(ctx, id); err != nil {
+		switch err := a.endOne(ctx, r, w, f, conditions); {
+		case err == nil:
+			ended++
+		case errors.Is(err, fs.ErrNotExist):
+		default:
 			failed++
 			if first == nil {
-				first = fmt.Errorf("%s: %w", a.id(id), readOnlyHere(err))
+				first = fmt.Errorf("%s: %w", a.id(f.id), readOnlyHere(cause(err)))
 			}
-			if errors.Is(err, filestore.ErrClosed) {
-				return ended, failed, first
-			}
-			continue
 		}
-		ended++
 	}
 	return ended, failed, first
+}
+
+// endOne ends one session. The error is fs.ErrNotExist if it has ended meanwhile, or become another user's. A file that
+// has not changed since is not read again.
+func (a *app) endOne(ctx context.Context, r *reader, w *writer, f found, conditions []condition) error {
+	if f.named {
+		err := w.destroy(ctx, f.id)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	again := false
+	return lock.Again(ctx, lockTimeout, func() error {
+		if again {
+			e, err := r.read(a.ext.File(f.id))
+			if err != nil || !e.means(conditions) {
+				return fs.ErrNotExist
+			}
+			f.seen = e.info.Seen(e.file)
+		}
+		again = true
+		return w.remove(ctx, f.id, f.seen)
+	})
 }

@@ -20,12 +20,12 @@ func TestRmLooksAgain(t *testing.T) {
 	}
 	defer r.close()
 	conditions, _ := parseConditions([]string{"user=anna"})
-	ids, unread, err := a.matching(t.Context(), r, conditions)
-	if len(ids) != 2 || unread != 0 || err != nil {
-		t.Fatalf("matching = %v, %d, %v", ids, unread, err)
+	all, unread, err := a.matching(t.Context(), r, conditions)
+	if len(all) != 2 || unread != 0 || err != nil {
+		t.Fatalf("matching = %v, %d, %v", all, unread, err)
 	}
 	mustWrite(t, nodeSession{dir: dir, id: "anna0002anna0002", members: `"user":"bert"`})
-	n, failed, err := a.end(t.Context(), r, ids, func(id string) bool { return a.still(r, id, conditions) })
+	n, failed, err := a.end(t.Context(), r, all, conditions)
 	if n != 1 || failed != 0 || err != nil {
 		t.Errorf("end = %d, %d, %v, want 1", n, failed, err)
 	}

@@ -24,8 +24,9 @@ import (
 func (a *app) serveCommand() *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
-		Use:   "serve",
-		Short: "Show the sessions in a browser",
+		Use:        "serve [DIR]",
+		SuggestFor: []string{"ui", "web", "browse", "open"},
+		Short:      "Show the sessions in a browser",
 		Long: `serve shows the sessions on a page in a browser of this machine, until Ctrl-C: how many there are, what
 comes and goes, a filter, and each session without the values that --show does not name. It prints the
 address, which has a key in it: whoever has the address may look. It can be opened in several browsers.
@@ -47,8 +48,8 @@ On a server without a browser, forward the port: ssh -L 8080:127.0.0.1:8080 host
 		Example: `  filestore serve --dir /var/lib/site/sessions --show user
   filestore serve --write --port 8080
   SITE=redis://:password@127.0.0.1 filestore serve --store env:SITE --ttl 24h`,
-		Args:              noArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args:              a.dirArg,
+		ValidArgsFunction: completeDir,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), f) },
 	}
 	fs := cmd.Flags()
@@ -73,7 +74,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}
 	for _, path := range show {
 		if checkPath(path) != nil {
-			return errors.New("--show: a path that names no member")
+			return fmt.Errorf("--show %s: a path that names no member", given(path))
 		}
 	}
 	s, err := a.source(ctx, f)
@@ -115,6 +116,9 @@ func (a *app) source(ctx context.Context, f serveFlags) (s closingSource, err er
 			return nil, err
 		}
 		return untimed{s}, nil
+	}
+	if a.dirNamed != "" {
+		return nil, fmt.Errorf("--store and the directory %s exclude each other", given(a.dir))
 	}
 	url, err := locate("--store", f.store)
 	if err != nil {

@@ -16,8 +16,9 @@ import (
 
 func (a *app) showCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "show ID",
-		Short: "Print one session",
+		Use:        "show ID",
+		SuggestFor: []string{"get", "cat", "print", "view"},
+		Short:      "Print one session",
 		Long: `show prints a session, even if it has expired: its members in the order of the file, then when it
 ends, its last access, and its file. With --json it prints an object with the id and the session.
 
@@ -25,8 +26,8 @@ It does not count as an access.`,
 		Example: `  filestore show 2o7sOpgM
   filestore show 2o7sOpgM --secret-file /etc/site/session.secret
   filestore show 2o7sOpgM --json | jq .session.cart`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args:              a.idArgs(1),
+		ValidArgsFunction: a.completeIDs(1, nil),
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), args[0]) },
 	}
 }
@@ -64,9 +65,12 @@ func (a *app) show(ctx context.Context, arg string) error {
 		fmt.Fprintf(a.out, "%s  %s\n", a.paint(bold, fmt.Sprintf("%-11s", name)), text)
 	}
 	line("id", a.id(id))
-	if e.expired {
+	switch {
+	case e.destroyed():
+		line("destroyed", "what is left goes in "+inWords(max(0, e.ends.Sub(now)))+", "+clock(e.ends))
+	case e.expired:
 		line("ended", a.paint(red, inWords(now.Sub(e.ends))+" ago, "+clock(e.ends)))
-	} else {
+	default:
 		line("ends", "in "+inWords(e.ends.Sub(now))+", "+clock(e.ends))
 	}
 	if at := e.sess.Created; !at.IsZero() {
@@ -96,8 +100,9 @@ change is lost.`
 
 func (a *app) setCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "set ID KEY JSON",
-		Short: "Change one member of a session",
+		Use:        "set ID KEY JSON",
+		SuggestFor: []string{"put", "edit"},
+		Short:      "Change one member of a session",
 		Long: `set gives the member KEY of a session the value JSON, whether or not there is such a member, under the
 session's lock. KEY is a name, not a path. The names "cookie", "__lastAccess" and "__created" are reserved.
 The file keeps its mode.
@@ -105,8 +110,8 @@ The file keeps its mode.
 ` + accessHelp,
 		Example: `  filestore set 2o7sOpgM role '"guest"'
   filestore set 2o7sOpgM cart '[]'`,
-		Args:              cobra.ExactArgs(3),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args:              a.idArgs(3),
+		ValidArgsFunction: a.completeIDs(1, a.completeKey),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			value := []byte(args[2])
 			if !json.Valid(value) {
@@ -129,8 +134,8 @@ exit code is 1.
 
 ` + accessHelp,
 		Example:           `  filestore unset 2o7sOpgM role`,
-		Args:              cobra.ExactArgs(2),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args:              a.idArgs(2),
+		ValidArgsFunction: a.completeIDs(1, a.completeKey),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.change(cmd.Context(), args[0], args[1], func(s *filestore.Session) error {
 				if _, ok := s.Values[args[1]]; !ok {

@@ -17,8 +17,10 @@ import (
 func (a *app) statCommand() *cobra.Command {
 	var by string
 	cmd := &cobra.Command{
-		Use:   "stat",
-		Short: "Count the sessions",
+		Use:        "stat [DIR]",
+		Aliases:    []string{"stats"},
+		SuggestFor: []string{"count", "status", "info"},
+		Short:      "Count the sessions",
 		Long: fmt.Sprintf(`stat counts the sessions: how many are alive, how many have expired and wait for the reaper, how many
 files cannot be read, how large they are, and for how long they will live. With --by it counts the live
 sessions for each value of a member, and prints the %d values that most sessions have.
@@ -30,8 +32,8 @@ sessions with other values together.
 		Example: `  filestore stat
   filestore stat --by user
   filestore stat --json | jq .expired`,
-		Args:              noArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args:              a.dirArg,
+		ValidArgsFunction: completeDir,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.stat(cmd.Context(), by) },
 	}
 	cmd.Flags().StringVar(&by, "by", "", "count by the values of this member, given by its path")
@@ -72,6 +74,7 @@ var (
 // counts is the result of stat.
 type counts struct {
 	live, expired  int
+	destroyed      int // files that destroyed sessions have left
 	bytes, largest int64
 	unreadable     map[string]int // by reason
 	life, size     *histogram
@@ -109,6 +112,10 @@ func (a *app) stat(ctx context.Context, by string) error {
 }
 
 func (c *counts) add(now time.Time, e *entry, by string) {
+	if e.destroyed() {
+		c.destroyed++
+		return
+	}
 	n := e.info.Size
 	c.bytes += n
 	c.largest = max(c.largest, n)
@@ -179,13 +186,14 @@ func (c *counts) object(by string) any {
 	out := struct {
 		Sessions   int            `json:"sessions"`
 		Expired    int            `json:"expired"`
+		Destroyed  int            `json:"destroyed,omitempty"`
 		Bytes      int64          `json:"bytes"`
 		Largest    int64          `json:"largest"`
 		Unreadable map[string]int `json:"unreadable"`
 		Seconds    []rangeCount   `json:"remainingSeconds"`
 		Sizes      []rangeCount   `json:"sizes"`
 		By         *byObject      `json:"by,omitempty"`
-	}{c.live, c.expired, c.bytes, c.largest, c.unreadable, c.life.object(int64(time.Second)), c.size.object(1), nil}
+	}{c.live, c.expired, c.destroyed, c.bytes, c.largest, c.unreadable, c.life.object(int64(time.Second)), c.size.object(1), nil}
 	if by != "" {
 		out.By = &byObject{by, len(c.by), []valueCount{}, c.without, c.more}
 		for _, v := range c.most() {
@@ -202,6 +210,9 @@ func (a *app) printCounts(c *counts, by string) error {
 	line("alive", plural(c.live, "session"))
 	if c.expired > 0 {
 		line("expired", a.paint(red, plural(c.expired, "session")+", to be reaped"))
+	}
+	if c.destroyed > 0 {
+		line("destroyed", plural(c.destroyed, "session")+", of which a mark is left for a while")
 	}
 	for _, why := range slices.Sorted(maps.Keys(c.unreadable)) {
 		line("unreadable", a.paint(red, plural(c.unreadable[why], "file")+": "+why))

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
@@ -28,10 +31,10 @@ func TestWatch(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		args := []string{"watch", "--dir", dir}
-		changed, destroyed := "  changed    bert0001…", "  destroyed  bert0001…"
+		made, ended := "  made     bert0001…", "  ended    bert0001…"
 		if asJSON {
 			args = append(args, "--json")
-			changed, destroyed = `Z","op":"changed","id":"bert0001…"}`, `Z","op":"destroyed","id":"bert0001…"}`
+			made, ended = `Z","op":"made","id":"bert0001…"}`, `Z","op":"ended","id":"bert0001…"}`
 		}
 		cmd := process(t, ctx, args...)
 		var errOut bytes.Buffer
@@ -72,8 +75,8 @@ func TestWatch(t *testing.T) {
 				}
 			}
 		}
-		await(changed, change)
-		await(destroyed, func() { change(); os.Remove(file) })
+		await(made, change)
+		await(ended, func() { change(); os.Remove(file) })
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
@@ -87,6 +90,141 @@ func TestWatch(t *testing.T) {
 		if len(after) != len(before) {
 			t.Errorf("watch left something: %v, before %v", after, before)
 		}
+	}
+}
+
+// What watch says of each change, and whose session it was.
+func TestWatchSays(t *testing.T) {
+	dir, store := sessions(t, nil)
+	ctx := t.Context()
+	var out bytes.Buffer
+	a := &app{dir: dir, ext: ".json", ttl: time.Hour, now: time.Now, ctx: ctx, out: &out, err: &out}
+	r, err := a.reader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	mustWrite(t, nodeSession{dir: dir, id: "before00", maxAge: time.Hour, members: `"user":"carl"`})
+	mustWrite(t, nodeSession{dir: dir, id: "over0000", age: 2 * time.Hour, maxAge: time.Hour, members: `"user":"dora"`})
+	mustWrite(t, nodeSession{dir: dir, id: "grave000", maxAge: time.Hour, members: `"destroyed":true`})
+	w, err := r.follow(ctx, []string{"user"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e, err := range r.all(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.learn(&e)
+	}
+	set := func(id string, sess *filestore.Session) {
+		t.Helper()
+		if err := store.Set(ctx, id, sess); err != nil {
+			t.Fatal(err)
+		}
+	}
+	anna := new(filestore.Session)
+	anna.Put("user", "anna")
+	node := func(members string) func(id string) {
+		return func(id string) { mustWrite(t, nodeSession{dir: dir, id: id, maxAge: time.Hour, members: members}) }
+	}
+	gone := func(id string) { os.Remove(filepath.Join(dir, id+".json")) }
+	const changed, destroyed = filestore.Changed, filestore.Destroyed
+	for _, c := range []struct {
+		what, id string
+		do       func(id string)
+		op       filestore.Op
+		want     string
+	}{
+		{"a new one", "new00000", func(id string) { set(id, anna) }, changed, "made     new00000  anna"},
+		{"an Update", "new00000", func(id string) {
+			time.Sleep(2 * time.Millisecond)
+			store.Update(ctx, id, func(s *filestore.Session) error { return s.Put("user", "bert") })
+		}, changed, "changed  new00000  bert"},
+		{"a new id for it", "renewed0", func(id string) {
+			time.Sleep(2 * time.Millisecond)
+			sess, err := store.Get(ctx, "new00000")
+			if err != nil {
+				t.Fatal(err)
+			}
+			set(id, sess)
+		}, changed, "renewed  renewed0  bert"},
+		{"its old one", "new00000", gone, destroyed, "ended    new00000  bert"},
+		{"the old one again", "new00000", gone, destroyed, ""},
+		{"one of Node's", "node0000", node(`"user":"emil"`), changed, "made     node0000  emil"},
+		{"without the member", "node0000", node(""), changed, "changed  node0000  -"},
+		{"one that was there", "before00", node(`"user":"fred"`), changed, "changed  before00  fred"},
+		{"one that cannot be read", "before00", func(id string) { put(t, dir, id+".json", "{") }, changed, "changed  before00  fred"},
+		{"and its end", "before00", gone, destroyed, "ended    before00  fred"},
+		{"one that had expired", "over0000", gone, destroyed, "expired  over0000  dora"},
+		{"what a destroyed one has left, at last", "grave000", gone, destroyed, ""},
+		{"scs destroys", "node0000", node(`"destroyed":true`), changed, "ended    node0000  -"},
+		{"and again", "node0000", node(`"destroyed":true`), changed, ""},
+		{"and what is left goes", "node0000", gone, destroyed, ""},
+		{"scs destroys what has expired", "grave001", node(`"destroyed":true`), changed, ""},
+		{"one that came and went", "quick000", gone, changed, "made     quick000  -"},
+		{"and its end too", "quick000", gone, destroyed, "ended    quick000  -"},
+		{"an imported one", "import00", func(id string) {
+			now := time.Now().UnixMilli()
+			put(t, dir, id+".json", fmt.Sprintf(`{"cookie":{},"user":"gerd","__created":%d,"__lastAccess":%d}`, now-100_000, now-50_000))
+		}, changed, "made     import00  gerd"},
+	} {
+		out.Reset()
+		c.do(c.id)
+		if err := w.change(filestore.Event{Op: c.op, ID: c.id}); err != nil {
+			t.Fatal(err)
+		}
+		got := strings.TrimSuffix(out.String(), "\n")
+		if _, after, ok := strings.Cut(got, "  "); ok { // without the time, and the space that fills columns
+			got = strings.Join(strings.Fields(after), " ")
+		}
+		if want := strings.Join(strings.Fields(c.want), " "); got != want {
+			t.Errorf("%s: %q, want %q", c.what, got, c.want)
+		}
+	}
+}
+
+// A directory that is large does not keep watch from telling of a change: it reads between the changes, and what a
+// change has told is newer than what it reads.
+func TestWatchBesideReading(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 500 {
+		mustWrite(t, nodeSession{dir: dir, id: fmt.Sprintf("id%06d", i), maxAge: time.Hour, members: `"user":"anna"`})
+	}
+	var out bytes.Buffer
+	a := &app{dir: dir, ext: ".json", ttl: time.Hour, now: time.Now, ctx: t.Context(), out: &out, err: &out}
+	r, err := a.reader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	w, err := r.follow(t.Context(), []string{"user"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := func(yield func(filestore.Event, error) bool) {
+		for i := range 500 {
+			id := fmt.Sprintf("id%06d", i)
+			if i%2 == 0 {
+				os.Remove(filepath.Join(dir, id+".json"))
+				yield(filestore.Event{Op: filestore.Destroyed, ID: id}, nil)
+				continue
+			}
+			mustWrite(t, nodeSession{dir: dir, id: id, maxAge: time.Hour, members: `"user":"bert"`})
+			yield(filestore.Event{Op: filestore.Changed, ID: id}, nil)
+		}
+		yield(filestore.Event{}, fsnotify.ErrEventOverflow)
+	}
+	if err := w.run(t.Context(), events); err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	if changed, ended := strings.Count(text, "  changed  "), strings.Count(text, "  ended    "); changed != 250 || ended != 250 ||
+		strings.Count(text, "  bert\n") != 250 || strings.Count(text, "the system dropped events") != 1 || strings.Count(text, "\n") != 501 {
+		t.Errorf("%d changed, %d ended: %.2000s", changed, ended, text)
+	}
+	if len(w.known) != 250 {
+		t.Errorf("%d sessions are known, want 250", len(w.known))
 	}
 }
 

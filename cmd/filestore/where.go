@@ -27,7 +27,7 @@ func parseConditions(args []string) ([]condition, error) {
 	for _, arg := range args {
 		at, err := outside(arg, '=')
 		if err != nil {
-			return nil, fmt.Errorf("--where: %w", err)
+			return nil, fmt.Errorf("--where %s: %w", given(arg), err)
 		}
 		c := condition{path: arg}
 		if len(at) > 0 {
@@ -37,7 +37,7 @@ func parseConditions(args []string) ([]condition, error) {
 			}
 		}
 		if err := checkPath(c.path); err != nil {
-			return nil, fmt.Errorf("--where: %w", err)
+			return nil, fmt.Errorf("--where %s: %w", given(arg), err)
 		}
 		all = append(all, c)
 	}
@@ -81,7 +81,7 @@ func splitPaths(lists []string) (paths []string, err error) {
 	for _, list := range lists {
 		commas, err := outside(list, ',')
 		if err != nil {
-			return nil, fmt.Errorf("--show: %w", err)
+			return nil, fmt.Errorf("--show %s: %w", given(list), err)
 		}
 		from := 0
 		for _, at := range append(commas, len(list)) {

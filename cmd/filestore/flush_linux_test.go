@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore/internal/skip"
+)
+
+// import and rm flush once for many sessions: what strace counts does not grow with them.
+func TestFlushesOnce(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		skip.Test(t, "strace counts the flushes")
+	}
+	const n = 300
+	dir := t.TempDir()
+	var lines strings.Builder
+	for i := range n {
+		fmt.Fprintf(&lines, `{"id":"session-%05d","session":%s}`+"\n", i, document(time.Now(), "3600000", `,"user":"anna"`))
+	}
+	put(t, dir, "in", lines.String())
+	sessions := filepath.Join(dir, "sessions")
+	if err := os.Mkdir(sessions, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "", "import", "--dir", sessions, os.DevNull) // makes the lock files, and flushes them
+	for _, c := range []struct {
+		args    []string
+		says    string
+		flushes int // for n sessions as for one
+	}{
+		{[]string{"import", filepath.Join(dir, "in")}, "300 sessions imported; ", 3}, // the bytes before the names, then the names
+		{[]string{"rm", "--where", "user=anna", "--yes"}, "ended 300 sessions", 1},
+		{[]string{"import", filepath.Join(dir, "in")}, "300 sessions imported; ", 3},
+		{[]string{"rm", "--all", "--yes"}, "ended 300 sessions", 1},
+	} {
+		log := filepath.Join(dir, "log")
+		cmd := process(t, t.Context(), append(c.args, "--dir", sessions)...)
+		cmd.Args = append([]string{strace, "-f", "-qq", "-o", log, "-e", "trace=fsync,fdatasync,syncfs,sync_file_range,sync", cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = strace
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), c.says) {
+			t.Fatalf("%q: %v %s", c.args, err, out)
+		}
+		calls, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(string(calls), "sync") - strings.Count(string(calls), "resumed>"); got < 1 || got > c.flushes {
+			t.Errorf("%q flushes %d times, want %d at most:\n%.2000s", c.args, got, c.flushes, calls)
+		}
+	}
+}
