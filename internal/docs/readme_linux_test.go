@@ -1,4 +1,4 @@
-package filestore_test
+package docs_test
 
 import (
 	"os"

@@ -1,4 +1,4 @@
-package filestore_test
+package docs_test
 
 import (
 	"bufio"
@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore/internal/skip"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // blocks returns the code blocks of a page that begin with ```lang.
@@ -460,7 +461,7 @@ func TestDocsCommands(t *testing.T) {
 			if _, err := exec.LookPath("sha256sum"); err != nil && runtime.GOOS != "linux" {
 				return
 			}
-			s := open(t, t.TempDir(), quick())
+			s := storetest.OpenDamaged(t, t.TempDir(), storetest.Quick())
 			_, err := s.Get(ctx, "some-id")
 			out, shErr := shell(t, ".", "", "id=some-id\n"+block).Output()
 			if hash := strings.TrimSpace(string(out)); shErr != nil || len(hash) != 8 || !strings.Contains(err.Error(), " "+hash+":") {
