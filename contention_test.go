@@ -390,12 +390,16 @@ func TestManyWritersOfOneSession(t *testing.T) {
 			done.Add(1)
 		})
 	}
-	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) { // until the first waits for the lock, and the others for it
+	was, same := 0, 0
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) { // until those that come to the lock wait there
 		temps, err := filepath.Glob(filepath.Join(dir, ".*~"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(temps) > 0 && begun.Load() == all {
+		if same++; len(temps) != was {
+			was, same = len(temps), 0
+		}
+		if len(temps) > 0 && begun.Load() == all && same >= 100 {
 			break
 		}
 		if time.Since(start) > 20*time.Second {
