@@ -565,7 +565,7 @@ func compiles(t *testing.T, pkg string) {
 	}
 }
 
-// Each piece of Go in the pages compiles.
+// Each piece of Go in the pages, and in the comments of the two packages, compiles.
 func TestDocsGo(t *testing.T) {
 	t.Parallel()
 	imports := map[string]string{"context": "context", "fmt": "fmt", "log": "log", "http": "net/http", "time": "time", "expvar": "expvar",
@@ -581,7 +581,16 @@ func TestDocsGo(t *testing.T) {
 	write(t, dir, "main.go", "package main\n\nfunc main() {}\n")
 	args := []string{"vet", filepath.Join(dir, "main.go")}
 	n := 0
-	for page, text := range pages(t) {
+	all := pages(t)
+	for _, source := range []string{"filestore.go", "session/session.go"} { // the use in the package's comment
+		comment, _, _ := strings.Cut(readFile(t, ".", source), "\npackage ")
+		use := strings.Join(regexp.MustCompile(`(?m)^//\t.*\n`).FindAllString(comment, -1), "")
+		if lines := strings.Count(use, "\n"); lines < 5 || lines > 10 {
+			t.Errorf("%s begins with a use of %d lines, want about 8", source, lines)
+		}
+		all[source] = "```go\n" + strings.ReplaceAll(use, "//\t", "") + "```\n"
+	}
+	for page, text := range all {
 		if page == "docs/FRAMEWORKS.md" { // adapter/internal/routers has its pieces, and what they import
 			continue
 		}
@@ -601,7 +610,7 @@ func TestDocsGo(t *testing.T) {
 						use += "_ = " + name + "\n"
 					}
 				}
-				code = "func _(ctx context.Context, store *filestore.Store, id string, key []byte,\n" +
+				code = "func _(ctx context.Context, store *filestore.Store, id, secret string, key []byte,\n" +
 					"sessions *session.Manager, mux *http.ServeMux, r *http.Request, user string, secrets []string) {\n{\n" + b + use + "}\n}\n"
 			}
 			source := "package main\n\nimport (\n"
