@@ -152,7 +152,7 @@ func ExampleSession_Login() {
 func ExampleManager_Sessions() {
 	sessions := &session.Manager{
 		Store: sessiontest.NewStore(), Secrets: []string{"keyboard cat"},
-		Note: func(r *http.Request) session.Note { return session.Note{Agent: r.FormValue("agent")} }, // r.UserAgent() in earnest
+		Note: func(r *http.Request) session.Note { return session.Note{Agent: r.FormValue("agent")} }, // a real site takes r.UserAgent()
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
