@@ -71,6 +71,16 @@ func pages(t *testing.T) map[string]string {
 // testFiles returns the sources of all tests of the repository, by path.
 func testFiles(t *testing.T) map[string]string {
 	t.Helper()
+	all := files(t, "_test.go")
+	if len(all) < 50 {
+		t.Fatalf("only %d test files", len(all))
+	}
+	return all
+}
+
+// files returns the files of the repository whose names end in suffix, by path.
+func files(t *testing.T, suffix string) map[string]string {
+	t.Helper()
 	all := make(map[string]string)
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -78,18 +88,18 @@ func testFiles(t *testing.T) map[string]string {
 			return err
 		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git"):
 			return fs.SkipDir
-		case strings.HasSuffix(path, "_test.go"):
+		case strings.HasSuffix(path, suffix):
 			all[filepath.ToSlash(path)] = readFile(t, ".", path)
 		}
 		return nil
 	})
-	if err != nil || len(all) < 50 {
-		t.Fatalf("%d test files, %v", len(all), err)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return all
 }
 
-// The tests that the pages name exist, and so do the files and headings that they link to.
+// The tests that the pages name exist.
 func TestDocsNames(t *testing.T) {
 	tests := make(map[string]bool)
 	for _, source := range testFiles(t) {
@@ -104,12 +114,23 @@ func TestDocsNames(t *testing.T) {
 				t.Errorf("%s names %s, which is not a test", page, name)
 			}
 		}
+	}
+	if named < 50 {
+		t.Errorf("the pages name only %d tests", named)
+	}
+}
+
+// The files, pictures and headings that documents link to exist, in all of the repository.
+func TestDocsLinks(t *testing.T) {
+	documents, links := files(t, ".md"), 0
+	for page, text := range documents {
 		text = regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(text, "") // Go's f[T](x) looks like a link
 		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
 			link, anchor, _ := strings.Cut(m[1], "#")
 			if strings.Contains(link, "://") {
 				continue
 			}
+			links++
 			target := filepath.Join(filepath.Dir(page), link)
 			if link == "" {
 				target = page
@@ -121,8 +142,8 @@ func TestDocsNames(t *testing.T) {
 			}
 		}
 	}
-	if named < 50 {
-		t.Errorf("the pages name only %d tests", named)
+	if len(documents) < 30 || links < 100 {
+		t.Errorf("only %d documents with %d links", len(documents), links)
 	}
 }
 
