@@ -379,19 +379,31 @@ func TestManyWritersOfOneSession(t *testing.T) {
 	set(t, s, stranger, "n", 0)
 	release := storetest.Hold(t, dir, "id")
 	const all = 1000
-	var done atomic.Int64
+	var begun, done atomic.Int64
 	var wg sync.WaitGroup
 	for range all {
 		wg.Go(func() {
+			begun.Add(1)
 			if err := s.Set(ctx, "id", new(filestore.Session)); err != nil {
 				t.Error(err)
 			}
 			done.Add(1)
 		})
 	}
-	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) { // until they wait for the lock
-		if temps, _ := filepath.Glob(filepath.Join(dir, ".*~")); len(temps) == all || time.Since(start) > 20*time.Second {
+	was, same := 0, 0
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) { // until those that come to the lock wait there
+		temps, err := filepath.Glob(filepath.Join(dir, ".*~"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same++; len(temps) != was {
+			was, same = len(temps), 0
+		}
+		if len(temps) > 0 && begun.Load() == all && same >= 100 {
 			break
+		}
+		if time.Since(start) > 20*time.Second {
+			t.Fatalf("after 20 s %d of %d have begun, and there are %d temporary files", begun.Load(), all, len(temps))
 		}
 	}
 	time.Sleep(50 * time.Millisecond)

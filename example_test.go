@@ -32,7 +32,7 @@ func ExampleStore_Update() {
 		log.Fatal(err)
 	}
 	for range 3 {
-		err := store.Update(ctx, "some-id", func(s *filestore.Session) error { // under the session's lock
+		err := store.Update(ctx, "some-id", func(s *filestore.Session) error { // may run again, if others change it meanwhile
 			n, err := filestore.Value[int](s, "views")
 			if err != nil {
 				return err
@@ -59,7 +59,57 @@ func ExampleStore_Update() {
 	// gone: true
 }
 
-// To end all sessions of a user.
+// To find the sessions of a user, by any program on the directory.
+func ExampleStore_Find() {
+	store, remove := tempStore()
+	defer remove()
+	ctx := context.Background()
+	for id, user := range map[string]string{"a": "anna", "b": "bert", "c": "anna"} {
+		s := new(filestore.Session)
+		if err := s.Put("user", user); err != nil {
+			log.Fatal(err)
+		}
+		if err := store.Set(ctx, id, s); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for e, err := range store.Find(ctx, "user", "anna") {
+		if err != nil { // about one session; the loop goes on
+			log.Print(err)
+			continue
+		}
+		fmt.Println(e.ID, string(e.Session.Values["user"]))
+	}
+	// Unordered output:
+	// a "anna"
+	// c "anna"
+}
+
+// To follow what any program does to the sessions. The loop ends with its context.
+func ExampleStore_Watch() {
+	store, remove := tempStore()
+	defer remove()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil { // what happens before the loop begins is not seen
+			if err := store.Set(ctx, "some-id", new(filestore.Session)); err != nil {
+				return
+			}
+		}
+	}()
+	for event, err := range store.Watch(ctx) {
+		if err != nil { // events may be missing: look at all sessions again
+			log.Print(err)
+			continue
+		}
+		fmt.Println(event.Op, event.ID)
+		break
+	}
+	// Output: changed some-id
+}
+
+// To look through all sessions: here, to end those of a user. See Find for a faster way.
 func ExampleStore_All() {
 	store, remove := tempStore()
 	defer remove()

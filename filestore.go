@@ -1,12 +1,21 @@
 // Package filestore keeps web sessions in a directory, one JSON file per session, in the format of
 // the npm package session-file-store: a Go program and an Express program can share one directory,
-// one secret and one cookie.
+// one secret and one cookie. Package session has the middleware for net/http; a Store can also be used alone:
 //
-// A Store is safe for concurrent use, by goroutines and, on one machine, by any number of processes
-// on the same directory of a local file system. Readers take no lock: a file is only ever replaced
-// whole. Writers take the operating system's file locks, for the moment of the change only: no slow writer
-// keeps others waiting. Node takes no lock: beside a Node writer each file is still whole, but the last of
-// two writers wins.
+//	store, err := filestore.Open("./sessions", nil)
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	defer store.Close()
+//	s := new(filestore.Session)
+//	s.Put("user", "anna")
+//	err = store.Set(ctx, id, s) // id is a secret, as rand.Text makes it
+//
+// Goroutines may share a Store. Any number of processes may have the same directory open, if they run on one
+// machine and the file system is local. Readers take no lock, because a file is only ever replaced whole.
+// Writers take the operating system's file locks, for the moment of the change only, so that a slow writer
+// keeps nobody waiting. Node takes no lock: beside a Node writer each file is still whole, but of two
+// changes at once the later wins.
 //
 // Files must be regular files with one link, owned by the process's user or by root (a root process
 // takes anybody's). Symbolic links are never followed, and nothing outside the directory is read,
@@ -36,8 +45,8 @@ import (
 	"github.com/sessionfilestore/filestore/internal/lock"
 )
 
-// Options are a Store's settings. The zero value of each field, and a nil *Options, stand for the
-// default: that of session-file-store, if it has the option.
+// Options are the settings of a Store. nil, and the zero value of each field, mean the default. Many
+// programs set nothing but TTL. The defaults are those of session-file-store, if it has the option.
 type Options struct {
 	// TTL is how long a session lives after its last access if its cookie has no maxAge: at least a
 	// second. 0 = 1 h. A negative TTL makes such sessions expire immediately. All programs on a
@@ -269,12 +278,15 @@ func (p *place) free(ctx context.Context, t target) (*document, error) {
 	return nil, err
 }
 
-// Touch marks the session id as accessed now and gives it the cookie c. If c is nil it keeps its own,
-// whose Expires starts again. Its values stay those of the file. It writes only if the last access is as
-// old as Options.TouchAfter says, or the cookie has changed in more than its running Expires.
-// ErrNotFound if the session is gone or has expired: Touch never brings one back. ErrLockTimeout as for
-// Update, but it does not wait for a fn. What it writes survives kill -9, but is not awaited: a power cut
-// may take back the touches of the last half minute, never a session.
+// Touch says that the session id was used: its life starts again now. The values in its file stay as they
+// are. The session gets the cookie c; if c is nil it keeps its own, whose Expires starts again.
+//
+// Most calls write nothing: Touch writes if the last access is as old as Options.TouchAfter, or if c differs
+// from the stored cookie in more than Expires. It does not wait for the disk: a write survives kill -9, but
+// a power cut may take back the touches of the last half minute. It never takes back a session.
+//
+// Touch fails with ErrNotFound if the session is gone or has expired: it never brings one back. It fails with
+// ErrLockTimeout as Update does, but does not wait for the function of an Update.
 func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 	var wants bool
 	err := s.do(ctx, "touch", id, func(p *place, t target) (err error) {

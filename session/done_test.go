@@ -37,6 +37,7 @@ func waits(m *session.Manager, id string, ready chan<- struct{}) (closed chan ti
 
 // The end of a session reaches its open connections, whoever ends it, and no others.
 func TestDone(t *testing.T) {
+	t.Parallel() // it waits more than it runs
 	finders(t, func(t *testing.T, s session.Store) {
 		ends := map[string]func(m *session.Manager, id string) error{
 			"Destroy by another program": func(m *session.Manager, id string) error { return s.Destroy(ctx, id) },

@@ -45,6 +45,7 @@ func (e *events) take() (all []session.Event) {
 
 // An own Renew or Login of a request does not close its Done.
 func TestHostileDoneStaysOpenInOwnRenew(t *testing.T) {
+	t.Parallel() // it waits more than it runs
 	for name, replace := range replacers {
 		for _, limit := range []int{0, 3} {
 			t.Run(fmt.Sprint(name, " ", limit), func(t *testing.T) {

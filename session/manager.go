@@ -35,9 +35,10 @@ type Manager struct {
 	// Resave stores loaded sessions even if they have not changed.
 	Resave bool
 
-	// Rolling sets the cookie on every response to a stored session. Without it a
-	// browser drops a cookie once MaxAge has passed since the session last changed,
-	// however often the site is used.
+	// Rolling sends the cookie with every response to a stored session, so that its MaxAge
+	// begins again at each visit. With MaxAge you nearly always want it: without it a
+	// browser drops the cookie a MaxAge after the session last changed, however often the
+	// site is used. It is false by default, as in express-session.
 	Rolling bool
 
 	// SaveUninitialized stores new sessions even if nothing was put in.
@@ -81,12 +82,16 @@ type Manager struct {
 	// the request's session. Its ids must pass filestore.ValidID.
 	GenID func(*http.Request) (string, error)
 
-	// ErrorFunc answers a request whose session could not be loaded or stored. In the
-	// first case Manager.From is nil. What the handler has begun of a response is
-	// dropped, and if ErrorFunc writes nothing the answer is 500. It also gets errors
-	// that can change no answer any more: those after the header has left, and those
-	// of Touch. What it writes then is discarded. nil means log the error and answer
-	// 500.
+	// ErrorFunc answers a request whose session could not be loaded or stored. nil means
+	// log the error and answer 500.
+	//
+	// If the session could not be loaded, the handler does not run, and Manager.From
+	// returns nil.
+	// If it could not be stored, what the handler has begun of a response is dropped. If
+	// ErrorFunc writes nothing, the answer is 500.
+	//
+	// ErrorFunc also gets errors that come too late to change the answer: those after the
+	// header has left, and those of Touch. What it writes then is discarded.
 	ErrorFunc func(http.ResponseWriter, *http.Request, error)
 
 	shared *shared // made by the first call of Handler
@@ -96,9 +101,16 @@ type Manager struct {
 type Secure int
 
 const (
-	SecureAuto   Secure = iota // Secure if the session was made over TLS
-	SecureAlways               // always Secure: over plain HTTP no cookie is set at all
-	SecureNever                // never Secure
+	// SecureAuto makes the cookie Secure if the request that began it came over TLS. Behind
+	// a proxy that ends TLS set Manager.TrustProxy too, or no cookie is Secure. The cookie
+	// of a session that began over plain HTTP stays as it is until Login or Regenerate.
+	SecureAuto Secure = iota
+
+	// SecureAlways makes every cookie Secure. Over plain HTTP no cookie is set at all.
+	SecureAlways
+
+	// SecureNever leaves Secure out.
+	SecureNever
 )
 
 // SameSiteAuto is express-session's 'auto': None for a Secure cookie over TLS, else
@@ -119,9 +131,10 @@ type CookieOptions struct {
 	// the store's TTL, and a cookie that ends with the browser.
 	MaxAge time.Duration
 
-	// Expires counts only if MaxAge is 0, and is rarely useful. MaxAge is then the
-	// time from a session's start to this date, and each access prolongs the session
-	// by it, as in express-session. Once the date has passed no session can begin.
+	// Expires is a date after which no session can begin. You hardly ever want it: use
+	// MaxAge, or filestore.Options.Lifetime, which ends a session however much it is used.
+	// It counts only if MaxAge is 0. A session's MaxAge is then the time from its start to
+	// this date, and each access prolongs the session by as much, as in express-session.
 	Expires time.Time
 
 	// Secure is SecureAuto by default.

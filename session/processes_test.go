@@ -83,6 +83,7 @@ func slowRequests(args []string) {
 // No slow request in another process brings back what End, EndAll, EndOthers, MaxPerUser, Lifetime or Logout has
 // ended, nor its values under a new id, in whatever order their steps come.
 func TestSlowRequestBesideAnEnd(t *testing.T) {
+	t.Parallel() // it waits more than it runs
 	dir := t.TempDir()
 	m, s := processes(dir)
 	defer s.Close()

@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/session"
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
@@ -51,13 +53,22 @@ func TestAccount(t *testing.T) {
 }
 
 func account(w http.ResponseWriter, r *http.Request) {
-	s := session.From(r)
-	user, err := session.Value[string](s, "user")
-	if err != nil || user == "" {
+	user := session.From(r).User()
+	if user == "" {
 		http.Redirect(w, r, "/login", http.StatusSeeOther)
 		return
 	}
 	fmt.Fprintf(w, "Hello, %s.", user)
+}
+
+func countExactly(r *http.Request, store *filestore.Store) error {
+	return store.Update(r.Context(), session.From(r).ID(), func(s *filestore.Session) error { // it may run more than once
+		n, err := filestore.Value[int](s, "views")
+		if err != nil {
+			return err
+		}
+		return s.Put("views", n+1)
+	})
 }
 
 func recoveryCode(w http.ResponseWriter, r *http.Request) {
@@ -208,6 +219,35 @@ func TestRecipeRemember(t *testing.T) {
 			t.Errorf("remember %v: cookies %v", remember, c)
 		}
 	}
+}
+
+func TestRecipeCount(t *testing.T) {
+	store, err := filestore.Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	m := named(store)
+	id := logIn(t, m, "anna")
+	var requests sync.WaitGroup
+	for range 10 {
+		requests.Go(func() {
+			visit(m, id, func(_ http.ResponseWriter, r *http.Request) {
+				if err := countExactly(r, store); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+	requests.Wait()
+	if got := kept(t, store, id).Values["views"]; string(got) != "10" {
+		t.Errorf("10 requests at once have counted %s", got)
+	}
+	visit(m, "", func(_ http.ResponseWriter, r *http.Request) {
+		if err := countExactly(r, store); !errors.Is(err, filestore.ErrNotFound) {
+			t.Errorf("for a visitor: %v", err)
+		}
+	})
 }
 
 func TestRecipeCrossOrigin(t *testing.T) {

@@ -11,20 +11,21 @@ import (
 
 // This file gives a session a new id: Regenerate and Renew here, Login in login.go.
 
-// Regenerate destroys the session and begins a new, empty one under a new id. Call it
-// whenever the user's rights change: it makes worthless any id that somebody planted in
-// the browser before. At login call Login instead. The new cookie is as Manager.Cookie
-// says.
+// Regenerate destroys the session and begins an empty one under a new id, with a new cookie
+// as Manager.Cookie says. Whoever knew the old id has nothing of the new session. At a login
+// call Login instead, and to keep the values Renew.
 //
 // The new session is stored before the old one goes. If several requests replace one
-// session at the same moment, one of them succeeds. If another request has destroyed
-// or replaced the old session, Regenerate fails with filestore.ErrNotFound, and what
-// is put in afterwards is lost: a request that copies the user from the old session
-// into the new one must not undo a logout. It fails with ErrTooLate if the browser
-// cannot be told the new id any more, and with ErrCookie if no browser would accept
-// the cookie. After an error the old session is as it was, and no new one has begun;
-// only if the Store fails in the last step, which removes the old session, that
-// session may be gone.
+// session at the same moment, one of them succeeds. Regenerate fails
+//
+//   - with filestore.ErrNotFound if another request has destroyed or replaced the session.
+//     What is put in afterwards is lost, so that a request that copies the user from the old
+//     session into the new one does not undo a logout.
+//   - with ErrTooLate if the browser cannot be told the new id any more.
+//   - with ErrCookie if no browser would accept the cookie.
+//
+// After an error no new session has begun, and the old one is as it was. Only if the Store
+// fails in the last step, which removes the old session, that session may be gone.
 //
 // For some seconds a request with the old id gets a session that is not stored and
 // sets no cookie, so that its late answer does not undo a login in the browser. See

@@ -1,9 +1,24 @@
-// Package session is express-session for net/http: a middleware that gives each
-// request its session, stores it when it changed, and keeps its cookie, in the
-// format and by the rules of the npm package. Go and Express applications that
-// share a store, a secret and a cookie name share their logins.
+// Package session gives each request of a net/http server its session. It stores the
+// session if the handler changed it, and looks after the cookie:
 //
-// It departs from express-session only to be safer:
+//	sessions := &session.Manager{Store: store, Secrets: []string{secret}} // store is from filestore.Open
+//	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+//		// Check the password here.
+//		if err := session.From(r).Login(r.FormValue("user")); err != nil {
+//			http.Error(w, "Please try again.", http.StatusInternalServerError)
+//		}
+//	})
+//	err := http.ListenAndServe("localhost:8000", sessions.Handler(mux))
+//
+// Session.Login, Renew and Logout log users in and out, under new ids. A Manager knows whose
+// sessions are whose: see Manager.Sessions, End and EndAll, Session.EndOthers and
+// Manager.MaxPerUser. Session.Done tells open connections that their session has ended.
+//
+// # Beside express-session
+//
+// The format and the rules are those of the npm package express-session. Go and Express
+// applications that share a store, a secret and a cookie name share their logins. This
+// package departs from express-session only to be safer:
 //
 //   - A changed session is stored before the response header leaves, so that a
 //     client that follows a redirect finds it. If the handler changes it after
@@ -33,9 +48,7 @@
 //   - By default cookies are SameSite=Lax, and Secure over TLS; resave and
 //     saveUninitialized are false.
 //
-// Beyond express-session it logs users in and out, with Session.Login, Renew and Logout, and
-// knows whose sessions are whose: see Manager.Sessions, End and EndAll, Session.EndOthers
-// and Manager.MaxPerUser. Session.Done tells open connections of the end of their session.
+// # What to know
 //
 // Shared caches must not keep a response that sets a session cookie. Like
 // express-session the package adds no Cache-Control header.
@@ -81,25 +94,25 @@ var (
 	errBusy = errors.New("session: another method of the session has not returned")
 )
 
-// Session is the session of one request. The middleware stores what the handler
-// puts in; if the handler panics, nothing more is stored.
+// Session is the session of one request; From returns it. Read members with Value, and
+// write them with Put and Delete. The middleware stores what has changed, before the
+// response leaves. What is put in after the end of the request is lost, and if the handler
+// panics, nothing more is stored.
 //
-// Its methods, and Value, are safe for concurrent use, so that a handler does no harm
-// after an http.TimeoutHandler has given up on it. What is put in after the end of
-// the request is lost. Methods that use the Store wait for each other, for half a
-// minute at most; then they fail. On a nil Session they do nothing; those that return
-// an error return ErrNoSession.
+// The methods, and Value, are safe for concurrent use, so that a handler does no harm
+// after an http.TimeoutHandler has given up on it. Methods that use the Store wait for
+// each other, for half a minute at most; then they fail. A nil Session is a request without
+// one: its methods do nothing, and those that return an error return ErrNoSession.
+//
+// To change the cookie's life set Cookie.OriginalMaxAge, after any Login or Regenerate,
+// because these begin a new cookie. 0 makes a cookie that ends with the browser, a positive
+// value must be at least a second, and a negative one ends the session. Expires follows it.
+// If only Cookie.Expires is set, OriginalMaxAge becomes the time until then. A change of the
+// cookie alone does not make a new session worth storing.
 //
 // The embedded filestore.Session is for one goroutine, and a nil Session has none. Do
 // not keep it: Regenerate and Reload replace it. A direct change of Values is found
-// by comparing it with what was loaded. A Put or Delete counts even if it changes
-// nothing.
-//
-// To change the cookie's life set Cookie.OriginalMaxAge, after any Regenerate. 0
-// makes a cookie that ends with the browser, a positive value must be at least a
-// second, and a negative one ends the session. Expires follows it. If only
-// Cookie.Expires is set, OriginalMaxAge becomes the time until then. A change of the
-// cookie alone does not make a new session worth storing.
+// by comparing it with what was loaded; a Put or Delete counts even if it changes nothing.
 type Session struct {
 	*filestore.Session
 

@@ -16,17 +16,23 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// A Store keeps sessions. *filestore.Store is one; package
-// sessiontest tests others.
+// A Store keeps sessions. *filestore.Store is one, and the modules under backend/ have
+// others. To write your own begin with these three methods, and test it with
+// sessiontest.Run.
 //
 // All methods must be safe for concurrent use. An id is any string that one of the
 // Secrets has signed: it need not be an id that the Store would accept.
 //
-// A Store may also be an Updater, a Creator, a Toucher, a Lifer, a Limiter, a Finder, a
-// Watcher or a Reaper; the middleware finds out by type assertion. Without Updater and Creator it reads a session again
-// before it writes it, which narrows the races that these close. Without Toucher it
-// does not touch unchanged sessions: a session then expires when it has not changed
-// for its life, however much it is used, and a change that comes too late is an error.
+// The middleware finds out by type assertion what else a Store can do:
+//
+//   - Updater and Creator change and make sessions without losing what others do. Without
+//     them the middleware reads a session again before it writes it, which narrows the
+//     races that they close.
+//   - Toucher keeps sessions alive that are used but not changed. Without it a session ends
+//     when it has not changed for its life, and a change that comes too late is an error.
+//   - Finder finds the sessions of a user.
+//   - Lifer, Limiter, Watcher and Reaper tell the middleware what it would have to guess,
+//     or ask for again and again.
 type Store interface {
 	// Get returns the session id. If there is none, or it has expired, the error is
 	// filestore.ErrNotFound, as errors.Is tells. If this one session cannot be read,

@@ -103,6 +103,7 @@ var mutants = []mutant{
 	{"queues all writers of a session for its lock", []edit{
 		{"internal/lock/lock.go", "	id = t.fold(id)\n	if err", "	stripe := format.Stripe(id)\n	id += time.Now().String()\n	if err"},
 		{"internal/lock/lock.go", "	s := &t.stripes[format.Stripe(id)]", "	s := &t.stripes[stripe]"},
+		{"filestore.go", "return p.locks.InTurn(ctx, \"set \"+t.id, p.opts.LockTimeout, ", "return p.locks.Again(ctx, p.opts.LockTimeout, "},
 	}, core, "TestManyWritersOfOneSession"},
 	{"deletes what it cannot read", []edit{{"load.go", "	d, err := decode(data)\n	if err != nil {\n", "	d, err := decode(data)\n	if err != nil {\n		p.dir.Remove(t.name)\n"}}, core, "TestCorruptFiles"},
 	{"clears what is not its own", []edit{{"place.go", "return target{id: id, name: name}, ok && p.claimed(id) == nil", "return target{id: id, name: name}, id != \"\" || ok"}}, core, "TestIterators"},

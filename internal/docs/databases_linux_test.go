@@ -1,4 +1,4 @@
-package filestore_test
+package docs_test
 
 import (
 	"os"
@@ -18,7 +18,7 @@ func TestDatabasesMove(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	file := filepath.Join(parent, "sessions", "JkqtbLbdHMk1bUT5S9Xb7R2v3eQnOzaW.json")
-	s := open(t, filepath.Dir(file), quick())
+	s := storetest.OpenDamaged(t, filepath.Dir(file), storetest.Quick())
 	sess := new(filestore.Session)
 	if err := sess.Put("user", "anna"); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package filestore_test
+package docs_test
 
 import (
 	"bufio"
@@ -16,10 +16,12 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sessionfilestore/filestore/internal/skip"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // blocks returns the code blocks of a page that begin with ```lang.
@@ -32,19 +34,28 @@ func blocks(page, lang string) (all []string) {
 	return all
 }
 
-// block returns the one code block of the README that begins with start.
+// block returns the one code block of the README and docs/ that begins with start.
 func block(t *testing.T, lang, start string) string {
 	t.Helper()
 	var found []string
-	for _, b := range blocks(readFile(t, ".", "README.md"), lang) {
-		if strings.HasPrefix(b, start) {
-			found = append(found, b)
+	for _, page := range pages(t) {
+		for _, b := range blocks(page, lang) {
+			if strings.HasPrefix(b, start) {
+				found = append(found, b)
+			}
 		}
 	}
 	if len(found) != 1 {
-		t.Fatalf("the README has %d blocks that begin with %q, want 1", len(found), start)
+		t.Fatalf("the pages have %d blocks that begin with %q, want 1", len(found), start)
 	}
 	return found[0]
+}
+
+// The README stays short: what a newcomer does not need belongs into docs/.
+func TestReadmeIsShort(t *testing.T) {
+	if n := len(strings.Fields(readFile(t, ".", "README.md"))); n >= 1200 || n < 600 {
+		t.Errorf("the README has %d words, want about 900, code and tables included, and fewer than 1,200", n)
+	}
 }
 
 // shell returns the command that runs script in dir, with the programs in bin before those of the system.
@@ -115,7 +126,7 @@ func build(t *testing.T, source string) string {
 }
 
 // start starts a program that listens on addr, in dir, until the test ends.
-func start(t *testing.T, program, dir, addr string) {
+func start(t *testing.T, program, dir, addr string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(program)
 	cmd.Dir = dir
@@ -129,7 +140,7 @@ func start(t *testing.T, program, dir, addr string) {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
-			return
+			return cmd
 		}
 		if time.Now().After(deadline) {
 			cmd.Process.Kill()
@@ -139,7 +150,7 @@ func start(t *testing.T, program, dir, addr string) {
 	}
 }
 
-const listens = `"localhost:8080"`
+const listens = `"localhost:8000"`
 
 // The README's program runs in a module that is made as the README says, and answers its curl.
 func TestReadmeTwoMinutes(t *testing.T) {
@@ -163,9 +174,9 @@ func TestReadmeTwoMinutes(t *testing.T) {
 		t.Fatal("the program listens elsewhere")
 	}
 	write(t, site, "main.go", strings.Replace(program, listens, `"`+addr+`"`, 1))
-	tidy, run, _ := strings.Cut(block(t, "", "go mod tidy"), " && ")
-	if run != "go run .\n" {
-		t.Fatalf("the README runs %q", run)
+	const tidy = "go mod tidy"
+	if !strings.Contains(readFile(t, ".", "README.md"), "`"+tidy+" && go run .`") {
+		t.Fatal("the README starts the program otherwise")
 	}
 	if out, err := shell(t, site, "", tidy, outside...).CombinedOutput(); err != nil {
 		if regexp.MustCompile(`dial tcp|no such host|module lookup disabled`).Match(out) {
@@ -176,17 +187,30 @@ func TestReadmeTwoMinutes(t *testing.T) {
 	if out, err := shell(t, site, "", "go build -o program.exe .", outside...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	running := start(t, filepath.Join(site, "program.exe"), site, addr)
+	visits := block(t, "", "$ curl")
+	local := func(s string) string {
+		s = strings.ReplaceAll(s, "curl", "curl -s")
+		return strings.ReplaceAll(s, "localhost:8000", addr)
+	}
+	transcript(t, site, "", visits, local)
+
+	// It shuts down properly: without an error, and the next visit is the third.
+	if err := running.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := running.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
 	start(t, filepath.Join(site, "program.exe"), site, addr)
-	transcript(t, site, "", block(t, "", "$ curl"), func(s string) string {
-		s = strings.Replace(s, "curl", "curl -s", 1)
-		s = strings.Replace(s, "localhost:8080", addr, 1)
-		return stamps.ReplaceAllString(s, "$1")
-	})
+	command, _, _ := strings.Cut(visits, "\n")
+	transcript(t, site, "", command+"\nVisit 3\n", local)
 }
 
-// The README's routes for logging in and out do what its comments say.
+// The README's routes for logging in and out, its struct, and the pages that docs/OPERATING.md mounts do what is said of them.
 func TestReadmeLogin(t *testing.T) {
 	t.Parallel()
+	devices, calls, _ := strings.Cut(block(t, "go", "mux.Handle(\"/account/devices/\""), "\n")
 	addr, dir := freeAddr(t), t.TempDir()
 	start(t, build(t, `package main
 
@@ -210,30 +234,23 @@ func main() {
 	mux := http.NewServeMux()
 	routes(mux)
 	mount(mux, store, sessions)
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		s := session.From(r)
-		s.Put("seen", true)
-		user, _ := session.Value[string](s, "user")
-		messages, _ := s.Flashes("info")
-		fmt.Fprintf(w, "%q %q", user, messages)
-	})
-	mux.HandleFunc("GET /handle", func(w http.ResponseWriter, r *http.Request) {
-		list, _ := sessions.Sessions(r.Context(), "anna")
-		for _, s := range list {
-			if s.Current {
-				fmt.Fprint(w, s.Handle)
-			}
-		}
-	})
+	mux.HandleFunc("POST /cart", add)
+	short := http.NewServeMux()
+	mux.Handle("/short/", http.StripPrefix("/short", short))
+	{
+		mux := short
+		`+devices+`
+	}
 	mux.HandleFunc("POST /devices", func(w http.ResponseWriter, r *http.Request) {
-		ctx, user, handle := r.Context(), "anna", r.FormValue("handle")
-		`+block(t, "go", "list, err := sessions.Sessions")+`
-		fmt.Fprint(w, len(list), " ", n, " ", fresh, " ", err)
+		ctx, user := r.Context(), "anna"
+		`+calls+`
+		left, _ := sessions.Sessions(ctx, user)
+		fmt.Fprint(w, len(list), " ", n, " ", len(left), " ", err)
 	})
 	log.Fatal(http.ListenAndServe("`+addr+`", sessions.Handler(mux)))
 }
 
-`+block(t, "go", "func routes")+block(t, "go", "func mount")), dir, addr)
+`+block(t, "go", "func routes")+block(t, "go", "type Cart")+block(t, "go", "func mount")), dir, addr)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -270,6 +287,10 @@ func main() {
 		return names
 	}
 	do("GET", "/", "", `"" []`)
+	if left := files(); len(left) != 0 {
+		t.Errorf("a visit that puts nothing in leaves %q", left)
+	}
+	do("POST", "/cart", "item=tea", "")
 	before := files()
 	do("POST", "/login", "username=anna", `"anna" ["Welcome back."]`)
 	after := files()
@@ -277,10 +298,16 @@ func main() {
 		t.Errorf("the files were %q, and are %q after the login: the id must change, and the old session end", before, after)
 	}
 	do("GET", "/", "", `"anna" []`)
+	do("POST", "/cart", "item=cake", "")
+	if data := readFile(t, "", after[0]); !strings.Contains(data, `"cart":{"Items":["tea","cake"]}`) {
+		t.Errorf("the cart in %s", data)
+	}
 
 	// Anna sees her devices, and olga, who is an operator, everybody's sessions.
-	if code, body := send(&client, "GET", "/account/devices/", ""); code != 200 || strings.Count(body, "data-session") != 1 || !strings.Contains(body, "data-current") {
-		t.Errorf("anna's devices: %d\n%s", code, body)
+	for _, path := range []string{"/account/devices/", "/short/account/devices/"} {
+		if code, body := send(&client, "GET", path, ""); code != 200 || strings.Count(body, "data-session") != 1 || !strings.Contains(body, "data-current") {
+			t.Errorf("anna's devices at %s: %d\n%s", path, code, body)
+		}
 	}
 	if code, body := send(&client, "GET", "/admin/sessions/", ""); code != http.StatusForbidden || strings.Contains(body, "data-session") {
 		t.Errorf("the operator's page for anna: %d\n%s", code, body)
@@ -301,7 +328,20 @@ func main() {
 		}
 	}
 
-	// Of anna's two other browsers one is ended by its handle, the other with all others. Bert's stays.
+	// "Remember me" makes a cookie that stays.
+	remembered := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for form, want := range map[string]int{"username=carl": 0, "username=carl&remember=on": 30 * 24 * 3600} {
+		res, err := remembered.Post(site.String()+"/login", "application/x-www-form-urlencoded", strings.NewReader(form))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if c := res.Cookies(); res.StatusCode != http.StatusSeeOther || len(c) != 1 || c[0].MaxAge != want {
+			t.Errorf("%s: %d, cookies %v, want a MaxAge of %d", form, res.StatusCode, c, want)
+		}
+	}
+
+	// Of anna's two other browsers the last is ended by its handle, the other with all others, and then her own. Bert's stays.
 	var others []*http.Client
 	for _, user := range []string{"anna", "anna", "bert"} {
 		jar, err := cookiejar.New(nil)
@@ -311,29 +351,26 @@ func main() {
 		c := &http.Client{Jar: jar}
 		send(c, "POST", "/login", "username="+user)
 		others = append(others, c)
+		time.Sleep(5 * time.Millisecond) // of two logins in one millisecond either can be the first
 	}
-	_, handle := send(others[0], "GET", "/handle", "")
-	do("POST", "/devices", url.Values{"handle": {handle}}.Encode(), "3 1 true <nil>")
+	do("POST", "/devices", "", "3 1 0 <nil>")
 	for i, want := range []string{`"" []`, `"" []`, `"bert" []`} {
 		if _, got := send(others[i], "GET", "/", ""); got != want {
 			t.Errorf("browser %d: %s, want %s", i+1, got, want)
 		}
-		send(others[i], "POST", "/logout", "")
 	}
-	for _, id := range files() { // what the two have left as visitors
-		if id != after[0] {
-			os.Remove(id)
-		}
-	}
+	do("GET", "/", "", `"" []`)
 
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	res, err := client.Post(site.String()+"/logout", "", nil)
+	bert := others[2]
+	bert.CheckRedirect = remembered.CheckRedirect
+	was := len(files())
+	res, err := bert.Post(site.String()+"/logout", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	if left := files(); res.StatusCode != http.StatusSeeOther || len(left) != 0 || len(jar.Cookies(site)) != 0 {
-		t.Errorf("after the logout: %d, files %q, cookies %v", res.StatusCode, left, jar.Cookies(site))
+	if left := files(); res.StatusCode != http.StatusSeeOther || len(left) != was-1 || len(bert.Jar.Cookies(site)) != 0 {
+		t.Errorf("after the logout: %d, files %q, cookies %v", res.StatusCode, left, bert.Jar.Cookies(site))
 	}
 }
 
@@ -363,27 +400,22 @@ func TestReadmeCommand(t *testing.T) {
 	}
 
 	parent, dir := sessions()
-	put(dir, "JkqtbLbdHMk1bUT5S9Xb7R2v3eQnOzaW", "null", 0, `"views":1`)
 	write(t, dir, "2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx.json", fmt.Sprintf(
 		`{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/","sameSite":"lax"},"user":"anna","__created":%d,"__lastAccess":%[1]d}`, nowMs()))
-	transcript(t, parent, bin, block(t, "", "$ ls sessions"), func(s string) string { return stamps.ReplaceAllString(s, "$1") })
-	if left, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(left) != 1 {
+	transcript(t, parent, bin, block(t, "", "$ cat sessions")+block(t, "", "$ filestore rm"), func(s string) string { return stamps.ReplaceAllString(s, "$1") })
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(left) != 0 {
 		t.Errorf("after rm there are %q", left)
 	}
 
 	parent, dir = sessions()
-	const day = 24 * time.Hour
 	put(dir, "WmcDb5tUHMk1bUT5S9Xb7R2v3eQnOzaW", "null", 90*time.Minute, `"user":"carl"`)
 	put(dir, "JkqtbLbdHMk1bUT5S9Xb7R2v3eQnOzaW", "null", 11*time.Minute+20*time.Second, `"views":1`)
 	put(dir, "OLTmUuRNHMk1bUT5S9Xb7R2v3eQnOzaW", "86400000", 3*time.Minute+20*time.Second, `"user":"anna","email":"anna@example.com","cart":[{"sku":"A-17","n":2}]`)
-	put(dir, "dQTZDpRdHMk1bUT5S9Xb7R2v3eQnOzaW", "86400000", 35*time.Second, `"user":"bert","email":"bert@example.com","role":"admin"`)
-	put(dir, "My-LEiQIHMk1bUT5S9Xb7R2v3eQnOzaW", "604800000", 2*day+3*time.Hour, `"user":"anna","email":"anna@example.com"`)
-	seconds := regexp.MustCompile(`[0-9]+s ago`)
-	transcript(t, parent, bin, block(t, "", "$ filestore ls"), func(s string) string { return seconds.ReplaceAllString(s, "Ns ago") })
+	transcript(t, parent, bin, block(t, "", "$ filestore ls"), func(s string) string { return s })
 	serves(t, parent, bin, block(t, "", "$ filestore se"))
 }
 
-// serves runs a block that shows the five sessions of a directory in a browser until Ctrl-C.
+// serves runs a block that shows the three sessions of a directory in a browser until Ctrl-C.
 func serves(t *testing.T, dir, bin, block string) {
 	t.Helper()
 	command, want, _ := strings.Cut(strings.TrimPrefix(block, "$ "), "\n")
@@ -418,7 +450,7 @@ func serves(t *testing.T, dir, bin, block string) {
 	page, err := io.ReadAll(res.Body)
 	res.Body.Close()
 	client.CloseIdleConnections()
-	if err != nil || res.StatusCode != http.StatusOK || strings.Count(string(page), `<tr role="row" data-session=`) != 5 || strings.Contains(string(page), "<form method=\"post\"") {
+	if err != nil || res.StatusCode != http.StatusOK || strings.Count(string(page), `<tr role="row" data-session=`) != 3 || strings.Contains(string(page), "<form method=\"post\"") {
 		t.Errorf("%s shows %s, %v\n%s", command, res.Status, err, page)
 	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
@@ -432,21 +464,24 @@ func serves(t *testing.T, dir, bin, block string) {
 // A test runs each block of commands in the README and docs/, or checks that it can be run.
 func TestDocsCommands(t *testing.T) {
 	known := map[string]func(t *testing.T, block string){
-		"$ ls sessions":  nil, // TestReadmeCommand
+		"$ cat sessions": nil, // TestReadmeCommand
+		"$ filestore rm": nil,
 		"$ filestore ls": nil,
 		"$ filestore se": nil,
 		"mkdir site":     nil, // TestReadmeTwoMinutes
-		"go mod tidy":    nil,
 		"filestore move": nil, // TestDatabasesMove
 		"$ curl":         nil,
-		// Both commands have tests of their own, and go test work runs this test.
+		// The example has tests of its own, and the other command is what it says.
 		"go run ./example ": func(t *testing.T, block string) {
-			if !strings.Contains(block, "\ngo test work ") {
+			if !strings.Contains(block, "\ngo test ./... ") {
 				t.Errorf("another command in %s", block)
 			}
 			compiles(t, "./example")
-			if out, err := exec.Command("go", "list", "work").CombinedOutput(); err != nil || !strings.Contains(string(out), "/session\n") {
-				t.Errorf("go list work: %v\n%s", err, out)
+			out, err := exec.Command("go", "list", "./...").CombinedOutput()
+			for _, pkg := range []string{"", "/session", "/kruptein", "/sealed", "/internal/interop"} {
+				if err != nil || !strings.Contains(string(out), "github.com/sessionfilestore/filestore"+pkg+"\n") {
+					t.Errorf("go list ./...: %v, and without %q\n%s", err, pkg, out)
+				}
 			}
 		},
 		"go run ./example/express ": func(t *testing.T, block string) { // TestBothOnOnePage runs it
@@ -462,7 +497,7 @@ func TestDocsCommands(t *testing.T) {
 			if _, err := exec.LookPath("sha256sum"); err != nil && runtime.GOOS != "linux" {
 				return
 			}
-			s := open(t, t.TempDir(), quick())
+			s := storetest.OpenDamaged(t, t.TempDir(), storetest.Quick())
 			_, err := s.Get(ctx, "some-id")
 			out, shErr := shell(t, ".", "", "id=some-id\n"+block).Output()
 			if hash := strings.TrimSpace(string(out)); shErr != nil || len(hash) != 8 || !strings.Contains(err.Error(), " "+hash+":") {
@@ -490,8 +525,8 @@ func TestDocsCommands(t *testing.T) {
 				t.Errorf("left are %q", left)
 			}
 		},
-		"go test .": func(t *testing.T, block string) { // CONTRIBUTING
-			if _, err := os.Stat("fault/mutants/main.go"); err != nil || !regexp.MustCompile(`^go test \. .*\ngo test work .*\ngo run \./fault/mutants .*\nbash \.ci/run .*\n$`).MatchString(block) {
+		"go test ./...": func(t *testing.T, block string) { // CONTRIBUTING
+			if _, err := os.Stat("fault/mutants/main.go"); err != nil || !regexp.MustCompile(`^go test \./\.\.\. .*\ngo test work .*\ngo run \./fault/mutants .*\nbash \.ci/run .*\n$`).MatchString(block) {
 				t.Errorf("%v in\n%s", err, block)
 			}
 		},
@@ -532,7 +567,7 @@ func compiles(t *testing.T, pkg string) {
 	}
 }
 
-// Each piece of Go in the pages compiles.
+// Each piece of Go in the pages, and in the comments of the two packages, compiles.
 func TestDocsGo(t *testing.T) {
 	t.Parallel()
 	imports := map[string]string{"context": "context", "fmt": "fmt", "log": "log", "http": "net/http", "time": "time", "expvar": "expvar",
@@ -548,7 +583,16 @@ func TestDocsGo(t *testing.T) {
 	write(t, dir, "main.go", "package main\n\nfunc main() {}\n")
 	args := []string{"vet", filepath.Join(dir, "main.go")}
 	n := 0
-	for page, text := range pages(t) {
+	all := pages(t)
+	for _, source := range []string{"filestore.go", "session/session.go"} { // the use in the package's comment
+		comment, _, _ := strings.Cut(readFile(t, ".", source), "\npackage ")
+		use := strings.Join(regexp.MustCompile(`(?m)^//\t.*\n`).FindAllString(comment, -1), "")
+		if lines := strings.Count(use, "\n"); lines < 5 || lines > 10 {
+			t.Errorf("%s begins with a use of %d lines, want about 8", source, lines)
+		}
+		all[source] = "```go\n" + strings.ReplaceAll(use, "//\t", "") + "```\n"
+	}
+	for page, text := range all {
 		if page == "docs/FRAMEWORKS.md" { // adapter/internal/routers has its pieces, and what they import
 			continue
 		}
@@ -559,7 +603,7 @@ func TestDocsGo(t *testing.T) {
 				continue
 			}
 			code := b
-			if !strings.HasPrefix(b, "func ") {
+			if !strings.HasPrefix(b, "func ") && !strings.HasPrefix(b, "type ") {
 				// The block is a part of a function: the names that it does not declare become parameters,
 				// and those that it does not use are used.
 				use := ""
@@ -568,8 +612,8 @@ func TestDocsGo(t *testing.T) {
 						use += "_ = " + name + "\n"
 					}
 				}
-				code = "func _(ctx context.Context, store *filestore.Store, id string, key []byte,\n" +
-					"sessions *session.Manager, r *http.Request, user, handle string) {\n{\n" + b + use + "}\n}\n"
+				code = "func _(ctx context.Context, store *filestore.Store, id, secret string, key []byte,\n" +
+					"sessions *session.Manager, mux *http.ServeMux, r *http.Request, user string, secrets []string) {\n{\n" + b + use + "}\n}\n"
 			}
 			source := "package main\n\nimport (\n"
 			for name, path := range imports {
@@ -593,7 +637,7 @@ func TestDocsGo(t *testing.T) {
 // The test file of the recipes has each of them, to the letter.
 func TestRecipesAreRun(t *testing.T) {
 	source := readFile(t, "session", "recipes_test.go")
-	all := blocks(readFile(t, "docs", "RECIPES.md"), "go")
+	all := append(blocks(readFile(t, "docs", "RECIPES.md"), "go"), block(t, "go", "func TestAccount"))
 	for _, b := range all {
 		if !strings.Contains(source, "\n"+b) {
 			t.Errorf("session/recipes_test.go does not have\n%s", b)
