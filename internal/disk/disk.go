@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	_ "github.com/sessionfilestore/filestore/internal/supported"
 )
 
 var (
