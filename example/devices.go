@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"html/template"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -38,10 +41,7 @@ func (s *site) devices() http.Handler {
 		Login:   "/confirm?next=" + devicesPath,
 		Layout:  pages.Lookup("devices"),
 	})
-	return page(func(w http.ResponseWriter, r *http.Request, user string) error {
-		if user == "" {
-			return redirect(w, r, "/")
-		}
+	return forUsers(func(w http.ResponseWriter, r *http.Request, _ string) error {
 		h.ServeHTTP(w, r)
 		return nil
 	})
@@ -57,8 +57,9 @@ func (s *site) operator() http.Handler {
 		Key:     key[:],
 		OnEvent: audit,
 		Context: s.quit,
+		Nav:     navOf,
 	})
-	return page(func(w http.ResponseWriter, r *http.Request, user string) error {
+	return forUsers(func(w http.ResponseWriter, r *http.Request, user string) error {
 		if user != admin {
 			return render(w, r, http.StatusForbidden, "refused", admin)
 		}
@@ -67,12 +68,18 @@ func (s *site) operator() http.Handler {
 	})
 }
 
+// navOf is the site's header, for a page that is not the site's.
+func navOf(r *http.Request) template.HTML {
+	var buf bytes.Buffer
+	if err := pages.ExecuteTemplate(&buf, "nav", &view{Path: r.URL.Path, User: session.From(r).User(), Admin: admin}); err != nil {
+		slog.ErrorContext(r.Context(), "the header could not be made", "err", err)
+	}
+	return template.HTML(buf.String())
+}
+
 // logoutEverywhere ends this session too. It asks for the password, as the buttons of devices do.
 func (s *site) logoutEverywhere(w http.ResponseWriter, r *http.Request, user string) error {
-	switch {
-	case user == "":
-		return redirect(w, r, "/")
-	case !session.From(r).Fresh(freshFor):
+	if !session.From(r).Fresh(freshFor) {
 		return redirect(w, r, "/confirm?next="+devicesPath)
 	}
 	if _, err := s.sessions.EndAll(r.Context(), user); err != nil {
@@ -86,57 +93,42 @@ const freshFor = 5 * time.Minute
 
 // recovery is such a step.
 func (s *site) recovery(w http.ResponseWriter, r *http.Request, user string) error {
-	switch {
-	case user == "":
-		return redirect(w, r, "/")
-	case !session.From(r).Fresh(freshFor):
+	if !session.From(r).Fresh(freshFor) {
 		return redirect(w, r, "/confirm?next=/recovery")
 	}
 	return render(w, r, http.StatusOK, "recovery", recoveryCodes[user])
 }
 
-// next is where a user wanted to go. It must not lead to another site.
-func next(r *http.Request) string {
-	if r.FormValue("next") == devicesPath {
-		return devicesPath
-	}
-	return "/recovery"
-}
+// The pages that a second password leads to.
+var afterConfirm = []string{"/recovery", devicesPath}
 
-func (s *site) confirm(w http.ResponseWriter, r *http.Request, user string) error {
-	if user == "" {
-		return redirect(w, r, "/")
-	}
-	return render(w, r, http.StatusOK, "confirm", next(r))
+func (s *site) confirm(w http.ResponseWriter, r *http.Request, _ string) error {
+	return render(w, r, http.StatusOK, "confirm", next(r, afterConfirm))
 }
 
 // postConfirm is a second login of the same user: the session gets a new id and keeps its values. In your program limit
 // the attempts, as at the login.
 func (s *site) postConfirm(w http.ResponseWriter, r *http.Request, user string) error {
-	if user == "" {
-		return redirect(w, r, "/")
-	}
 	if err := r.ParseForm(); err != nil {
 		return fmt.Errorf("%w: %w", errBadRequest, err)
 	}
+	to := next(r, afterConfirm)
 	if !authenticate(user, r.PostForm.Get("password")) {
+		// A user has a session already, so that a message for the next page makes no file.
 		if err := session.From(r).Flash("error", "Wrong password."); err != nil {
 			return err
 		}
-		return redirect(w, r, "/confirm?next="+next(r))
+		return redirect(w, r, "/confirm?next="+to)
 	}
 	if err := login(r, user); err != nil {
 		return err
 	}
-	return redirect(w, r, next(r))
+	return redirect(w, r, to)
 }
 
 // live sends the time until the session ends: by a logout here, by a button of another browser, by its lifetime, in
 // whatever process. Browsers get a page that goes on loading, which needs no JavaScript.
-func (s *site) live(w http.ResponseWriter, r *http.Request, user string) error {
-	if user == "" {
-		return redirect(w, r, "/")
-	}
+func (s *site) live(w http.ResponseWriter, r *http.Request, _ string) error {
 	format, bye := "<li>%s</li>\n", "</ol><p role=\"status\">Your session has ended, or has begun anew. <a href=\"/live\">Again</a></p>\n"
 	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
 		w.Header().Set("Content-Type", "text/event-stream")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -31,7 +32,7 @@ func as(t *testing.T, base, user, agent string, header ...string) *browser {
 	t.Helper()
 	b := newBrowser(t, base)
 	form := url.Values{"username": {user}, "password": {users[user]}}
-	b.want(b.post("/user", form, append(header, "User-Agent", agent)...), http.StatusSeeOther, "/user")
+	b.want(b.post("/user", form, append(header, "User-Agent", agent)...), http.StatusSeeOther, "/")
 	return b
 }
 
@@ -99,7 +100,7 @@ func TestDevices(t *testing.T) { onEach(t, testDevices) }
 
 func testDevices(t *testing.T, at place) {
 	base := at.serve(t, true)
-	newBrowser(t, base).login("wrong") // a session of nobody
+	newBrowser(t, base).post("/count", nil) // a session of nobody
 	a := as(t, base, "user1", firefox, "X-Forwarded-For", "192.0.2.1, 203.0.113.77")
 	b := as(t, base, "user1", iPhone)
 	other := as(t, base, admin, firefox)
@@ -122,7 +123,7 @@ func testDevices(t *testing.T, at place) {
 		if what == "somebody else's" {
 			second := as(t, base, admin, iPhone)
 			wrong = other.handles(2)[0]
-			second.get("/logout")
+			second.post("/logout", nil)
 		}
 		if body := a.want(a.signOut(wrong), http.StatusNotFound, "").body; !strings.Contains(body, "not one of your devices") {
 			t.Errorf("%s handle: no message in\n%s", what, body)
@@ -147,7 +148,7 @@ func testDevices(t *testing.T, at place) {
 		t.Errorf("no message in\n%s", body)
 	}
 	a.want(a.get("/devices"), http.StatusMovedPermanently, devicesPath)
-	newBrowser(t, base).want(newBrowser(t, base).get(devicesPath), http.StatusSeeOther, "/")
+	newBrowser(t, base).want(newBrowser(t, base).get(devicesPath), http.StatusSeeOther, "/?next="+devicesPath)
 }
 
 // Everywhere else leaves this session alone, everywhere leaves none. A thief who has a copy of another browser's cookie
@@ -166,7 +167,7 @@ func testLogoutEverywhere(t *testing.T, at place) {
 	}
 	for _, out := range []*browser{b, c, stolen} {
 		out.isIn(false, "after everywhere else")
-		out.want(out.signOutOthers(), http.StatusSeeOther, "/")
+		out.want(out.signOutOthers(), http.StatusSeeOther, "/?next="+devicesPath)
 		out.want(out.post("/logout/everywhere", nil), http.StatusSeeOther, "/")
 	}
 	a.handles(1)
@@ -237,9 +238,8 @@ func testPasswordAgain(t *testing.T, at place) {
 		a.want(confirm("mypassword", evil), http.StatusSeeOther, "/recovery")
 	}
 	nobody := newBrowser(t, base)
-	for _, path := range []string{"/recovery", "/confirm"} {
-		nobody.want(nobody.get(path), http.StatusSeeOther, "/")
-	}
+	nobody.want(nobody.get("/recovery"), http.StatusSeeOther, "/?next=/recovery")
+	nobody.want(nobody.get("/confirm"), http.StatusSeeOther, "/")
 	nobody.want(nobody.post("/confirm", url.Values{"password": {"mypassword"}}), http.StatusSeeOther, "/")
 }
 
@@ -314,7 +314,7 @@ func testLive(t *testing.T, at place) {
 	t.Parallel() // it only waits
 	base := at.serve(t, false)
 	for name, end := range map[string]func(b, other *browser){
-		"logout in another tab":     func(b, _ *browser) { b.thief().get("/logout") },
+		"logout in another tab":     func(b, _ *browser) { b.thief().post("/logout", nil) },
 		"end by another browser":    func(_, o *browser) { o.signOut(o.handles(2)[0]) },
 		"everywhere else":           func(_, o *browser) { o.signOutOthers() },
 		"the password, for a fresh": func(b, _ *browser) { b.thief().post("/confirm", url.Values{"password": {"mypassword"}}) },
@@ -341,7 +341,7 @@ func testLive(t *testing.T, at place) {
 		})
 	}
 	nobody := newBrowser(t, base)
-	nobody.want(nobody.get("/live", stream...), http.StatusSeeOther, "/")
+	nobody.want(nobody.get("/live", stream...), http.StatusSeeOther, "/?next=/live")
 }
 
 // Watching does not keep a session alive: what is stored stays as it is, and so does the end. It outlasts the server's
@@ -419,7 +419,7 @@ func TestAuditLog(t *testing.T) {
 	ids := []string{sessionID(t, a.cookie()), sessionID(t, b.cookie())}
 	handle := a.handles(2)[0]
 	a.signOut(handle)
-	a.get("/logout")
+	a.post("/logout", nil)
 	mu.Lock()
 	defer mu.Unlock()
 	log := buf.String()
@@ -430,7 +430,7 @@ func TestAuditLog(t *testing.T) {
 			t.Errorf("the session that has ended is %s, want %s", m[2], handle)
 		}
 	}
-	want := []string{`created "" ""`, `logged in user1 ""`, `logged in user1 ""`, "ended user1 Manager.End", `logged out user1 ""`}
+	want := []string{`logged in user1 ""`, `logged in user1 ""`, "ended user1 Manager.End", `logged out user1 ""`}
 	if !slices.Equal(got, want) {
 		t.Errorf("events\n%q\nwant\n%q in\n%s", got, want, log)
 	}
@@ -485,12 +485,16 @@ func testLiveInAnotherProcess(t *testing.T, at place) {
 func TestShutdownEndsLivePages(t *testing.T) {
 	p := start(t, filepath.Join(t.TempDir(), "sessions"))
 	events := as(t, p.url, "user1", firefox).watch(stream...)
+	file := as(t, p.url, "user1", firefox).follow(changesPath, "data: look")
 	page := as(t, p.url, admin, firefox).follow(operatorPath+"?stream=1", "data: 1", "Sec-Fetch-Dest", "empty")
 	if err := p.Process.Signal(os.Interrupt); err != nil {
 		t.Skip(err) // Windows
 	}
 	if got := <-events; strings.Contains(got, "event: end") || strings.Contains(got, "EOF") {
 		t.Errorf("the stream ends with %q", got)
+	}
+	if got := <-file; strings.Contains(got, "event: end") || strings.Contains(got, "EOF") {
+		t.Errorf("the file's stream ends with %q", got)
 	}
 	if got := <-page; strings.Contains(got, "EOF") {
 		t.Errorf("the operator's stream ends with %q", got)
@@ -507,10 +511,12 @@ func TestOperator(t *testing.T) { onEach(t, testOperator) }
 func testOperator(t *testing.T, at place) {
 	base := at.serve(t, false)
 	a, b, boss := as(t, base, "user1", firefox), as(t, base, "user1", iPhone), as(t, base, admin, firefox)
-	for _, who := range []*browser{newBrowser(t, base), a} {
-		if body := who.want(who.get(operatorPath), http.StatusForbidden, "").body; strings.Contains(body, "data-session") || !strings.Contains(body, "only for admin2") {
-			t.Errorf("the refusal is\n%s", body)
-		}
+	newBrowser(t, base).want(newBrowser(t, base).get(operatorPath), http.StatusSeeOther, "/?next="+operatorPath)
+	if body := a.want(a.get(operatorPath), http.StatusForbidden, "").body; strings.Contains(body, "data-session") || !strings.Contains(body, "only for admin2") {
+		t.Errorf("the refusal is\n%s", body)
+	}
+	if body := boss.get(operatorPath).body; !strings.Contains(body, `<a href="/user" id="who">admin2</a>`) || !strings.Contains(body, `action="/logout"`) {
+		t.Errorf("the page does not say who is logged in, or has no button to log out:\n%s", body)
 	}
 	for who, sees := range map[*browser]bool{a: false, boss: true} {
 		if got := strings.Contains(who.get("/user").body, `href="/admin/sessions/"`); got != sees {
@@ -571,21 +577,50 @@ func TestOperatorDoesNotProlong(t *testing.T) {
 	}
 }
 
+// Nor does the home page, when live.js looks or waits; a click does, whatever its header.
+func TestLiveFileDoesNotProlong(t *testing.T) {
+	for _, test := range []struct {
+		method, path, by string
+		want             bool
+	}{
+		{"GET", "/", "", true}, {"GET", "/", "live.js", false}, {"GET", changesPath, "", false}, {"POST", "/count", "live.js", true}, {"GET", "/session", "", true},
+	} {
+		r := httptest.NewRequest(test.method, test.path, nil)
+		r.Header.Set("X-Requested-With", test.by)
+		if got := prolongs(r); got != test.want {
+			t.Errorf("%+v: prolongs is %v", test, got)
+		}
+	}
+}
+
+// A look of live.js does not take the message that is for a person.
+func TestLiveFileLeavesMessages(t *testing.T) {
+	base := files(t).serve(t, false)
+	b := as(t, base, "user1", firefox)
+	b.want(b.post("/confirm", url.Values{"password": {"x"}}), http.StatusSeeOther, "/confirm?next=/recovery")
+	if body := b.get("/", "X-Requested-With", "live.js").body; strings.Contains(body, `role="alert"`) {
+		t.Error("the script gets the message")
+	}
+	if body := b.get("/confirm").body; !strings.Contains(body, `role="alert">Wrong password.`) {
+		t.Errorf("the visitor does not get it:\n%s", body)
+	}
+}
+
 // The frame of the list is the site's, and its policy is sessionui's: nothing in the page is inline.
 func TestPolicies(t *testing.T) {
 	base := files(t).serve(t, false)
 	boss := as(t, base, admin, firefox)
-	for path, script := range map[string]bool{"/user": false, devicesPath: true, operatorPath: true} {
+	for path, script := range map[string]bool{"/": true, "/user": false, "/session": false, devicesPath: true, operatorPath: true} {
 		a := boss.want(boss.get(path), http.StatusOK, "")
 		policy := a.Header["Content-Security-Policy"]
 		if len(policy) != 1 || strings.Contains(policy[0], "unsafe") || strings.Contains(policy[0], "script-src") != script {
 			t.Errorf("%s: the policy is %q", path, policy)
 		}
-		if strings.Contains(a.body, "data:") || strings.Contains(a.body, "<style") || strings.Contains(a.body, " style=") || strings.Contains(a.body, "<script>") {
+		if strings.Contains(a.body, "data:") || strings.Contains(a.body, "<style") || strings.Contains(a.body, " style=") || strings.Contains(a.body, "<script>") || strings.Contains(a.body, "onclick") {
 			t.Errorf("%s has a style or a script inline:\n%s", path, a.body)
 		}
 	}
-	for path, kind := range map[string]string{"/style.css": "text/css", "/icon.svg": "image/svg+xml"} {
+	for path, kind := range map[string]string{"/style.css": "text/css", "/live.js": "text/javascript", "/icon.svg": "image/svg+xml", "/favicon.ico": "image/svg+xml"} {
 		if a := boss.want(boss.get(path), http.StatusOK, ""); !strings.HasPrefix(a.Header.Get("Content-Type"), kind) {
 			t.Errorf("%s is %q", path, a.Header.Get("Content-Type"))
 		}

@@ -3,8 +3,8 @@
 //
 //	go run ./example [-addr 127.0.0.1:8080] [-dir ./sessions] [-lifetime 168h] [-encrypt] [-trust-proxy]
 //
-// Sessions survive a restart, and kill -9; look at them with ls and cat. (To try kill,
-// build the program first: "go run" is another process than the site.)
+// Sessions survive a restart, and kill -9; look at them with ls and cat. The home page shows the command for kill, as
+// "go run" is another process than the site.
 //
 // With -store they are on a server instead, and many of these programs can share them. The pages are the same:
 //
@@ -16,30 +16,33 @@
 // The database site must be there; its table is made. Other users of the machine can see the arguments of a program, and
 // so the password: in your program read it from a file or the environment.
 //
-//	GET  /                      the login form, with the message of a failed login
-//	POST /user                  logs in: username=user1, password=mypassword
+//	GET  /                      the visitor's own session, live, beside what changes it: log in, count, rm, kill -9
+//	POST /user                  logs in: username=user1, password=mypassword; 422 and the form again if that is wrong
 //	GET  /user                  the welcome page
-//	POST /logout, GET           ends the session and clears its cookie
+//	POST /logout                ends the session and clears its cookie; GET shows a page with the button
+//	POST /count                 counts in the session, also of a visitor who has not logged in
 //	GET  /account/devices/      the user's sessions, in all browsers; a button ends one, or all others, or all
-//	GET  /admin/sessions/       everybody's sessions, for admin2 only; buttons end one, or all that a filter means
+//	GET  /admin/sessions/       everybody's sessions, for admin2 (password) only; buttons end one, or all that a filter means
 //	POST /logout/everywhere     ends all sessions of the user
 //	GET  /recovery              a page that asks for the password again if that was more than 5 minutes ago
 //	GET  /live                  the time, once a second, until the session ends; for programs as an event stream
 //	GET  /admin                 counts this session's visits; for users only
+//	GET  /private               a page for users: others log in first, and come back
+//	GET  /dashboard             the same for what a program gets
 //	POST /login                 the same login for programs: takes a JSON object or a form, answers in JSON
-//	GET  /dashboard             JSON for users, else 401
-//	POST /logout                answers programs in JSON
-//	GET  /private               a second login, by Basic auth, once per session: admin2, password
+//	GET  /api/dashboard         JSON for users, else 401
+//	GET  /api/whoami            JSON for those who send admin2 and password by Basic auth, else 401; makes no session
 //	GET  /cookies               the cookies as cookie-parser reads them, plain and signed; also as JSON
 //	POST /cookies               sets one: name, value, signed=on
 //	POST /cookies/clear         clears one: name
 //	GET  /session               the visitor's own session, as it is stored
+//	GET  /session/changes       an event each time when it changes
 //
 // All pages work without JavaScript. A program needs nothing but a cookie jar. If a page has HTML and JSON, a request gets
 // JSON if it sends JSON or an Accept header with application/json:
 //
 //	curl -b jar -c jar -d username=user1 -d password=mypassword http://127.0.0.1:8080/login
-//	curl -b jar -c jar http://127.0.0.1:8080/dashboard
+//	curl -b jar -c jar http://127.0.0.1:8080/api/dashboard
 //	curl -b jar -c jar -H 'Accept: application/json' -X POST http://127.0.0.1:8080/logout
 //
 // A session ends a day after its last use, or a week after the login, whatever its use: then the password is asked for
@@ -65,10 +68,12 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/example/live"
 	"github.com/sessionfilestore/filestore/example/secret"
 	"github.com/sessionfilestore/filestore/example/stores"
 	"github.com/sessionfilestore/filestore/kruptein"
@@ -121,9 +126,13 @@ func run(args []string, stdout io.Writer) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	quit, end := context.WithCancel(context.Background())
+	feed := live.New(store, live.Options{Where: where, Files: *storeURL == "", Encrypted: *encrypt, Cookie: cookieName, TTL: stores.TTL, Quit: quit})
+	var running sync.WaitGroup
+	defer running.Wait()
 	defer end()
+	running.Go(func() { feed.Run(quit) })
 	srv := &http.Server{
-		Handler:           (&site{store: store, files: *storeURL == "", where: where, secret: key, trustProxy: *trustProxy, quit: quit}).handler(),
+		Handler:           (&site{store: store, feed: feed, secret: key, trustProxy: *trustProxy, quit: quit}).handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second, // longer than the store's LockTimeout, so that its error still arrives

@@ -73,7 +73,7 @@ func TestLoginsSurviveKill(t *testing.T) { onEach(t, testLoginsSurviveKill) }
 func testLoginsSurviveKill(t *testing.T, at place) {
 	p := at.start(t)
 	b := newBrowser(t, p.url)
-	b.want(b.login("mypassword"), http.StatusSeeOther, "/user")
+	b.want(b.login("mypassword"), http.StatusSeeOther, "/")
 	count := 0
 	for range 3 {
 		for range 5 {
@@ -93,7 +93,7 @@ func testLoginsSurviveKill(t *testing.T, at place) {
 		b.base = p.url // another port, which cookies ignore
 		b.want(b.get("/user"), http.StatusOK, "")
 	}
-	b.get("/logout")
+	b.post("/logout", nil)
 	b.want(b.get("/admin"), http.StatusForbidden, "")
 	if at.url == "" {
 		checkDir(t, at.dir)
@@ -106,7 +106,7 @@ func TestEncrypt(t *testing.T) { onEach(t, testEncrypt) }
 func testEncrypt(t *testing.T, at place) {
 	p := at.start(t, "-encrypt")
 	b := newBrowser(t, p.url)
-	b.want(b.login("mypassword"), http.StatusSeeOther, "/user")
+	b.want(b.login("mypassword"), http.StatusSeeOther, "/")
 	if err := p.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func testEncrypt(t *testing.T, at place) {
 
 	// Without -encrypt the session cannot be read: its visitor has no session, and it stays.
 	b.base = at.start(t).url
-	b.want(b.get("/user"), http.StatusSeeOther, "/")
+	b.want(b.get("/user"), http.StatusSeeOther, "/?next=/user")
 	if !at.has(t, ids[0]) {
 		t.Error("the session is gone")
 	}
@@ -139,7 +139,7 @@ func TestTwoProcesses(t *testing.T) { onEach(t, testTwoProcesses) }
 func testTwoProcesses(t *testing.T, at place) {
 	p, q := at.start(t), at.start(t)
 	b := newBrowser(t, p.url)
-	b.want(b.login("mypassword"), http.StatusSeeOther, "/user")
+	b.want(b.login("mypassword"), http.StatusSeeOther, "/")
 	for i := 1; i <= 20; i++ {
 		b.base = p.url
 		if i%2 == 0 {
@@ -149,9 +149,9 @@ func testTwoProcesses(t *testing.T, at place) {
 			t.Fatalf("visit %d: got %d", i, got)
 		}
 	}
-	b.get("/logout")
+	b.post("/logout", nil)
 	b.base = p.url
-	b.want(b.get("/user"), http.StatusSeeOther, "/")
+	b.want(b.get("/user"), http.StatusSeeOther, "/?next=/user")
 }
 
 func TestTrustProxyFlag(t *testing.T) {

@@ -70,7 +70,7 @@ func TestShutdown(t *testing.T) {
 			}
 			resp.Body.Close()
 			cookies := resp.Cookies()
-			if resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != "/user" || len(cookies) != 1 {
+			if resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != "/" || len(cookies) != 1 {
 				t.Fatalf("the request under way got %d %v", resp.StatusCode, resp.Header)
 			}
 			if err := p.Wait(); err != nil {

@@ -15,11 +15,14 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
-	"path/filepath"
+	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/example/live"
 	"github.com/sessionfilestore/filestore/example/stores"
 	"github.com/sessionfilestore/filestore/session"
 )
@@ -58,8 +61,7 @@ func authenticate(name, password string) bool {
 // A site serves all pages.
 type site struct {
 	store      stores.Store
-	files      bool   // the sessions are files
-	where      string // the directory or the server
+	feed       *live.Feed
 	secret     string
 	trustProxy bool
 	quit       context.Context // is done when the program ends
@@ -73,28 +75,29 @@ func (s *site) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", page(s.home))
 	mux.Handle("POST /user", page(s.postUser))
-	mux.Handle("GET /user", page(s.user))
-	// For whoever types the address; the pages have a form. Another site can link to it, but then somebody only has to
-	// log in again.
-	mux.Handle("GET /logout", page(s.logout))
+	mux.Handle("GET /user", forUsers(s.user))
+	mux.Handle("GET /logout", page(s.askLogout))
 	mux.Handle("POST /logout", page(s.logout))
+	mux.Handle("POST /count", page(s.count))
 	mux.Handle("GET /admin", page(s.admin))
+	mux.Handle("GET /private", forUsers(s.private))
+	mux.Handle("GET /dashboard", forUsers(s.dashboard))
 	mux.Handle("POST /login", page(s.postLogin))
-	mux.Handle("GET /dashboard", page(s.dashboard))
-	mux.Handle("GET /private", page(s.private))
+	mux.Handle("GET /api/dashboard", page(s.apiDashboard))
+	mux.Handle("GET /api/whoami", page(s.whoami))
 	mux.Handle("GET /cookies", page(s.cookies))
 	mux.Handle("POST /cookies", page(s.setCookie))
 	mux.Handle("POST /cookies/clear", page(s.clearCookie))
 	mux.Handle("GET /session", page(s.session))
+	mux.Handle("GET "+changesPath, s.feed)
 	mux.Handle("GET /devices", http.RedirectHandler(devicesPath, http.StatusMovedPermanently)) // where it was
-	mux.Handle("POST /logout/everywhere", page(s.logoutEverywhere))
-	mux.Handle("GET /recovery", page(s.recovery))
-	mux.Handle("GET /confirm", page(s.confirm))
-	mux.Handle("POST /confirm", page(s.postConfirm))
-	mux.Handle("GET /live", page(s.live))
-	for _, name := range []string{"style.css", "icon.svg"} {
-		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, assets, name) })
-	}
+	mux.Handle("POST /logout/everywhere", forUsers(s.logoutEverywhere))
+	mux.Handle("GET /recovery", forUsers(s.recovery))
+	mux.Handle("GET /confirm", forUsers(s.confirm))
+	mux.Handle("POST /confirm", forUsers(s.postConfirm))
+	mux.Handle("GET /live", forUsers(s.live))
+	mux.Handle("/", page(s.notFound))
+	live.Mount(mux)
 
 	s.sessions = &session.Manager{
 		Store:   s.store,
@@ -117,10 +120,17 @@ func (s *site) handler() http.Handler {
 	return headers(h)
 }
 
+const changesPath = "/session/changes"
+
 // prolongs leaves out what a page asks for by itself: it may be open in a forgotten tab.
 func prolongs(r *http.Request) bool {
 	byScript := r.URL.Path == operatorPath && r.Header.Get("Sec-Fetch-Dest") == "empty"
-	return r.URL.Path != "/live" && !byScript
+	return r.URL.Path != "/live" && r.URL.Path != changesPath && !byScript && !byLive(r)
+}
+
+// byLive reports whether live.js asks, and not somebody who has clicked.
+func byLive(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.Header.Get("X-Requested-With") == "live.js"
 }
 
 // audit logs what happens to sessions. A handle opens nothing, so that it may stand in a log.
@@ -128,13 +138,16 @@ func audit(ctx context.Context, e session.Event) {
 	slog.InfoContext(ctx, "session "+string(e.Kind), "session", e.Handle, "user", e.User, "reason", e.Reason, "sessions", e.Sessions)
 }
 
+// policy lets pages load nothing but the site's style sheet and icon.
+const policy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
 // headers keeps every answer out of caches: each depends on the visitor, and some set a
 // cookie that is a login.
 func headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+		h.Set("Content-Security-Policy", policy)
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("X-Content-Type-Options", "nosniff")
 		next.ServeHTTP(w, r)
@@ -156,42 +169,82 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, filestore.ErrNotFound): // another request has logged out or in meanwhile
 		redirect(w, r, "/")
 	case errors.As(err, &tooLarge):
-		http.Error(w, "Too large.", http.StatusRequestEntityTooLarge)
+		fail(w, r, http.StatusRequestEntityTooLarge, "That is more than this site takes.")
 	case errors.Is(err, errBadRequest):
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		fail(w, r, http.StatusBadRequest, err.Error())
 	default:
 		slog.ErrorContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "err", err)
-		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		fail(w, r, http.StatusInternalServerError, "That did not work. The log says why.")
 	}
+}
+
+// forUsers is a page for those who are logged in. Others are sent to the login, and come back.
+func forUsers(p page) page {
+	return func(w http.ResponseWriter, r *http.Request, user string) error {
+		if user == "" {
+			return toLogin(w, r)
+		}
+		return p(w, r, user)
+	}
+}
+
+// The pages that a login leads to, if somebody wanted to go there. An address from a form must not lead to another site,
+// nor to a page that does something.
+var afterLogin = []string{"/", "/user", "/private", "/dashboard", "/recovery", "/live", devicesPath, operatorPath}
+
+func toLogin(w http.ResponseWriter, r *http.Request) error {
+	if !slices.Contains(afterLogin, r.URL.Path) {
+		return redirect(w, r, "/")
+	}
+	return redirect(w, r, "/?next="+r.URL.Path)
+}
+
+// fail answers with a page about an error, or with JSON.
+func fail(w http.ResponseWriter, r *http.Request, status int, text string) error {
+	if wantsJSON(r) || strings.HasPrefix(r.URL.Path, "/api/") || r.URL.Path == "/login" {
+		return writeJSON(w, status, object{"error": text})
+	}
+	if err := render(w, r, status, "error", object{"Title": http.StatusText(status), "Text": text}); err != nil {
+		http.Error(w, text, status) // the session cannot be read, so that there is no page
+	}
+	return nil
+}
+
+func (s *site) notFound(w http.ResponseWriter, r *http.Request, _ string) error {
+	return fail(w, r, http.StatusNotFound, "There is no such page.")
 }
 
 var errBadRequest = errors.New("bad request")
 
-//go:embed pages.html style.css icon.svg
+//go:embed pages.html
 var assets embed.FS
 
-var pages = template.Must(template.New("").Funcs(template.FuncMap{"visit": visit}).ParseFS(assets, "pages.html"))
+var pages = template.Must(template.Must(template.New("").Funcs(template.FuncMap{"visit": visit}).ParseFS(live.Assets, "file.html")).ParseFS(assets, "pages.html"))
 
 // A view is what the templates get.
 type view struct {
 	Path, User, Admin string
+	Script            bool // the page has live.js
 	Flashes           map[string][]string
 	Data              any
 }
 
-// visit returns what the frame of all pages shows. The messages are shown once.
+// visit returns what the frame of all pages shows. The messages are shown once, and to a person.
 func visit(r *http.Request) (*view, error) {
 	user, err := currentUser(r)
 	if err != nil {
 		return nil, err
 	}
-	flashes := map[string][]string{}
+	v := &view{Path: r.URL.Path, User: user, Admin: admin, Flashes: map[string][]string{}}
+	if byLive(r) {
+		return v, nil
+	}
 	for _, kind := range []string{"error", "info"} {
-		if flashes[kind], err = session.From(r).Flashes(kind); err != nil {
+		if v.Flashes[kind], err = session.From(r).Flashes(kind); err != nil {
 			return nil, err
 		}
 	}
-	return &view{Path: r.URL.Path, User: user, Admin: admin, Flashes: flashes}, nil
+	return v, nil
 }
 
 // render answers with the template name. The template finds data in .Data.
@@ -201,6 +254,9 @@ func render(w http.ResponseWriter, r *http.Request, status int, name string, dat
 		return err
 	}
 	v.Data = data
+	if v.Script = name == "home"; v.Script {
+		w.Header().Set("Content-Security-Policy", policy+"; script-src 'self'; connect-src 'self'")
+	}
 	// Into a buffer first: after half a page it is too late for an error.
 	var buf bytes.Buffer
 	if err := pages.ExecuteTemplate(&buf, name, v); err != nil {
@@ -251,35 +307,66 @@ func login(r *http.Request, name string) error {
 	return s.Login(name)
 }
 
-func (s *site) home(w http.ResponseWriter, r *http.Request, user string) error {
-	if user != "" {
-		return redirect(w, r, "/user")
-	}
-	return render(w, r, http.StatusOK, "login", nil)
+// A homePage is what the home page shows.
+type homePage struct {
+	File  *live.File
+	Views int
+	Wrong bool   // the password was
+	Next  string // where to go after the login
+	Kill  string // the command
 }
 
+func (s *site) home(w http.ResponseWriter, r *http.Request, _ string) error {
+	return s.showHome(w, r, http.StatusOK)
+}
+
+func (s *site) showHome(w http.ResponseWriter, r *http.Request, status int) error {
+	file, err1 := s.feed.Look(r)
+	views, err2 := session.Value[int](session.From(r), viewsMember)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	return render(w, r, status, "home", homePage{File: file, Views: views, Wrong: status == http.StatusUnprocessableEntity, Next: next(r, afterLogin), Kill: killCommand()})
+}
+
+func killCommand() string {
+	if runtime.GOOS == "windows" {
+		return fmt.Sprintf("taskkill /F /PID %d", os.Getpid())
+	}
+	return fmt.Sprintf("kill -9 %d", os.Getpid())
+}
+
+// next is where a visitor wanted to go: one of the pages, or else the first.
+func next(r *http.Request, pages []string) string {
+	if n := r.FormValue("next"); slices.Contains(pages, n) {
+		return n
+	}
+	return pages[0]
+}
+
+// postUser shows the form again after a wrong password. A message for the next page would need a session, and whoever
+// tries passwords would get a file for each.
 func (s *site) postUser(w http.ResponseWriter, r *http.Request, _ string) error {
 	c, err := readCredentials(r)
 	if err != nil {
 		return err
 	}
 	if !authenticate(c.Username, c.Password) {
-		if err := session.From(r).Flash("error", "Wrong username or password."); err != nil {
-			return err
-		}
-		return redirect(w, r, "/")
+		return s.showHome(w, r, http.StatusUnprocessableEntity)
 	}
 	if err := login(r, c.Username); err != nil {
 		return err
 	}
-	return redirect(w, r, "/user")
+	return redirect(w, r, next(r, afterLogin))
 }
 
-func (s *site) user(w http.ResponseWriter, r *http.Request, user string) error {
-	if user == "" {
-		return redirect(w, r, "/")
-	}
+func (s *site) user(w http.ResponseWriter, r *http.Request, _ string) error {
 	return render(w, r, http.StatusOK, "welcome", nil)
+}
+
+// askLogout is for whoever types the address. A GET must not log out: another site's picture could.
+func (s *site) askLogout(w http.ResponseWriter, r *http.Request, _ string) error {
+	return render(w, r, http.StatusOK, "logout page", nil)
 }
 
 // logout removes the session, so that every copy of its cookie is worthless, and the browser's cookie.
@@ -293,24 +380,37 @@ func (s *site) logout(w http.ResponseWriter, r *http.Request, _ string) error {
 	return redirect(w, r, "/")
 }
 
-// admin counts with Store.Update and not in this request's copy of the session, so that
-// two tabs that load at the same moment count two.
-func (s *site) admin(w http.ResponseWriter, r *http.Request, user string) error {
-	if user == "" {
-		return render(w, r, http.StatusForbidden, "refused", "users")
-	}
-	var views int
-	err := s.store.Update(r.Context(), session.From(r).ID(), func(sess *filestore.Session) (err error) {
+// plusOne counts with Store.Update and not in this request's copy of the session, so that two tabs that load at the same
+// moment count two.
+func (s *site) plusOne(r *http.Request) (views int, err error) {
+	err = s.store.Update(r.Context(), session.From(r).ID(), func(sess *filestore.Session) (err error) {
 		if views, err = filestore.Value[int](sess, viewsMember); err != nil {
 			return err
 		}
 		views++
 		return sess.Put(viewsMember, views)
 	})
-	if errors.Is(err, filestore.ErrNotFound) { // just logged out in another tab
-		return redirect(w, r, "/")
+	return views, err
+}
+
+// count is for everybody: with the first click a visitor begins a session, which a login continues under another id.
+func (s *site) count(w http.ResponseWriter, r *http.Request, user string) error {
+	_, err := s.plusOne(r)
+	if errors.Is(err, filestore.ErrNotFound) && user == "" {
+		err = session.From(r).Put(viewsMember, 1)
 	}
 	if err != nil {
+		return err
+	}
+	return redirect(w, r, "/")
+}
+
+func (s *site) admin(w http.ResponseWriter, r *http.Request, user string) error {
+	if user == "" {
+		return render(w, r, http.StatusForbidden, "refused", "users")
+	}
+	views, err := s.plusOne(r)
+	if err != nil { // ErrNotFound: just logged out in another tab
 		return err
 	}
 	return render(w, r, http.StatusOK, "admin", views)
@@ -330,7 +430,16 @@ func (s *site) postLogin(w http.ResponseWriter, r *http.Request, _ string) error
 	return writeJSON(w, http.StatusOK, object{"user": c.Username})
 }
 
+// dashboard shows people what apiDashboard tells programs.
 func (s *site) dashboard(w http.ResponseWriter, r *http.Request, user string) error {
+	views, err := session.Value[int](session.From(r), viewsMember)
+	if err != nil {
+		return err
+	}
+	return render(w, r, http.StatusOK, "dashboard", object{"Views": views, "Site": s.address(r)})
+}
+
+func (s *site) apiDashboard(w http.ResponseWriter, r *http.Request, user string) error {
 	if user == "" {
 		return writeJSON(w, http.StatusUnauthorized, object{"error": "log in first"})
 	}
@@ -339,6 +448,14 @@ func (s *site) dashboard(w http.ResponseWriter, r *http.Request, user string) er
 		return err
 	}
 	return writeJSON(w, http.StatusOK, object{"user": user, "views": views})
+}
+
+// address is that of the site, as the visitor knows it.
+func (s *site) address(r *http.Request) string {
+	if s.isSecure(r) {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
 }
 
 type credentials struct {
@@ -374,55 +491,26 @@ func wantsJSON(r *http.Request) bool {
 	return sendsJSON(r) || strings.Contains(r.Header.Get("Accept"), "application/json")
 }
 
-// private is a second way to log in, with the browser's password box. Once the session
-// has the user, the header is neither needed nor read.
-func (s *site) private(w http.ResponseWriter, r *http.Request, user string) error {
-	if user != admin {
-		name, password, ok := r.BasicAuth()
-		// A picture on another site could have a password in its address: its visitor would be
-		// logged in as somebody else without knowing.
-		foreign := r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate"
-		if !authenticate(name, password) || !ok || name != admin || foreign {
-			w.Header().Set("WWW-Authenticate", `Basic realm="private", charset="UTF-8"`)
-			return render(w, r, http.StatusUnauthorized, "unauthorized", nil)
-		}
-		if err := login(r, name); err != nil {
-			return err
-		}
-	}
-	return render(w, r, http.StatusOK, "private", nil)
+func (s *site) private(w http.ResponseWriter, r *http.Request, _ string) error {
+	return render(w, r, http.StatusOK, "private", object{"Site": s.address(r)})
 }
 
-// session shows visitors their own session and no other, because the file's name has the id,
-// and with it and a signature anybody could be them.
+// whoami is for programs that keep no cookies. It neither reads nor makes a session: a password in a header must not turn
+// somebody who is logged in into somebody else.
+func (s *site) whoami(w http.ResponseWriter, r *http.Request, _ string) error {
+	name, password, _ := r.BasicAuth()
+	if !authenticate(name, password) {
+		w.Header().Set("WWW-Authenticate", `Basic realm="api", charset="UTF-8"`)
+		return writeJSON(w, http.StatusUnauthorized, object{"error": "wrong username or password"})
+	}
+	return writeJSON(w, http.StatusOK, object{"user": name})
+}
+
+// session shows visitors their own session and no other.
 func (s *site) session(w http.ResponseWriter, r *http.Request, _ string) error {
-	id := session.From(r).ID()
-	sess, err := s.store.Get(r.Context(), id)
-	if errors.Is(err, filestore.ErrNotFound) { // nothing was put in yet, so that there is none
-		return render(w, r, http.StatusOK, "session", nil)
-	}
+	file, err := s.feed.Look(r)
 	if err != nil {
 		return err
 	}
-	// As it is stored, byte for byte, unless it is encrypted.
-	document, where := sess.Document, s.where
-	if s.files {
-		document, where = sess.MarshalJSON, filepath.Join(s.where, id+".json")
-	}
-	text, err := document()
-	if err != nil {
-		return err
-	}
-	var pretty bytes.Buffer
-	if err := json.Indent(&pretty, text, "", "  "); err != nil {
-		return err
-	}
-	ends := sess.ExpiresAt(stores.TTL)
-	return render(w, r, http.StatusOK, "session", object{
-		"IsFile": s.files,
-		"Where":  where,
-		"JSON":   pretty.String(),
-		"Ends":   ends.UTC().Format(time.RFC1123),
-		"Left":   time.Until(ends).Round(time.Second),
-	})
+	return render(w, r, http.StatusOK, "session", file)
 }

@@ -12,6 +12,7 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/session"
 )
 
@@ -175,8 +177,8 @@ func testLogin(t *testing.T, at place) {
 	if a := b.want(b.get("/"), http.StatusOK, ""); !strings.Contains(a.body, `name="password"`) || b.cookie() != "" {
 		t.Errorf("GET / = cookie %q and\n%s\nwant a form and no cookie", b.cookie(), a.body)
 	}
-	b.want(b.get("/user"), http.StatusSeeOther, "/")
-	b.want(b.login("mypassword"), http.StatusSeeOther, "/user")
+	b.want(b.get("/user"), http.StatusSeeOther, "/?next=/user")
+	b.want(b.login("mypassword"), http.StatusSeeOther, "/")
 	a := b.want(b.get("/user"), http.StatusOK, "")
 	for _, want := range []string{"Welcome, user1", `action="/logout"`} {
 		if !strings.Contains(a.body, want) {
@@ -187,12 +189,42 @@ func testLogin(t *testing.T, at place) {
 	if c := a.Cookies(); len(c) != 1 || c[0].Value != b.cookie() || time.Until(c[0].Expires) < maxAge-time.Minute {
 		t.Errorf("GET /user sets the cookies %v", c)
 	}
-	b.want(b.get("/"), http.StatusSeeOther, "/user")
+	if a := b.want(b.get("/"), http.StatusOK, ""); strings.Contains(a.body, `name="password"`) || !strings.Contains(a.body, `id="who">user1</a>`) {
+		t.Errorf("after the login the home page is\n%s", a.body)
+	}
 }
 
-func TestWrongPasswordFlashesOnce(t *testing.T) { onEach(t, testWrongPasswordFlashesOnce) }
+// A login leads to the page that somebody wanted, and to no other site.
+func TestLoginGoesBack(t *testing.T) {
+	base := files(t).serve(t, false)
+	for _, path := range []string{"/private", "/dashboard", devicesPath} {
+		b := newBrowser(t, base)
+		to := b.want(b.get(path), http.StatusSeeOther, "/?next="+path).Header.Get("Location")
+		if field := `name="next" value="` + path + `"`; !strings.Contains(b.get(to).body, field) {
+			t.Errorf("the form has no %s", field)
+		}
+		form := url.Values{"username": {"user1"}, "password": {"x"}, "next": {path}}
+		if a := b.want(b.post("/user", form), http.StatusUnprocessableEntity, ""); !strings.Contains(a.body, `name="next" value="`+path+`"`) {
+			t.Errorf("after a wrong password the form does not know %s", path)
+		}
+		form.Set("password", "mypassword")
+		b.want(b.post("/user", form), http.StatusSeeOther, path)
+		if a := b.want(b.get(path), http.StatusOK, ""); !strings.Contains(a.body, "user1") {
+			t.Errorf("%s does not say who is logged in:\n%s", path, a.body)
+		}
+	}
+	for _, evil := range []string{"https://other.example/", "//other.example/private", "/private/../..//x", "/logout", "/none", "private"} {
+		b := newBrowser(t, base)
+		b.want(b.post("/user", url.Values{"username": {"user1"}, "password": {"mypassword"}, "next": {evil}}), http.StatusSeeOther, "/")
+		if body := newBrowser(t, base).get("/?next=" + url.QueryEscape(evil)).body; strings.Contains(body, "other.example") || strings.Contains(body, `name="next"`) {
+			t.Errorf("the form takes %q", evil)
+		}
+	}
+}
 
-func testWrongPasswordFlashesOnce(t *testing.T, at place) {
+func TestWrongPassword(t *testing.T) { onEach(t, testWrongPassword) }
+
+func testWrongPassword(t *testing.T, at place) {
 	base := at.serve(t, false)
 	b := newBrowser(t, base)
 	for _, form := range []url.Values{
@@ -200,14 +232,50 @@ func testWrongPasswordFlashesOnce(t *testing.T, at place) {
 		{"username": {"nobody"}, "password": {""}},
 		{},
 	} {
-		b.want(b.post("/user", form), http.StatusSeeOther, "/")
-		for i, want := range []int{1, 0, 0} {
-			if got := strings.Count(b.get("/").body, "Wrong username or password."); got != want {
-				t.Errorf("after %v visit %d shows the message %d times, want %d", form, i+1, got, want)
-			}
+		a := b.want(b.post("/user", form), http.StatusUnprocessableEntity, "")
+		if strings.Count(a.body, "Wrong username or password.") != 1 || !strings.Contains(a.body, `name="password"`) {
+			t.Errorf("after %v the page is\n%s", form, a.body)
+		}
+		if strings.Contains(b.get("/").body, "Wrong") {
+			t.Errorf("after %v the message is shown again", form)
 		}
 	}
-	b.want(b.get("/user"), http.StatusSeeOther, "/")
+	b.want(b.get("/user"), http.StatusSeeOther, "/?next=/user")
+}
+
+// Visitors who have left nothing leave no session: whatever they ask for, and however many passwords they try.
+func TestNothingToKeep(t *testing.T) { onEach(t, testNothingToKeep) }
+
+func testNothingToKeep(t *testing.T, at place) {
+	base := at.serve(t, false)
+	form := url.Values{"username": {"user1"}, "password": {"x"}, "name": {"a"}}
+	for range 5 {
+		b := newBrowser(t, base)
+		for _, path := range []string{"/", "/?next=/private", "/user", "/logout", "/admin", "/private", "/dashboard", "/api/dashboard", "/api/whoami", "/cookies",
+			"/session", changesPath, "/devices", devicesPath, operatorPath, "/recovery", "/confirm", "/live", "/none", "/api/none", "/favicon.ico", "/style.css"} {
+			if a := b.get(path); a.StatusCode >= 500 {
+				t.Errorf("GET %s = %d", path, a.StatusCode)
+			}
+		}
+		for _, path := range []string{"/user", "/login", "/logout", "/confirm", "/logout/everywhere", "/cookies", "/cookies/clear", devicesPath, operatorPath, "/none"} {
+			if a := b.post(path, form, "Sec-Fetch-Site", "same-origin"); a.StatusCode >= 500 {
+				t.Errorf("POST %s = %d", path, a.StatusCode)
+			}
+		}
+		b.get("/api/whoami", "Authorization", "Basic eDp5")
+		b.do("POST", "/login", "{", "Content-Type", "application/json")
+		b.do("POST", "/user", "a="+strings.Repeat("x", maxBody), "Content-Type", "application/x-www-form-urlencoded")
+		if b.cookie() != "" {
+			t.Fatalf("there is a cookie %q", b.cookie())
+		}
+	}
+	if ids := at.ids(t); len(ids) != 0 {
+		t.Errorf("%d sessions are stored", len(ids))
+	}
+	newBrowser(t, base).post("/count", nil)
+	if ids := at.ids(t); len(ids) != 1 {
+		t.Errorf("after a click %d sessions are stored: nothing is tested", len(ids))
+	}
 }
 
 func TestLoginChangesTheID(t *testing.T) { onEach(t, testLoginChangesTheID) }
@@ -215,12 +283,15 @@ func TestLoginChangesTheID(t *testing.T) { onEach(t, testLoginChangesTheID) }
 func testLoginChangesTheID(t *testing.T, at place) {
 	base := at.serve(t, false)
 	b := newBrowser(t, base)
-	b.login("wrong") // the message makes a session
+	b.post("/count", nil) // begins a session
 	old := b.cookie()
 	if old == "" || !at.has(t, sessionID(t, old)) {
 		t.Fatalf("no session before the login: cookie %q", old)
 	}
-	b.want(b.login("mypassword"), http.StatusSeeOther, "/user")
+	b.want(b.login("mypassword"), http.StatusSeeOther, "/")
+	if !strings.Contains(b.get("/").body, `id="count">1</p>`) {
+		t.Error("the login has not kept the visitor's number")
+	}
 	if sessionID(t, b.cookie()) == sessionID(t, old) {
 		t.Error("the id is the same after the login")
 	}
@@ -228,7 +299,7 @@ func testLoginChangesTheID(t *testing.T, at place) {
 		t.Error("the session of the old id is still there")
 	}
 	thief := newBrowser(t, base)
-	for _, path := range []string{"/user", "/admin", "/dashboard"} {
+	for _, path := range []string{"/user", "/admin", "/dashboard", "/api/dashboard", "/private"} {
 		if a := thief.get(path, "Cookie", cookieName+"="+old); a.StatusCode == http.StatusOK {
 			t.Errorf("GET %s with the old cookie = 200", path)
 		}
@@ -315,7 +386,7 @@ func TestParallelLogins(t *testing.T) { onEach(t, testParallelLogins) }
 func testParallelLogins(t *testing.T, at place) {
 	base := at.serve(t, false)
 	b := newBrowser(t, base)
-	b.login("wrong") // leaves a session with a message
+	b.post("/count", nil) // begins a session
 	old := b.cookie()
 	var wg sync.WaitGroup
 	for range 8 {
@@ -347,32 +418,35 @@ func testParallelLogins(t *testing.T, at place) {
 func TestLogout(t *testing.T) { onEach(t, testLogout) }
 
 func testLogout(t *testing.T, at place) {
-	for _, method := range []string{"GET", "POST"} {
-		t.Run(method, func(t *testing.T) {
-			base := at.serve(t, false)
-			b := newBrowser(t, base)
-			b.login("mypassword")
-			b.views()
-			old := b.cookie()
-			a := b.want(b.do(method, "/logout", "", "Accept", "text/html,*/*;q=0.8"), http.StatusSeeOther, "/")
-			const clear = "connect.sid=; Max-Age=0; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; SameSite=Lax"
-			if got := a.Header["Set-Cookie"]; len(got) != 1 || got[0] != clear {
-				t.Errorf("Set-Cookie = %q, want %q", got, clear)
-			}
-			if b.cookie() != "" {
-				t.Errorf("the browser keeps the cookie %q", b.cookie())
-			}
-			thief := newBrowser(t, base)
-			replay := []string{"Cookie", cookieName + "=" + old}
-			thief.want(thief.get("/user", replay...), http.StatusSeeOther, "/")
-			thief.want(thief.get("/admin", replay...), http.StatusForbidden, "")
-			thief.want(thief.get("/dashboard", replay...), http.StatusUnauthorized, "")
-			if at.has(t, sessionID(t, old)) {
-				t.Error("the session is stored after the logout")
-			}
-			b.want(b.do(method, "/logout", ""), http.StatusSeeOther, "/") // again, with nothing to end
-		})
+	base := at.serve(t, false)
+	b := newBrowser(t, base)
+	b.login("mypassword")
+	b.views()
+	old := b.cookie()
+	if a := b.want(b.get("/logout"), http.StatusOK, ""); !strings.Contains(a.body, `<form method="post" action="/logout"><button>`) {
+		t.Errorf("GET /logout has no button:\n%s", a.body)
 	}
+	b.isIn(true, "after GET /logout")
+	a := b.want(b.do("POST", "/logout", "", "Accept", "text/html,*/*;q=0.8"), http.StatusSeeOther, "/")
+	const clear = "connect.sid=; Max-Age=0; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; SameSite=Lax"
+	if got := a.Header["Set-Cookie"]; len(got) != 1 || got[0] != clear {
+		t.Errorf("Set-Cookie = %q, want %q", got, clear)
+	}
+	if b.cookie() != "" {
+		t.Errorf("the browser keeps the cookie %q", b.cookie())
+	}
+	thief := newBrowser(t, base)
+	replay := []string{"Cookie", cookieName + "=" + old}
+	thief.want(thief.get("/user", replay...), http.StatusSeeOther, "/?next=/user")
+	thief.want(thief.get("/admin", replay...), http.StatusForbidden, "")
+	thief.want(thief.get("/api/dashboard", replay...), http.StatusUnauthorized, "")
+	if body := thief.get("/", replay...).body; !strings.Contains(body, "You are out.") {
+		t.Errorf("the home page does not say so:\n%s", body)
+	}
+	if at.has(t, sessionID(t, old)) {
+		t.Error("the session is stored after the logout")
+	}
+	b.want(b.do("POST", "/logout", ""), http.StatusSeeOther, "/") // again, with nothing to end
 }
 
 func TestJSON(t *testing.T) {
@@ -396,19 +470,19 @@ func TestJSON(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBrowser(t, base)
-			b.wantJSON(b.get("/dashboard"), http.StatusUnauthorized, `{"error":"log in first"}`)
+			b.wantJSON(b.get("/api/dashboard"), http.StatusUnauthorized, `{"error":"log in first"}`)
 			a := b.want(b.do("POST", "/login", test.body, "Content-Type", test.contentType), test.status, "")
 			if test.status != http.StatusOK {
 				if b.cookie() != "" {
 					t.Errorf("a refused login sets the cookie %q", b.cookie())
 				}
-				b.want(b.get("/dashboard"), http.StatusUnauthorized, "")
+				b.want(b.get("/api/dashboard"), http.StatusUnauthorized, "")
 				return
 			}
 			b.wantJSON(a, http.StatusOK, `{"user":"user1"}`)
-			b.wantJSON(b.get("/dashboard"), http.StatusOK, `{"user":"user1","views":0}`)
+			b.wantJSON(b.get("/api/dashboard"), http.StatusOK, `{"user":"user1","views":0}`)
 			b.wantJSON(b.do("POST", "/logout", "", "Accept", "application/json"), http.StatusOK, `{"ok":true}`)
-			b.wantJSON(b.get("/dashboard"), http.StatusUnauthorized, `{"error":"log in first"}`)
+			b.wantJSON(b.get("/api/dashboard"), http.StatusUnauthorized, `{"error":"log in first"}`)
 			b.wantJSON(b.do("POST", "/logout", "{}", "Content-Type", jsonType), http.StatusOK, `{"ok":true}`)
 		})
 	}
@@ -424,35 +498,93 @@ func (b *browser) wantJSON(a answer, status int, body string) {
 
 func TestBasicAuth(t *testing.T) { onEach(t, testBasicAuth) }
 
+// Basic auth is for programs: it makes no session, and does not turn a user into another one.
 func testBasicAuth(t *testing.T, at place) {
 	base := at.serve(t, false)
-	b := newBrowser(t, base)
+	user, nobody := newBrowser(t, base), newBrowser(t, base)
 	auth := func(name, password string) []string {
 		r := http.Request{Header: http.Header{}}
 		r.SetBasicAuth(name, password)
 		return []string{"Authorization", r.Header.Get("Authorization")}
 	}
+	user.login("mypassword")
+	user.views()
+	before := user.cookie()
+	for _, b := range []*browser{user, nobody} {
+		for _, header := range [][]string{nil, auth(admin, "wrong"), auth(admin, ""), auth("", ""), {"Authorization", "Bearer x"}} {
+			a := b.get("/api/whoami", header...)
+			b.wantJSON(a, http.StatusUnauthorized, `{"error":"wrong username or password"}`)
+			if got := a.Header.Get("WWW-Authenticate"); !strings.HasPrefix(got, `Basic realm="api"`) {
+				t.Errorf("WWW-Authenticate = %q", got)
+			}
+		}
+		a := b.get("/api/whoami", auth(admin, "password")...)
+		b.wantJSON(a, http.StatusOK, `{"user":"admin2"}`)
+	}
+	if user.cookie() != before || user.views() != 2 || nobody.cookie() != "" || len(at.ids(t)) != 1 {
+		t.Errorf("the cookies are %v and %q, of %d sessions", user.cookie() == before, nobody.cookie(), len(at.ids(t)))
+	}
+	if body := user.get("/private").body; !strings.Contains(body, "you are user1") || !strings.Contains(body, "curl -u admin2:password "+base+"/api/whoami") {
+		t.Errorf("the private page is\n%s", body)
+	}
+	nobody.want(nobody.get("/private", auth(admin, "password")...), http.StatusSeeOther, "/?next=/private")
+}
+
+// The commands that pages show do what they say.
+func TestCommandsOnPages(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		skip.Test(t, "the commands were not run: curl is not installed")
+	}
+	base := files(t).serve(t, false)
+	b := newBrowser(t, base)
 	b.login("mypassword")
-	before := b.cookie()
-	for _, header := range [][]string{nil, auth(admin, "wrong"), auth(admin, ""), auth("", ""), auth("user1", "mypassword"), {"Authorization", "Bearer x"}} {
-		a := b.want(b.get("/private", header...), http.StatusUnauthorized, "")
-		if got := a.Header.Get("WWW-Authenticate"); !strings.HasPrefix(got, `Basic realm="private"`) {
-			t.Errorf("WWW-Authenticate = %q", got)
+	b.views()
+	for path, want := range map[string]string{
+		"/private":   `{"user":"admin2"}` + "\n",
+		"/dashboard": `{"user":"user1"}` + "\n" + `{"user":"user1","views":0}` + "\n",
+	} {
+		m := regexp.MustCompile(`(?s)<code id="curl">(.*?)</code>`).FindStringSubmatch(b.get(path).body)
+		if m == nil {
+			t.Fatalf("%s shows no command", path)
+		}
+		cmd := exec.Command("sh", "-c", "set -e\n"+strings.ReplaceAll(html.UnescapeString(m[1]), "curl ", "curl -sS "))
+		cmd.Dir = t.TempDir()
+		if out, err := cmd.CombinedOutput(); err != nil || string(out) != want {
+			t.Errorf("%s: %s prints %q, %v", path, m[1], out, err)
 		}
 	}
-	b.want(b.get("/private", auth(admin, "password")...), http.StatusOK, "")
-	if sessionID(t, b.cookie()) == sessionID(t, before) || at.has(t, sessionID(t, before)) {
-		t.Error("the session has its old id")
+	if body := b.get("/dashboard").body; !strings.Contains(body, "<dd>1</dd>") {
+		t.Errorf("the dashboard is\n%s", body)
 	}
-	for range 3 {
-		if a := b.want(b.get("/private"), http.StatusOK, ""); !strings.Contains(a.body, "You are "+admin) {
-			t.Errorf("GET /private =\n%s", a.body)
+}
+
+// What goes wrong is a page with a way back, or JSON for programs.
+func TestErrorPages(t *testing.T) {
+	base := files(t).serve(t, false)
+	b := newBrowser(t, base)
+	b.login("mypassword")
+	large := "a=" + strings.Repeat("x", maxBody)
+	const form = "application/x-www-form-urlencoded"
+	for _, test := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"GET", "/none", "", http.StatusNotFound},
+		{"POST", "/none", "", http.StatusNotFound},
+		{"GET", "/count", "", http.StatusNotFound},
+		{"POST", "/user", "username=%zz", http.StatusBadRequest},
+		{"POST", "/user", large, http.StatusRequestEntityTooLarge},
+		{"POST", "/cookies", "name=", http.StatusBadRequest},
+	} {
+		a := b.want(b.do(test.method, test.path, test.body, "Content-Type", form), test.status, "")
+		for _, want := range []string{`<a href="/">Back to the home page</a>`, `id="who">user1</a>`, `href="/style.css"`} {
+			if !strings.Contains(a.body, want) {
+				t.Errorf("%s %s has no %s:\n%s", test.method, test.path, want, a.body)
+			}
 		}
 	}
-	other := newBrowser(t, base)
-	other.want(other.get("/private"), http.StatusUnauthorized, "")
-	b.get("/logout")
-	b.want(b.get("/private"), http.StatusUnauthorized, "")
+	b.wantJSON(b.get("/api/none"), http.StatusNotFound, `{"error":"There is no such page."}`)
+	b.wantJSON(b.get("/none", "Accept", "application/json"), http.StatusNotFound, `{"error":"There is no such page."}`)
 }
 
 func (b *browser) cookies() (j jar) {
@@ -549,11 +681,12 @@ func TestCookiesThatAreNotSet(t *testing.T) {
 }
 
 var (
-	preRE   = regexp.MustCompile(`(?s)<pre id="json">(.*?)</pre>`)
+	preRE   = regexp.MustCompile(`(?s)<pre id="json"[^>]*>(.*?)</pre>`)
+	tagRE   = regexp.MustCompile(`<[^>]*>`)
 	whereRE = regexp.MustCompile(`<code id="where">(.*?)</code>`)
 )
 
-// The session's page shows what is stored, byte for byte, and where.
+// The session's page shows what is stored, and where, but not the whole id. So does the home page.
 func TestSessionPage(t *testing.T) { onEach(t, testSessionPage) }
 
 func testSessionPage(t *testing.T, at place) {
@@ -564,10 +697,15 @@ func testSessionPage(t *testing.T, at place) {
 	}
 	other := newBrowser(t, base)
 	other.login("mypassword")
-	b.login("<script>") // a message, then a login
 	b.login("mypassword")
 	b.views()
-	a := b.want(b.get("/session"), http.StatusOK, "")
+	for _, path := range []string{"/session", "/"} {
+		testSessionOn(t, at, b, other, path)
+	}
+}
+
+func testSessionOn(t *testing.T, at place, b, other *browser, path string) {
+	a := b.want(b.get(path), http.StatusOK, "")
 	where, pre := whereRE.FindStringSubmatch(a.body), preRE.FindStringSubmatch(a.body)
 	if where == nil || pre == nil {
 		t.Fatalf("no session in\n%s", a.body)
@@ -575,21 +713,23 @@ func testSessionPage(t *testing.T, at place) {
 	id := sessionID(t, b.cookie())
 	_, want := at.open(t, nil)
 	if at.url == "" {
-		want = filepath.Join(want, id+".json")
+		want = filepath.Join(want, id[:8]+"….json")
+	} else {
+		want += " " + id[:8] + "…"
 	}
 	if got := html.UnescapeString(where[1]); got != want {
 		t.Errorf("it is in %q, want %q", got, want)
 	}
 	stored := at.stored(t, id)
 	var shown, compact bytes.Buffer // an engine's document can have white space
-	if err := errors.Join(json.Compact(&shown, []byte(html.UnescapeString(pre[1]))), json.Compact(&compact, []byte(stored))); err != nil {
+	if err := errors.Join(json.Compact(&shown, []byte(html.UnescapeString(tagRE.ReplaceAllString(pre[1], "")))), json.Compact(&compact, []byte(stored))); err != nil {
 		t.Fatal(err)
 	}
 	if shown.String() != compact.String() || !strings.Contains(stored, `"user":"user1"`) {
 		t.Errorf("shown  %s\nstored %s", shown.Bytes(), stored)
 	}
-	if strings.Contains(a.body, sessionID(t, other.cookie())) {
-		t.Error("the page shows another visitor's session")
+	if strings.Contains(a.body, sessionID(t, other.cookie())[:8]) || strings.Contains(a.body, id) {
+		t.Error("the page shows another visitor's session, or a whole id")
 	}
 }
 
@@ -601,7 +741,7 @@ func TestSecureBehindProxy(t *testing.T) {
 				b := newBrowser(t, base)
 				header := []string{"X-Forwarded-Proto", proto}
 				login := b.post("/user", url.Values{"username": {"user1"}, "password": {"mypassword"}}, header...)
-				b.want(login, http.StatusSeeOther, "/user")
+				b.want(login, http.StatusSeeOther, "/")
 				set := b.want(b.post("/cookies", url.Values{"name": {"a"}, "value": {"1"}}, header...), http.StatusSeeOther, "/cookies")
 				for _, a := range []answer{login, set} {
 					got := a.Header["Set-Cookie"]
@@ -618,7 +758,7 @@ func TestOtherSitesCannotPost(t *testing.T) {
 	base := files(t).serve(t, false)
 	b := newBrowser(t, base)
 	b.login("mypassword")
-	for _, path := range []string{"/user", "/login", "/logout", "/cookies", "/cookies/clear", devicesPath, operatorPath, "/logout/everywhere", "/confirm"} {
+	for _, path := range []string{"/user", "/login", "/logout", "/count", "/cookies", "/cookies/clear", devicesPath, operatorPath, "/logout/everywhere", "/confirm"} {
 		for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://other.example"}} {
 			a := b.want(b.post(path, url.Values{"username": {"user1"}, "password": {"mypassword"}, "name": {"a"}}, header...), http.StatusForbidden, "")
 			if a.Header["Set-Cookie"] != nil {
@@ -633,7 +773,7 @@ func TestNothingIsCached(t *testing.T) {
 	base := files(t).serve(t, false)
 	b := newBrowser(t, base)
 	for range 2 { // once as nobody, once as user1
-		for _, path := range []string{"/", "/user", "/admin", "/dashboard", "/private", "/cookies", "/session", "/devices", devicesPath, operatorPath, "/style.css", "/recovery", "/confirm", "/none"} {
+		for _, path := range []string{"/", "/user", "/admin", "/api/dashboard", "/dashboard", "/private", "/cookies", "/session", "/devices", devicesPath, operatorPath, "/style.css", "/recovery", "/confirm", "/none"} {
 			if got := b.get(path).Header.Get("Cache-Control"); got != "no-store" {
 				t.Errorf("GET %s: Cache-Control = %q", path, got)
 			}

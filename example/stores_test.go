@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/example/live"
 	"github.com/sessionfilestore/filestore/example/stores"
 )
 
@@ -68,7 +69,9 @@ func (at place) serveWithin(t *testing.T, trustProxy bool, timeout time.Duration
 		t.Cleanup(func() { checkDir(t, at.dir) })
 	}
 	store, where := at.open(t, nil)
-	srv := httptest.NewUnstartedServer((&site{store: store, files: at.url == "", where: where, secret: testSecret, trustProxy: trustProxy, quit: t.Context()}).handler())
+	feed := live.New(store, live.Options{Where: where, Files: at.url == "", Cookie: cookieName, TTL: stores.TTL, Quit: t.Context()})
+	go feed.Run(t.Context()) // it also ends with the Store
+	srv := httptest.NewUnstartedServer((&site{store: store, feed: feed, secret: testSecret, trustProxy: trustProxy, quit: t.Context()}).handler())
 	srv.Config.WriteTimeout = timeout
 	srv.Start()
 	t.Cleanup(srv.Close)

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"html/template"
 	"iter"
 	"log/slog"
 	"net/http"
@@ -41,6 +42,11 @@ type Options struct {
 	// Show has the members whose values are shown; a dot goes into objects, as in filestore.Store.Find. Of all other
 	// members the names and sizes are shown. Only by members of Show can the page be filtered.
 	Show []string
+
+	// Nav returns what stands above each page, for whoever asks for it: the site's own links, and a form to log out. It is
+	// not escaped, so make it with html/template. The policy of this package holds for it: no inline script or style. Links,
+	// a nav and a button of class plain have the look of the page. nil = nothing.
+	Nav func(*http.Request) template.HTML
 
 	// Write lets the page end sessions. Without it there are no buttons, and a POST is refused.
 	Write bool

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"html"
+	"html/template"
 	"iter"
 	"net/http"
 	"net/http/httptest"
@@ -44,6 +45,27 @@ func TestReadOnly(t *testing.T) {
 	}
 	if got := y.ids(); len(got) != 1 || len(y.told()) > 0 {
 		t.Errorf("left: %q, events %v", got, y.told())
+	}
+}
+
+// What Options.Nav returns for a request stands on each page, below the link that skips to the sessions.
+func TestNav(t *testing.T) {
+	y := newYard(t, sessionui.Options{Show: []string{"user"}, Write: true, Nav: func(r *http.Request) template.HTML {
+		return template.HTML(`<nav><a href="/">` + r.Header.Get("Visitor") + `</a></nav>`)
+	}})
+	y.put("id-of-anna", map[string]any{"user": "anna"})
+	handle := get(y.page, "/").handleOf("anna")
+	for target, status := range map[string]int{"/": 200, "/?session=" + handle: 200, "/?ask=1": 200, "/?session=none": 404, "/?idle=x": 400} {
+		r := httptest.NewRequest("GET", target, nil)
+		r.Header.Set("Visitor", "bert")
+		a := do(y.page, r)
+		nav := strings.Index(a.body, `<section class="nav" aria-label="Site"><nav><a href="/">bert</a></nav></section>`)
+		if a.Code != status || nav < 0 || nav > strings.Index(a.body, "<main") || nav < strings.Index(a.body, `class="skip"`) {
+			t.Errorf("GET %s = %d, want %d and the site's links:\n%s", target, a.Code, status, a.body)
+		}
+	}
+	if a := get(newYard(t, sessionui.Options{}).page, "/"); strings.Contains(a.body, `class="nav"`) {
+		t.Errorf("without Nav there are links:\n%s", a.body)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 // A view is what all templates get.
 type view struct {
 	Title   string
+	Nav     template.HTML
 	Write   bool
 	Filter  filter
 	Now     span
@@ -41,6 +42,9 @@ var operatorPages = parse("operator.html", template.FuncMap{
 })
 
 func (o *operator) render(w http.ResponseWriter, r *http.Request, status int, name string, v view) {
+	if o.opts.Nav != nil {
+		v.Nav = o.opts.Nav(r)
+	}
 	render(w, r, o.opts.Logger, status, operatorPages, name, v)
 }
 

@@ -1,8 +1,8 @@
 'use strict';
 
-// The same site as main.go, in Express, on the same sessions:
+// The same site as main.go, in Express, on the same sessions. "go run ./example/express" starts both. Alone:
 //
-//   node example/express/app.js [--addr 127.0.0.1:3000] [--dir ./sessions] [--encrypt] [--store redis://…]
+//   node example/express/app.js [--addr 127.0.0.1:8082] [--dir ./sessions] [--encrypt] [--store redis://…]
 
 const crypto = require('node:crypto');
 const fs = require('node:fs');
@@ -13,10 +13,11 @@ const session = require('express-session');
 
 const { values: flags } = parseArgs({
   options: {
-    addr: { type: 'string', default: '127.0.0.1:3000' },
+    addr: { type: 'string', default: '127.0.0.1:8082' },
     dir: { type: 'string', default: './sessions' },
     encrypt: { type: 'boolean', default: false },
     store: { type: 'string', default: '' },
+    beside: { type: 'string', default: '' }, // the address of the page that shows both, given by main.go
   },
 });
 
@@ -146,8 +147,16 @@ const app = express();
 app.disable('x-powered-by');
 app.use((req, res, next) => {
   res.set('Cache-Control', 'no-store'); // each page depends on the visitor
+  res.set('Content-Security-Policy', "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; " +
+    `img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors ${flags.beside || "'none'"}`);
+  res.set('X-Content-Type-Options', 'nosniff');
   next();
 });
+
+// What both sides look like. It needs no session.
+for (const [at, name] of [['/style.css', 'style.css'], ['/live.js', 'live.js'], ['/icon.svg', 'icon.svg'], ['/favicon.ico', 'icon.svg']]) {
+  app.get(at, (req, res) => res.type(path.extname(name)).sendFile(path.join(__dirname, '..', 'live', name), { cacheControl: false }));
+}
 
 // As http.CrossOriginProtection on the Go side: no POST from other sites.
 app.use((req, res, next) => {
@@ -174,29 +183,56 @@ app.use(session({
   store: openStore(secret),
 }));
 
+// A page that looks by itself must not touch the session, which would never end. And as Node takes no lock, a touch could
+// undo what the Go side writes at the same moment. express-session leaves alone what has no id.
+app.use((req, res, next) => {
+  if (req.get('X-Requested-With') === 'live.js') req.sessionID = undefined;
+  next();
+});
+
 const escape = (s) => String(s).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
-const page = ({ server, user, views }) => `<!doctype html>
+const column = ({ server, user, views }, wrong) => `<!doctype html>
 <html lang="en">
+<head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${server}</title>
-<h1>This is ${server}</h1>
-<p>Views: ${views}</p>
-${user ? `<p>Hello, ${escape(user)}.</p>
-<form method="post" action="/logout"><button>Log out</button></form>
-` : `<form method="post" action="/login">
-<input name="username" placeholder="user1" required>
-<input name="password" placeholder="mypassword" type="password" required>
+<link rel="icon" href="/icon.svg">
+<link rel="stylesheet" href="/style.css">
+<script src="/live.js" data-page="/column" defer></script>
+</head>
+<body class="column">
+<main id="column" data-live>
+<h1>${server}</h1>
+<div class="count">
+<p class="number" id="count">${views}</p>
+<form method="post" action="/count" data-stay><button id="plus">Count</button></form>
+</div>
+${user ? `<p>Hello, <b id="who">${escape(user)}</b>.</p>
+<form method="post" action="/logout" data-stay><button class="plain" id="logout">Log out</button></form>
+` : `${wrong ? `<p class="notice bad" role="alert">Wrong username or password.</p>
+` : ''}<form class="login" method="post" action="/login">
+<label>Username <input id="username" name="username" autocomplete="username" autocapitalize="none" placeholder="user1" required></label>
+<label>Password <input id="password" name="password" type="password" autocomplete="current-password" placeholder="mypassword" required></label>
 <button>Log in</button>
 </form>
-`}</html>
+`}</main>
+</body>
+</html>
 `;
 
-const stateOf = (s) => ({ server: 'Node', user: s.user || '', views: s.views || 0 });
+const stateOf = (s) => ({ server: 'Express', user: s.user || '', views: s.views || 0 });
 
-app.get('/', (req, res) => {
+app.get('/', (req, res) => res.redirect('/column'));
+
+app.get('/column', (req, res) => {
+  res.send(column(stateOf(req.session)));
+});
+
+app.post('/count', (req, res, next) => {
   req.session.views = stateOf(req.session).views + 1;
-  res.send(page(stateOf(req.session)));
+  req.session.save((err) => (err ? next(err) : res.redirect('/column'))); // why: see the login
 });
 
 app.get('/views', (req, res) => {
@@ -212,7 +248,7 @@ app.post('/login', express.urlencoded({ extended: false }), (req, res, next) => 
   const { username, password } = req.body || {};
   // In the clear, because everybody may log in here. In your program keep hashes.
   if (username !== 'user1' || !same(password, 'mypassword')) {
-    return res.status(401).type('text').send('Wrong username or password.\n');
+    return res.status(401).send(column(stateOf(req.session), true));
   }
   // regenerate makes worthless any id that somebody planted in the browser before. It empties the
   // session: what is to stay must be put in again. The members that the Go side has for its own use,
@@ -224,7 +260,7 @@ app.post('/login', express.urlencoded({ extended: false }), (req, res, next) => 
     req.session.views = views;
     // Without save the header of a redirect leaves before express-session has stored
     // the session: a browser that follows it at once would not be logged in yet.
-    req.session.save((err) => (err ? next(err) : res.redirect('/')));
+    req.session.save((err) => (err ? next(err) : res.redirect('/column')));
   });
 });
 
@@ -232,7 +268,7 @@ app.post('/logout', (req, res, next) => {
   req.session.destroy((err) => {
     if (err) return next(err);
     res.clearCookie(cookieName, { path: '/' });
-    res.redirect('/');
+    res.redirect('/column');
   });
 });
 
@@ -246,9 +282,18 @@ const colon = flags.addr.lastIndexOf(':');
 const server = app.listen(Number(flags.addr.slice(colon + 1)), flags.addr.slice(0, colon).replace(/^\[|\]$/g, ''), (err) => {
   if (err) throw err;
   const { address, port, family } = server.address();
-  console.log(`Node: http://${family === 'IPv6' ? `[${address}]` : address}:${port}  sessions in ${where()}`);
+  console.log(`Express: http://${family === 'IPv6' ? `[${address}]` : address}:${port}  sessions in ${where()}`);
 });
 
-for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.once(signal, () => server.close(() => process.exit()));
+let ending = false;
+function end() {
+  if (ending) return;
+  ending = true;
+  server.close(() => process.exit()); // when what is under way is answered
+  setTimeout(() => process.exit(), 5000).unref();
 }
+process.on('SIGTERM', end);
+// Ctrl-C reaches both sides. main.go ends this one when its own requests are answered: it closes stdin, as the system does
+// if main.go is killed.
+process.on('SIGINT', () => flags.beside || end());
+if (flags.beside) process.stdin.on('end', end).resume();

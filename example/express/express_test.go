@@ -62,7 +62,7 @@ func (at place) start(t *testing.T, name string) *process {
 		args = append(args, "--encrypt")
 	}
 	if name == "Go" {
-		p.cmd = exec.Command(os.Args[0], args...)
+		p.cmd = exec.Command(os.Args[0], append(args, "--express", "")...)
 	} else {
 		p.cmd = exec.Command("node", append([]string{"app.js"}, args...)...)
 	}
@@ -105,7 +105,7 @@ func (at place) startBoth(t *testing.T) (goes, node *process) {
 	t.Helper()
 	var wg sync.WaitGroup
 	wg.Go(func() { goes = at.start(t, "Go") })
-	wg.Go(func() { node = at.start(t, "Node") })
+	wg.Go(func() { node = at.start(t, "Express") })
 	wg.Wait()
 	if t.Failed() {
 		t.FailNow()
@@ -150,15 +150,15 @@ func (b *browser) get(p *process, path string) string {
 	return body
 }
 
-var viewsRE = regexp.MustCompile(`<p>Views: (\d+)</p>`)
+var viewsRE = regexp.MustCompile(`id="count">(\d+)</p>`)
 
-// visit gets the home page and returns the number of views on it.
+// visit counts, and returns the number on the page that comes then.
 func (b *browser) visit(p *process) int {
 	b.t.Helper()
-	body := b.get(p, "/")
+	status, body := b.read(b.PostForm(p.url+"/count", nil))
 	m := viewsRE.FindStringSubmatch(body)
-	if m == nil || !strings.Contains(body, "<h1>This is "+p.name+"</h1>") {
-		b.t.Fatalf("%s: GET / = %s", p.name, body)
+	if status != http.StatusOK || m == nil || !strings.Contains(body, "<h1>"+p.name+"</h1>") {
+		b.t.Fatalf("%s: POST /count = %d %s", p.name, status, body)
 	}
 	n, err := strconv.Atoi(m[1])
 	if err != nil {
@@ -244,8 +244,9 @@ func testNotEncrypted(t *testing.T, url string) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	for name, cmd := range map[string]*exec.Cmd{
-		"Go":   exec.CommandContext(ctx, os.Args[0], args...),
-		"Node": exec.CommandContext(ctx, "node", append([]string{"app.js"}, args...)...),
+		"Go":      exec.CommandContext(ctx, os.Args[0], append(args, "--express", "")...),
+		"Both":    exec.CommandContext(ctx, os.Args[0], append(args, "--express", "127.0.0.1:0")...),
+		"Express": exec.CommandContext(ctx, "node", append([]string{"app.js"}, args...)...),
 	} {
 		cmd.Env = append(os.Environ(), serveEnv+"=1", "SESSION_SECRET=")
 		out, err := cmd.CombinedOutput()
@@ -294,7 +295,9 @@ func testSites(t *testing.T, at place) {
 	t.Run("visitors who leave nothing get no session", func(t *testing.T) {
 		for _, p := range []*process{goes, node} {
 			b := newBrowser(t)
-			if got, want := b.views(p), (state{p.name, "", 0}); got != want {
+			b.get(p, "/column")
+			b.get(p, "/style.css")
+			if got, want := b.views(p), (state{Server: p.name}); got != want {
 				t.Errorf("views = %+v, want %+v", got, want)
 			}
 			if c := b.cookie(p); c != "" {
@@ -328,13 +331,13 @@ func testSites(t *testing.T, at place) {
 	t.Run("the pages are the same", func(t *testing.T) {
 		b := newBrowser(t)
 		mask := func(p *process) string {
-			return viewsRE.ReplaceAllString(strings.ReplaceAll(b.get(p, "/"), p.name, "…"), "")
+			return viewsRE.ReplaceAllString(strings.ReplaceAll(b.get(p, "/column"), p.name, "…"), "")
 		}
 		if a, b := mask(goes), mask(node); a != b {
 			t.Errorf("logged out:\n%s\n%s", a, b)
 		}
 		b.login(goes, "mypassword")
-		if a, b := mask(goes), mask(node); a != b || !strings.Contains(a, "Hello, user1.") {
+		if a, b := mask(goes), mask(node); a != b || !strings.Contains(a, "Hello, <b id=\"who\">user1</b>.") {
 			t.Errorf("logged in:\n%s\n%s", a, b)
 		}
 	})
@@ -345,7 +348,7 @@ func testSites(t *testing.T, at place) {
 			b.visit(first)
 			b.visit(second)
 			before := b.cookie(first)
-			if status, body := b.login(first, "mypassword"); status != http.StatusOK || !strings.Contains(body, "Hello, user1.") {
+			if status, body := b.login(first, "mypassword"); status != http.StatusOK || !strings.Contains(body, "Hello, <b id=\"who\">user1</b>.") {
 				t.Fatalf("login at %s = %d %s", first.name, status, body)
 			}
 			after := b.cookie(first)
@@ -378,8 +381,8 @@ func testSites(t *testing.T, at place) {
 	t.Run("a wrong password", func(t *testing.T) {
 		for _, p := range []*process{goes, node} {
 			b := newBrowser(t)
-			if status, body := b.login(p, "password"); status != http.StatusUnauthorized || body != "Wrong username or password.\n" {
-				t.Errorf("%s: %d %q", p.name, status, body)
+			if status, body := b.login(p, "password"); status != http.StatusUnauthorized || !strings.Contains(body, "Wrong username or password.") || b.cookie(p) != "" {
+				t.Errorf("%s: %d, cookie %q\n%s", p.name, status, b.cookie(p), body)
 			}
 			if got := b.views(p).User; got != "" {
 				t.Errorf("%s: the user is %q", p.name, got)

@@ -48,7 +48,7 @@ func (b *browser) devices(p *process) (page string, handles []string) {
 func (b *browser) endOthers(p *process) (n int) {
 	b.t.Helper()
 	page, _ := b.devices(p)
-	for item := range strings.SplitSeq(page, "<li>") {
+	for item := range strings.SplitSeq(page, "<section ") {
 		if m := endRE.FindStringSubmatch(item); m != nil && !strings.Contains(item, "This one") {
 			n++
 			b.read(b.PostForm(p.url+"/devices/end", url.Values{"handle": {m[1]}}))
@@ -157,6 +157,48 @@ func testMembers(t *testing.T, at place, goes, node *process) {
 		}
 	})
 
+	t.Run("a page that looks by itself does not prolong the session", func(t *testing.T) {
+		for _, p := range []*process{goes, node} {
+			b := newBrowser(t)
+			b.login(p, "mypassword")
+			id := b.id(p)
+			before := time.Now().Add(-12 * time.Hour).Truncate(time.Second)
+			err := store.Update(ctx, id, func(s *filestore.Session) error {
+				s.NoTouch, s.LastAccess = true, before
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ends := func() time.Time {
+				t.Helper()
+				sess, err := store.Get(ctx, id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return sess.ExpiresAt(time.Hour)
+			}
+			end := ends()
+			r, err := http.NewRequest("GET", p.url+"/column", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("X-Requested-With", "live.js")
+			resp, err := b.Do(r)
+			if status, body := b.read(resp, err); status != http.StatusOK || !strings.Contains(body, "user1") || resp.Header["Set-Cookie"] != nil {
+				t.Errorf("%s: a look = %d, cookies %q\n%s", p.name, status, resp.Header["Set-Cookie"], body)
+			}
+			const rounding = 2 * time.Second // servers keep the end in seconds
+			if now := ends(); now.Sub(end).Abs() > rounding {
+				t.Errorf("%s: a look moves the end from %v to %v", p.name, end, now)
+			}
+			b.get(p, "/column")
+			if now := ends(); now.Sub(end) < 11*time.Hour {
+				t.Errorf("%s: a visit does not: nothing is tested", p.name)
+			}
+		}
+	})
+
 	t.Run("Node's regenerate drops them", func(t *testing.T) {
 		b := newBrowser(t)
 		b.login(goes, "mypassword")
@@ -184,7 +226,7 @@ func testMembers(t *testing.T, at place, goes, node *process) {
 		there.login(node, "mypassword")
 		stolen := as(t, node, there.cookie(node))
 		page, handles := here.devices(goes)
-		if len(handles) != 2 || strings.Count(page, "Logged in by Node.") != 1 || strings.Count(page, "Logged in by Go,") != 1 {
+		if len(handles) != 2 || strings.Count(page, "Logged in by Express.") != 1 || strings.Count(page, "Logged in by Go,") != 1 {
 			t.Fatalf("the list is\n%s", page)
 		}
 		if n := here.endOthers(goes); n != 1 {

@@ -31,7 +31,16 @@ import (
 // Every wait of a browser has this bound, so that a page that does not come fails its test.
 const patience = 60 * time.Second
 
-// chromium starts a browser that ends with the test. Each tab of it is a visitor with cookies of their own.
+// shared is the browser of all tests: each visitor has cookies of their own, and a start takes a second.
+var shared struct {
+	once sync.Once
+	ctx  context.Context
+	err  error
+	end  func()
+}
+
+// chromium returns the browser. Each tab of it is a visitor with cookies of their own. With options it is one of the test's
+// own.
 func chromium(t testing.TB, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := ""
@@ -44,22 +53,44 @@ func chromium(t testing.TB, more ...chromedp.ExecAllocatorOption) context.Contex
 	if path == "" {
 		skip.Test(t, "NOT LOOKED AT: there is no chromium")
 	}
-	dir := t.TempDir()
+	if len(more) > 0 {
+		ctx, end, err := launch(path, more...)
+		if err != nil {
+			t.Fatalf("chromium does not start: %v", err)
+		}
+		t.Cleanup(end)
+		return ctx
+	}
+	shared.once.Do(func() { shared.ctx, shared.end, shared.err = launch(path) })
+	if shared.err != nil {
+		t.Fatalf("chromium does not start: %v", shared.err)
+	}
+	return shared.ctx
+}
+
+// launch starts a browser. Its caller calls end.
+func launch(path string, more ...chromedp.ExecAllocatorOption) (ctx context.Context, end func(), err error) {
+	dir, err := os.MkdirTemp("", "chromium")
+	if err != nil {
+		return nil, nil, err
+	}
 	opts := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(path), chromedp.UserDataDir(dir),
 		chromedp.NoSandbox, // the tests may run as root
 		chromedp.DisableGPU, chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("hide-scrollbars", true),
 		chromedp.Flag("font-render-hinting", "none"), chromedp.WSURLReadTimeout(patience))
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), append(opts, more...)...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(func() {
+	allocator, cancel1 := chromedp.NewExecAllocator(context.Background(), append(opts, more...)...)
+	ctx, cancel2 := chromedp.NewContext(allocator)
+	end = func() {
 		chromedp.Cancel(ctx)
-		cancel()
-	})
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("chromium does not start: %v", err)
+		cancel2()
+		cancel1()
+		os.RemoveAll(dir)
 	}
-	return ctx
+	if err := chromedp.Do(ctx); err != nil {
+		end()
+		return nil, nil, err
+	}
+	return ctx, end, nil
 }
 
 // A visitor is a browser with cookies of its own.
@@ -167,10 +198,22 @@ func (v *visitor) open(url string) {
 // click clicks on the first element that sel selects, again if a live page puts another one in its place just then.
 func (v *visitor) click(sel string) {
 	v.t.Helper()
+	v.again(sel, chromedp.Click(chromedp.CSS(sel), chromedp.NodeVisible))
+}
+
+// keys types into the first element that sel selects, also if another page is just coming.
+func (v *visitor) keys(sel, text string) {
+	v.t.Helper()
+	v.again(sel, chromedp.SendKeys(chromedp.CSS(sel), text))
+}
+
+// again does what it does to the element sel, again if the element goes just then.
+func (v *visitor) again(sel string, do action) {
+	v.t.Helper()
 	ctx, cancel := context.WithTimeout(v.ctx, patience)
 	defer cancel()
 	for {
-		err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(sel), chromedp.NodeVisible))
+		err := chromedp.Do(ctx, do)
 		if err == nil {
 			return
 		}
@@ -299,7 +342,14 @@ func TestMain(m *testing.M) {
 		write()
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if shared.end != nil {
+		shared.end()
+	}
+	for _, dir := range built {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
 }
 
 func put(t testing.TB, s *filestore.Store, id string, maxAge time.Duration, members map[string]any) {

@@ -33,6 +33,7 @@ func (s *site) wrap(around func(w http.ResponseWriter, r *http.Request, inner ht
 
 // The server ends each stream after a while. The browser asks for another one, and nobody is told of trouble.
 func TestStreamEnds(t *testing.T) {
+	t.Parallel()
 	browser := chromium(t)
 	s := newSite(t, &sessionui.Options{Show: []string{"user"}}, nil)
 	var streams atomic.Int32
@@ -105,6 +106,7 @@ func TestNotLive(t *testing.T) {
 
 // A row that is new is shown as such, without motion to those who want none.
 func TestReducedMotion(t *testing.T) {
+	t.Parallel()
 	browser := chromium(t)
 	s := newSite(t, &sessionui.Options{Show: []string{"user"}}, nil)
 	for i, want := range map[string]string{"no-preference": "sui-new", "reduce": "none"} {
@@ -127,6 +129,7 @@ func TestReducedMotion(t *testing.T) {
 
 // Both pages work behind a proxy that strips a part of the path: no link leads out of it.
 func TestStrippedPath(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, visit func() *visitor) {
 		s := newSite(t, &sessionui.Options{Show: []string{"user"}, Write: true}, nil)
 		target, _ := url.Parse(s.URL)
@@ -170,7 +173,7 @@ func TestStrippedPath(t *testing.T) {
 		at(a, "/tools/who/", "page=2")
 		a.click("#by-size")
 		at(a, "/tools/who/", "sort=-size")
-		a.do(chromedp.SendKeys(chromedp.CSS(`input[name="value"]`), "bert\r"))
+		a.keys(`input[name="value"]`, "bert\r")
 		at(a, "/tools/who/", "value=bert")
 		a.click("tr[data-session] a.handle")
 		at(a, "/tools/who/", "session=")
@@ -192,6 +195,7 @@ func TestStrippedPath(t *testing.T) {
 
 // Behind such a proxy the page follows too.
 func TestStrippedPathLive(t *testing.T) {
+	t.Parallel()
 	browser := chromium(t)
 	s := newSite(t, &sessionui.Options{Show: []string{"user"}}, nil)
 	target, _ := url.Parse(s.URL)

@@ -5,14 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,6 +42,7 @@ func both(t *testing.T, test func(t *testing.T, visit func() *visitor)) {
 
 // Two browsers log in as one user; one ends the other, which is out at its next click.
 func TestTwoBrowsers(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, visit func() *visitor) {
 		s := newSite(t, &sessionui.Options{Show: []string{"user"}, Write: true}, nil)
 		a, b, c := visit(), visit(), visit()
@@ -78,7 +78,7 @@ func TestTwoBrowsers(t *testing.T) {
 		if n := b.count("tr[data-session]"); n != 3 || b.count("tr[data-session][data-current]") != 1 {
 			t.Fatalf("the operator sees %d sessions", n)
 		}
-		b.do(chromedp.SendKeys(chromedp.CSS(`input[name="value"]`), "anna\r"))
+		b.keys(`input[name="value"]`, "anna\r")
 		b.until("the filter is in the address", func() bool { return strings.Contains(get(b, chromedp.Location()), "value=anna") })
 		b.until("anna's two sessions", func() bool { return b.count("tr[data-session]") == 2 })
 		b.click(`form[data-action="end-matching"] button`)
@@ -104,6 +104,7 @@ func TestTwoBrowsers(t *testing.T) {
 }
 
 func TestConfirm(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, visit func() *visitor) {
 		s := newSite(t, &sessionui.Options{}, &sessionui.DevicesOptions{Confirm: func(r *http.Request) bool { return r.PostFormValue("password") == "right" }})
 		a, b := visit(), visit()
@@ -116,7 +117,7 @@ func TestConfirm(t *testing.T) {
 			if b.who(s) != "anna" {
 				t.Fatal("the other is out before the password was right")
 			}
-			a.do(chromedp.SendKeys(chromedp.CSS(`form[data-action="confirm"] input[name="password"]`), password))
+			a.keys(`form[data-action="confirm"] input[name="password"]`, password)
 			a.click(`form[data-action="confirm"] button`)
 			want := map[string]string{"wrong": ".notice.bad", "right": ".notice.good"}[password]
 			a.until("the answer to "+password, func() bool { return a.count(want) == 1 })
@@ -129,6 +130,7 @@ func TestConfirm(t *testing.T) {
 
 // Order, pages and back: links only.
 func TestLinks(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, visit func() *visitor) {
 		s := newSite(t, &sessionui.Options{Show: []string{"user"}}, nil)
 		for i := range 120 {
@@ -153,21 +155,22 @@ func TestLinks(t *testing.T) {
 
 // What is not a time stays in its field, beside the browser's own words, and the rest of the filter with it.
 func TestTimes(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, visit func() *visitor) {
 		s := newSite(t, &sessionui.Options{}, nil)
 		v := visit()
 		v.open(s.URL + operatorPath)
-		idle := chromedp.CSS(`input[name="idle"]`)
+		idle := `input[name="idle"]`
 		for _, wrong := range []string{"soon", "5", "2 d", "-1h"} {
 			v.open(s.URL + operatorPath)
-			v.do(chromedp.SendKeys(idle, wrong+"\r"))
+			v.keys(idle, wrong+"\r")
 			if bad := v.count(`input[name="idle"]:invalid`); bad != 1 || strings.Contains(get(v, chromedp.Location()), "idle=") {
 				t.Errorf("%q is sent", wrong)
 			}
 		}
 		for _, right := range []string{"90m", "1w12h", "2d", "1.5h"} {
 			v.open(s.URL + operatorPath)
-			v.do(chromedp.SendKeys(idle, right+"\r"))
+			v.keys(idle, right+"\r")
 			v.until(right+" is sent", func() bool {
 				return strings.Contains(get(v, chromedp.Location()), "idle="+right) && v.count("#found") == 1
 			})
@@ -257,6 +260,7 @@ var hostile = []string{
 }
 
 func TestHostileTexts(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, visit func() *visitor) {
 		s := newSite(t, &sessionui.Options{Show: []string{"user"}, Write: true}, nil)
 		v := visit()
@@ -302,6 +306,7 @@ func TestHostileTexts(t *testing.T) {
 
 // A form on another site does nothing, whether or not the browser sends the cookie with it.
 func TestCrossSite(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, visit func() *visitor) {
 		s := newSite(t, &sessionui.Options{Show: []string{"user"}, Write: true}, nil)
 		v := visit()
@@ -332,6 +337,7 @@ func TestCrossSite(t *testing.T) {
 
 // The collector of complaints finds violations: without that the other tests would prove nothing.
 func TestComplaints(t *testing.T) {
+	t.Parallel()
 	browser := chromium(t)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'")
@@ -350,13 +356,44 @@ func TestComplaints(t *testing.T) {
 	}
 }
 
-// axe finds nothing serious on any page, on no screen.
-func TestAxe(t *testing.T) {
+// axe is the text of a script that finds what keeps people from using a page.
+func axe(t *testing.T) string {
+	t.Helper()
 	interop.NPM(t, ".")
-	axe, err := os.ReadFile(filepath.Join("node_modules", "axe-core", "axe.min.js"))
+	text, err := os.ReadFile(filepath.Join("node_modules", "axe-core", "axe.min.js"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(text)
+}
+
+// accessible fails if axe finds something serious on the page. Frames are pages of their own.
+func (v *visitor) accessible(axe, name string) {
+	v.t.Helper()
+	// With what the user agent says of itself, as its own code is not bound by the page's policy.
+	v.do(chromedp.Evaluate[chromedp.Void](axe + ";0"))
+	found := get(v, chromedp.Evaluate[string](`axe.run(document, {resultTypes: ["violations"], iframes: false}).then(r => JSON.stringify(r.violations.map(v =>
+		({id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.slice(0, 3).map(n => n.html + " " + n.failureSummary)}))))`, chromedp.EvalAwaitPromise))
+	var violations []struct {
+		ID, Impact, Help string
+		Nodes            []string
+	}
+	if err := json.Unmarshal([]byte(found), &violations); err != nil {
+		v.t.Fatal(err)
+	}
+	for _, f := range violations {
+		if f.Impact == "serious" || f.Impact == "critical" {
+			v.t.Errorf("%s: %s (%s)\n%s", name, f.Help, f.ID, strings.Join(f.Nodes, "\n"))
+		} else {
+			v.t.Logf("%s: %s: %s", name, f.Impact, f.Help)
+		}
+	}
+}
+
+// axe finds nothing serious on any page, on no screen.
+func TestAxe(t *testing.T) {
+	t.Parallel()
+	axe := axe(t)
 	browser := chromium(t)
 	s := newSite(t, &sessionui.Options{Show: []string{"user", "role"}, Write: true}, &sessionui.DevicesOptions{Confirm: func(r *http.Request) bool { return false }})
 	populate(t, s)
@@ -390,30 +427,14 @@ func TestAxe(t *testing.T) {
 		v.look(c)
 		for name, open := range pages {
 			open()
-			// With what the user agent says of itself, as its own code is not bound by the page's policy.
-			v.do(chromedp.Evaluate[chromedp.Void](string(axe) + ";0"))
-			found := get(v, chromedp.Evaluate[string](`axe.run(document, {resultTypes: ["violations"]}).then(r => JSON.stringify(r.violations.map(v =>
-				({id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.slice(0, 3).map(n => n.html + " " + n.failureSummary)}))))`, chromedp.EvalAwaitPromise))
-			var violations []struct {
-				ID, Impact, Help string
-				Nodes            []string
-			}
-			if err := json.Unmarshal([]byte(found), &violations); err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range violations {
-				if f.Impact == "serious" || f.Impact == "critical" {
-					t.Errorf("%s, %s: %s (%s)\n%s", name, c.name, f.Help, f.ID, strings.Join(f.Nodes, "\n"))
-				} else {
-					t.Logf("%s, %s: %s: %s", name, c.name, f.Impact, f.Help)
-				}
-			}
+			v.accessible(axe, name+", "+c.name)
 		}
 	}
 }
 
 // The keyboard alone: the first stop skips to the sessions, each stop is seen, and Enter signs out.
 func TestKeyboard(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, visit func() *visitor) {
 		s := newSite(t, &sessionui.Options{Show: []string{"user"}, Write: true}, nil)
 		for i := range 60 {
@@ -452,6 +473,7 @@ func TestKeyboard(t *testing.T) {
 
 // Someone who only looks has no buttons.
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, visit func() *visitor) {
 		s := newSite(t, &sessionui.Options{Show: []string{"user"}}, nil)
 		v := visit()
@@ -463,17 +485,46 @@ func TestReadOnly(t *testing.T) {
 	})
 }
 
-// start builds the program of a folder and starts it. It ends with the test.
-func start(t *testing.T, folder string, args ...string) (stdout io.Reader) {
+// built has the folders of the programs that build has built.
+var built []string
+
+// build builds the program of a folder, once for all tests.
+func build(t *testing.T, folder string) (path string) {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), filepath.Base(folder))
-	build := exec.Command("go", "build", "-o", bin, ".")
-	build.Dir = folder
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	build, _ := builds.LoadOrStore(folder, sync.OnceValues(func() (string, error) {
+		dir, err := os.MkdirTemp("", "built")
+		if err != nil {
+			return "", err
+		}
+		building.Lock()
+		built = append(built, dir)
+		building.Unlock()
+		path := filepath.Join(dir, filepath.Base(folder))
+		cmd := exec.Command("go", "build", "-o", path, ".")
+		cmd.Dir = folder
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%w\n%s", err, out)
+		}
+		return path, nil
+	}))
+	path, err := build.(func() (string, error))()
+	if err != nil {
+		t.Fatal(err)
 	}
-	cmd := exec.Command(bin, args...)
-	stdout, err := cmd.StdoutPipe()
+	return path
+}
+
+var (
+	builds   sync.Map // of functions, by folder
+	building sync.Mutex
+)
+
+// start starts the program of a folder in the directory at, "" for this one. It ends with the test.
+func start(t *testing.T, folder, at string, args ...string) (cmd *exec.Cmd, stdout *bufio.Reader) {
+	t.Helper()
+	cmd = exec.Command(build(t, folder), args...)
+	cmd.Dir, cmd.Env = at, append(os.Environ(), "SESSION_SECRET=")
+	pipe, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
@@ -482,47 +533,14 @@ func start(t *testing.T, folder string, args ...string) (stdout io.Reader) {
 	}
 	t.Cleanup(func() {
 		cmd.Process.Kill()
-		cmd.Wait()
+		cmd.Wait() // fails if the test has waited
 	})
-	return stdout
-}
-
-// The example has both pages, and no page of it makes the browser complain.
-func TestExample(t *testing.T) {
-	line, err := bufio.NewReader(start(t, filepath.Join("..", "..", "example"), "-addr", "127.0.0.1:0", "-dir", filepath.Join(t.TempDir(), "sessions"))).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	site := regexp.MustCompile(`http://\S+`).FindString(line)
-	both(t, func(t *testing.T, visit func() *visitor) {
-		login := func(user, password string) *visitor {
-			v := visit()
-			v.open(site + "/user")
-			v.do(chromedp.SendKeys("[name=username]", user), chromedp.SendKeys("[name=password]", password+"\r"))
-			v.until(user+" is in", func() bool { return strings.Contains(v.text("body"), "Log out") })
-			return v
-		}
-		first, second, admin := login("user1", "mypassword"), login("user1", "mypassword"), login("admin2", "password")
-		first.open(site + devicesPath)
-		first.click(`form[data-action="sign-out"] button`)
-		first.until("the other is signed out", func() bool { return first.count("[data-session]") == 1 })
-		admin.open(site + operatorPath + "?member=user&value=user1")
-		admin.click(`tr[data-session] form[data-action="end"] button`)
-		admin.until("the session has ended", func() bool { return admin.count("tr[data-session]") == 0 })
-		for _, v := range []*visitor{first, second} {
-			v.open(site + devicesPath)
-			if v.count("[data-session]") != 0 || get(v, chromedp.Location()) != site+"/" {
-				t.Errorf("after the end there is %s", get(v, chromedp.Location()))
-			}
-		}
-		for _, path := range []string{"/", "/user", "/admin", "/cookies", "/recovery", "/account/devices/", "/admin/sessions/"} {
-			admin.open(site + path)
-		}
-	})
+	return cmd, bufio.NewReader(pipe)
 }
 
 // The command serves the page to a browser of this machine, and not to another site whose name leads here.
 func TestServe(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	store, err := filestore.Open(dir, &filestore.Options{ReapInterval: -1})
 	if err != nil {
@@ -530,7 +548,7 @@ func TestServe(t *testing.T) {
 	}
 	defer store.Close()
 	put(t, store, "one", time.Hour, map[string]any{"user": "anna"})
-	out := start(t, filepath.Join("..", "..", "cmd", "filestore"), "serve", "--dir", dir, "--write", "--json", "--show", "user")
+	_, out := start(t, filepath.Join("..", "..", "cmd", "filestore"), "", "serve", "--dir", dir, "--write", "--json", "--show", "user")
 	var said struct{ URL string }
 	if err := json.NewDecoder(out).Decode(&said); err != nil {
 		t.Fatal(err)

@@ -101,6 +101,7 @@ func (v *visitor) look(c screen) {
 // TestScreenshots takes pictures of both pages. With SESSIONUI_SHOTS it puts them into that directory, for docs and for
 // people to look at; without, it tests only that no page is wider than its screen.
 func TestScreenshots(t *testing.T) {
+	t.Parallel()
 	browser := chromium(t)
 	s := newSite(t, &sessionui.Options{Show: []string{"user", "role"}, Write: true}, nil)
 	populate(t, s)
@@ -130,6 +131,7 @@ func TestScreenshots(t *testing.T) {
 // No text makes a page wider than its screen, and none is cut off by what is around it. A screen of 640 is also one of 1280
 // at 200 %.
 func TestWidths(t *testing.T) {
+	t.Parallel()
 	browser := chromium(t)
 	s := newSite(t, &sessionui.Options{Show: []string{"user", "email", "a.deep.path"}, Write: true}, nil)
 	v := visit(t, browser)
