@@ -47,16 +47,17 @@ func TestNoLostUpdateBetweenProcesses(t *testing.T) {
 	s := open(t, dir, patient())
 	set(t, s, "id", "n", 0)
 	var others []*storetest.Process
+	each := storetest.Brief(50, 1000)
 	for range 8 {
-		others = append(others, storetest.Start(t, "increment", dir, "1000"))
+		others = append(others, storetest.Start(t, "increment", dir, strconv.Itoa(each)))
 	}
 	for _, p := range others {
 		if err := p.Wait(); err != nil {
 			t.Error(err)
 		}
 	}
-	if got := value(t, get(t, s, "id"), "n"); got != "8000" {
-		t.Errorf("n = %s after 8 x 1,000 Updates", got)
+	if got := value(t, get(t, s, "id"), "n"); got != strconv.Itoa(8*each) {
+		t.Errorf("n = %s after 8 x %d Updates", got, each)
 	}
 }
 

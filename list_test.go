@@ -17,7 +17,7 @@ import (
 func TestIterators(t *testing.T) {
 	y := newYard(t, nil)
 	want := []string{healthy}
-	for i := range 3000 { // more than a batch
+	for i := range 1100 { // more than a batch
 		id := fmt.Sprintf("id%d", i)
 		write(t, y.dir, id+".json", doc(nowMs(), ""))
 		want = append(want, id)

@@ -27,6 +27,7 @@ func destroyed(n int64) bool { return n%7 == 3 }
 // read gives one whole version. It is not older than the last one that was acknowledged before the read
 // began, and not newer than the last one that was begun before it ended.
 func TestCacheIsCoherent(t *testing.T) {
+	storetest.NeedRenameOverOpen(t)
 	dir := t.TempDir()
 	o := quick()
 	decodes := new(counter)

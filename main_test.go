@@ -139,7 +139,7 @@ func (y *yard) check(allowed ...string) {
 	y.t.Helper()
 	after := y.manifest()
 	for name := range merge(y.before, after) {
-		if slices.Contains(allowed, strings.TrimPrefix(name, "sessions/")) {
+		if slices.Contains(allowed, strings.TrimPrefix(filepath.ToSlash(name), "sessions/")) {
 			continue
 		}
 		if y.before[name] != after[name] {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/disk"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -123,6 +125,9 @@ func TestCanceledContext(t *testing.T) {
 
 // B10: Open warns of a directory that others may write to.
 func TestOpenDirectoryWarns(t *testing.T) {
+	if !disk.Modes {
+		skip.Test(t, "this system has no modes")
+	}
 	dir := t.TempDir()
 	for mode, want := range map[fs.FileMode]int{0o777: 1, 0o770: 1, 0o755: 0, 0o700: 0} {
 		os.Chmod(dir, mode)

@@ -1,7 +1,93 @@
 package filestore_test
 
-import "io/fs"
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
+)
 
 func setUmask(int) {}
 
 func inode(fs.FileInfo) string { return "" }
+
+// A virus scanner opens each file for itself alone, for 50 ms, the lock files too. No call fails.
+func TestScanner(t *testing.T) {
+	dir := t.TempDir()
+	opts := patient()
+	opts.CacheSize = -1
+	s := open(t, dir, opts)
+	const sessions = 20
+	id := func(i int) string { return fmt.Sprintf("session-%02d", i) }
+	for i := range sessions {
+		set(t, s, id(i), "n", 0)
+	}
+	var scanned atomic.Int64
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-end:
+				return
+			default:
+				if scan(filepath.Join(dir, id(rand.N(sessions))+".json")) {
+					scanned.Add(1)
+				}
+				if locks, _ := filepath.Glob(filepath.Join(dir, ".locks", "[0-9]*")); len(locks) > 0 && scan(locks[rand.N(len(locks))]) {
+					scanned.Add(1)
+				}
+			}
+		}
+	}()
+	for i := range storetest.Brief(200, 1000) {
+		id := id(rand.N(sessions))
+		err := s.Set(ctx, id, session(t, "n", i))
+		if err == nil {
+			_, err = s.Get(ctx, id)
+		}
+		if err == nil {
+			err = s.Touch(ctx, id, nil)
+		}
+		if err == nil {
+			err = s.Destroy(ctx, id)
+		}
+		if err == nil {
+			if _, err = s.Get(ctx, id); errors.Is(err, filestore.ErrNotFound) {
+				err = s.Set(ctx, id, session(t, "n", i))
+			}
+		}
+		if err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+	}
+	close(end)
+	<-ended
+	if scanned.Load() < 5 {
+		t.Errorf("only %d files were open meanwhile", scanned.Load())
+	}
+}
+
+// scan keeps a file for itself alone for 50 ms, and reports whether it could.
+func scan(name string) bool {
+	name16, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		return false
+	}
+	h, err := windows.CreateFile(name16, windows.GENERIC_READ, 0, nil, windows.OPEN_EXISTING, 0, 0)
+	if err != nil {
+		return false
+	}
+	time.Sleep(50 * time.Millisecond)
+	windows.CloseHandle(h)
+	return true
+}

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	_ "github.com/sessionfilestore/filestore/internal/supported"
 )
 
 var (
@@ -201,7 +203,7 @@ func (d *Dir) Close() error {
 
 // Sub opens the directory name in d. Anything else that has the name is ErrUnsafe.
 func (d *Dir) Sub(name string) (*Dir, error) {
-	fi, err := d.root.Lstat(name)
+	fi, err := d.Lstat(name)
 	if err != nil {
 		return nil, err
 	}
@@ -269,9 +271,6 @@ func (d *Dir) Names() iter.Seq2[string, error] {
 		}
 	}
 }
-
-// Lstat describes name, which may be below another directory, without following it.
-func (d *Dir) Lstat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
 
 // Read returns the contents of name, and what the file was when they were read: one complete version
 // of a regular file that has one link, is owned by this process's user or by root (or is read by root),

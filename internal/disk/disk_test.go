@@ -311,8 +311,10 @@ func TestSub(t *testing.T) {
 	if _, err := d.Sub("file"); !errors.Is(err, disk.ErrUnsafe) {
 		t.Errorf("Sub of a file: %v", err)
 	}
-	if err := os.Symlink("sub", filepath.Join(path, "link")); err != nil {
-		skip.Test(t, err.Error())
+	link := filepath.Join(path, "link")
+	err = os.Symlink("sub", link)
+	if _, statErr := os.Lstat(link); errors.Join(err, statErr) != nil { // Wine only says that it makes one
+		skip.Test(t, fmt.Sprintf("no links here: %v, %v", err, statErr))
 	}
 	if _, err := d.Sub("link"); !errors.Is(err, disk.ErrUnsafe) {
 		t.Errorf("Sub of a link: %v", err)

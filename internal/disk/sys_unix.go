@@ -96,6 +96,12 @@ func (d *Dir) Stat(name string) (Info, error) {
 	return newInfo(&st), nil
 }
 
+// Lstat describes name, which may be below another directory, without following it.
+func (d *Dir) Lstat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
+
+// Busy is false: nobody can keep a file for themselves alone here.
+func Busy(error) bool { return false }
+
 // Same reports whether name is the file of fi.
 func (d *Dir) Same(name string, fi fs.FileInfo) (bool, error) {
 	var st unix.Stat_t

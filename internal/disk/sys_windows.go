@@ -2,12 +2,20 @@ package disk
 
 import (
 	"errors"
-	"io"
+	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
 )
+
+// The calls of the busy paths name a file of the opened directory by its handle, as os.Root does. They
+// differ in what they ask for: whoever only looks at a file or sets its time is not refused by a program
+// that has it open for itself alone, and they tell the file's index and when it was changed.
 
 // Modes reports whether permissions mean something here.
 const Modes = false
@@ -15,20 +23,133 @@ const Modes = false
 // LockFlags open a lock file.
 const LockFlags = os.O_RDONLY
 
-// newInfo has no inode, so that nothing is cached. The os package does not tell when a file was changed
-// last. The time when it was made stands for that: every write makes a new file.
-func newInfo(fi fs.FileInfo) Info {
-	made := fi.ModTime()
-	if data, ok := fi.Sys().(*syscall.Win32FileAttributeData); ok {
-		made = time.Unix(0, data.CreationTime.Nanoseconds())
+const (
+	toLook    = windows.FILE_READ_ATTRIBUTES
+	toSetTime = toLook | windows.FILE_WRITE_ATTRIBUTES
+	toRead    = windows.FILE_GENERIC_READ
+
+	// What a look must not follow, and what is to be read must not be.
+	notFollowed = windows.FILE_OPEN_REPARSE_POINT
+	notADir     = windows.FILE_NON_DIRECTORY_FILE
+)
+
+// open opens name, and says what it is. The names that it takes are relative, so that "nul" is a file
+// like others.
+func (d *Dir) open(name string, access, options uint32) (windows.Handle, Info, error) {
+	if name == "." {
+		name = ""
 	}
-	return Info{
-		Version: Version{Size: fi.Size(), Mtime: fi.ModTime().UnixNano(), Ctime: made.UnixNano()},
-		Mode:    fi.Mode(),
-		Links:   1,
-		UID:     -1,
-		GID:     -1,
+	ntName, err := windows.NewNTUnicodeString(name)
+	if err != nil {
+		return 0, Info{}, err
 	}
+	attributes := windows.OBJECT_ATTRIBUTES{
+		RootDirectory: windows.Handle(d.fd),
+		ObjectName:    ntName,
+		Attributes:    windows.OBJ_CASE_INSENSITIVE | windows.OBJ_DONT_REPARSE,
+	}
+	attributes.Length = uint32(unsafe.Sizeof(attributes))
+	var h windows.Handle
+	err = again(func() error {
+		return winError(windows.NtCreateFile(&h, access|windows.SYNCHRONIZE, &attributes, new(windows.IO_STATUS_BLOCK), nil, 0,
+			windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE|windows.FILE_SHARE_DELETE, windows.FILE_OPEN,
+			windows.FILE_SYNCHRONOUS_IO_NONALERT|windows.FILE_OPEN_FOR_BACKUP_INTENT|options, 0, 0))
+	})
+	if err != nil {
+		return 0, Info{}, err
+	}
+	i, err := info(h)
+	if err != nil {
+		windows.CloseHandle(h)
+		return 0, Info{}, err
+	}
+	return h, i, nil
+}
+
+// winError returns the system's error for a status of the kernel's. One of them it translates to another: a
+// file that is deleted as soon as its last user closes it is gone.
+func winError(err error) error {
+	switch status, ok := err.(windows.NTStatus); {
+	case !ok:
+		return err
+	case status == windows.STATUS_DELETE_PENDING:
+		return fs.ErrNotExist
+	case status == windows.STATUS_REPARSE_POINT_ENCOUNTERED: // who looked before did not find it
+		return ErrChanging
+	case status == windows.STATUS_FILE_IS_A_DIRECTORY:
+		return notRegular(fs.ModeDir)
+	default:
+		return status.Errno()
+	}
+}
+
+// info describes the open file h. Every change of the file sets the change time, which is not the write time, and which no
+// program sets by accident. File systems without one, such as FAT, have no inode here: nothing is cached.
+func info(h windows.Handle) (Info, error) {
+	var data windows.ByHandleFileInformation
+	if err := windows.GetFileInformationByHandle(h, &data); err != nil {
+		return Info{}, err
+	}
+	var basic struct { // FILE_BASIC_INFO
+		creation, access, write, change int64
+		attributes, _                   uint32
+	}
+	err := windows.GetFileInformationByHandleEx(h, windows.FileBasicInfo, (*byte)(unsafe.Pointer(&basic)), uint32(unsafe.Sizeof(basic)))
+	if err != nil {
+		return Info{}, err
+	}
+	mode, err := fileMode(h, data.FileAttributes)
+	if err != nil {
+		return Info{}, err
+	}
+	i := Info{
+		Version: Version{
+			Inode: uint64(data.FileIndexHigh)<<32 | uint64(data.FileIndexLow),
+			Size:  int64(data.FileSizeHigh)<<32 | int64(data.FileSizeLow),
+			Mtime: nanos(basic.write),
+			Ctime: nanos(basic.change),
+		},
+		Mode:  mode,
+		Links: uint64(data.NumberOfLinks),
+		UID:   -1,
+		GID:   -1,
+	}
+	if basic.change == 0 {
+		i.Inode, i.Ctime = 0, nanos(basic.creation) // every write of ours makes a new file
+	}
+	return i, nil
+}
+
+// fileMode says what the open file h with these attributes is, as the os package does.
+func fileMode(h windows.Handle, attributes uint32) (fs.FileMode, error) {
+	mode := fs.FileMode(0o666)
+	if attributes&windows.FILE_ATTRIBUTE_READONLY != 0 {
+		mode = 0o444
+	}
+	if attributes&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0 {
+		var tag struct{ attributes, tag uint32 } // FILE_ATTRIBUTE_TAG_INFO
+		err := windows.GetFileInformationByHandleEx(h, windows.FileAttributeTagInfo, (*byte)(unsafe.Pointer(&tag)), uint32(unsafe.Sizeof(tag)))
+		const deduplicated = 0x80000013 // by Windows Server, which reads and writes it like any other
+		switch {
+		case err != nil:
+			return 0, err
+		case tag.tag == windows.IO_REPARSE_TAG_SYMLINK:
+			return mode | fs.ModeSymlink, nil
+		case tag.tag != deduplicated:
+			return mode | fs.ModeIrregular, nil
+		}
+	}
+	if attributes&windows.FILE_ATTRIBUTE_DIRECTORY != 0 {
+		mode |= fs.ModeDir | 0o111
+	}
+	return mode, nil
+}
+
+// nanos turns the system's time, 100 ns since 1601, into nanoseconds since 1970; far times are cut, as they
+// do not fit.
+func nanos(ticks int64) int64 {
+	const epoch, far = 116444736000000000, math.MaxInt64 / 100
+	return max(-far, min(ticks-epoch, far)) * 100
 }
 
 func owner(fs.FileInfo) int { return -1 }
@@ -41,57 +162,58 @@ func (d *Dir) Gone() bool { return false }
 
 // Stat describes name without following it.
 func (d *Dir) Stat(name string) (Info, error) {
-	fi, err := d.root.Lstat(name)
+	h, i, err := d.open(name, toLook, notFollowed)
 	if err != nil {
 		return Info{}, err
 	}
-	return newInfo(fi), nil
+	return i, windows.CloseHandle(h)
+}
+
+// Lstat describes name, which may be below another directory, without following it.
+func (d *Dir) Lstat(name string) (fi fs.FileInfo, err error) {
+	err = again(func() (err error) {
+		fi, err = d.root.Lstat(name)
+		return err
+	})
+	return fi, err
 }
 
 // Same reports whether name is the file of fi.
 func (d *Dir) Same(name string, fi fs.FileInfo) (bool, error) {
-	at, err := d.root.Lstat(name)
+	at, err := d.Lstat(name)
 	return err == nil && os.SameFile(at, fi), err
 }
 
 // read reads name once. ErrChanging: look again.
 func (d *Dir) read(name string, limit int64) ([]byte, Info, error) {
-	before, err := d.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, Info{}, ErrChanging
+	h, i, err := d.open(name, toRead, notADir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, i, ErrChanging
+	case errors.Is(err, fs.ErrPermission): // the directory lets us in: it is about this file
+		return nil, i, fmt.Errorf("%w: %w", ErrUnsafe, err)
+	case err != nil:
+		return nil, i, err
 	}
-	if err != nil {
-		return nil, Info{}, err
-	}
-	f, err := d.root.Open(name)
-	if err != nil {
-		return nil, Info{}, err
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, Info{}, err
-	}
-	if !os.SameFile(before, fi) { // os.Root follows links within the directory
-		return nil, Info{}, ErrChanging
-	}
-	var handle syscall.ByHandleFileInformation
-	if err := syscall.GetFileInformationByHandle(syscall.Handle(f.Fd()), &handle); err != nil {
-		return nil, Info{}, err
-	}
-	i := newInfo(fi)
-	i.Links = uint64(handle.NumberOfLinks)
+	defer windows.CloseHandle(h)
 	if err := d.check(i, limit); err != nil {
 		return nil, i, err
 	}
-	data, err := io.ReadAll(io.LimitReader(f, i.Size+1))
+	data := make([]byte, i.Size+1)
+	n := 0
+	err = again(func() (err error) { // a part of it may be locked
+		n, err = windows.Read(h, data)
+		return err
+	})
 	if err != nil {
 		return nil, i, err
 	}
-	if int64(len(data)) != i.Size { // written in place meanwhile
+	if now, err := info(h); err != nil {
+		return nil, i, err
+	} else if int64(n) != i.Size || now.Version != i.Version { // written in place meanwhile
 		return nil, i, ErrChanging
 	}
-	return data, i, nil
+	return data[:n], i, nil
 }
 
 func (d *Dir) create(name string, data []byte, mode fs.FileMode, mtime time.Time) (made bool, err error) {
@@ -99,59 +221,78 @@ func (d *Dir) create(name string, data []byte, mode fs.FileMode, mtime time.Time
 	if err != nil {
 		return false, err
 	}
-	if !d.opts.NoSync {
-		d.countFlush()
+	err = d.fill(f, data, mtime)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
 	}
-	if err := fill(f, data, !d.opts.NoSync); err != nil {
-		f.Close()
-		return true, err
-	}
-	if err := f.Close(); err != nil {
-		return true, err
-	}
-	return true, d.root.Chtimes(name, time.Time{}, mtime)
+	return true, err
 }
 
-func fill(f *os.File, data []byte, flush bool) error {
-	if _, err := f.Write(data); err != nil || !flush {
+func (d *Dir) fill(f *os.File, data []byte, mtime time.Time) error {
+	if _, err := f.Write(data); err != nil {
 		return err
 	}
+	if err := chtime(windows.Handle(f.Fd()), mtime); err != nil || d.opts.NoSync {
+		return err
+	}
+	d.countFlush()
 	return f.Sync()
+}
+
+func chtime(h windows.Handle, mtime time.Time) error {
+	t := windows.NsecToFiletime(mtime.UnixNano())
+	return windows.SetFileTime(h, nil, nil, &t)
 }
 
 // SetTime sets the mtime of name, if it still is the file of v.
 func (d *Dir) SetTime(name string, v Version, mtime time.Time) error {
-	if i, err := d.Stat(name); err != nil || i.Version != v {
+	h, i, err := d.open(name, toSetTime, notFollowed)
+	if err != nil {
+		return err
+	}
+	defer windows.CloseHandle(h)
+	if i.Version != v || !i.Mode.IsRegular() || i.Links != 1 {
 		return ErrChanging
 	}
-	return d.root.Chtimes(name, time.Time{}, mtime)
+	return chtime(h, mtime)
 }
 
 // SetMode fails: see Modes.
 func (d *Dir) SetMode(string, Version, fs.FileMode) error { return errors.ErrUnsupported }
 
 func (d *Dir) rename(from, to string) error {
-	return again(func() error { return d.root.Rename(from, to) })
+	return againOrDenied(func() error { return d.root.Rename(from, to) })
 }
 
 // unlink never removes a directory.
 func (d *Dir) unlink(name string) error {
-	if fi, err := d.root.Lstat(name); err == nil && fi.IsDir() { // Remove would take an empty one
+	if i, err := d.Stat(name); err == nil && i.Mode.IsDir() { // Remove would take an empty one
 		return syscall.ERROR_ACCESS_DENIED
 	}
-	return again(func() error { return d.root.Remove(name) })
+	return againOrDenied(func() error { return d.root.Remove(name) })
 }
 
 // syncDir does nothing: Windows has no flush for directories.
 func syncDir(*os.File) error { return nil }
 
-// again repeats what somebody's open handle has stopped: another process of ours has one for
-// microseconds, a virus scanner for longer.
-func again(op func() error) error {
-	const sharingViolation = syscall.Errno(32)
-	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		err := op()
-		if !errors.Is(err, syscall.ERROR_ACCESS_DENIED) && !errors.Is(err, sharingViolation) || time.Now().After(deadline) {
+// Busy reports whether err says that another program has the file open, or a part of it locked, for itself
+// alone. Virus scanners and backup programs do so, for some milliseconds.
+func Busy(err error) bool {
+	return errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_LOCK_VIOLATION)
+}
+
+// again repeats what is Busy, for two seconds at most.
+func again(op func() error) error { return repeat(op, Busy) }
+
+// againOrDenied is again for a file that is to go. Some systems and file systems refuse that as long as anybody
+// has it open, a reader of ours too, and say that access is denied.
+func againOrDenied(op func() error) error {
+	return repeat(op, func(err error) bool { return Busy(err) || errors.Is(err, windows.ERROR_ACCESS_DENIED) })
+}
+
+func repeat(op func() error, passes func(error) bool) error {
+	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(time.Millisecond) {
+		if err := op(); err == nil || !passes(err) || time.Now().After(deadline) {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -23,6 +24,7 @@ import (
 	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/lock"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // Long returns long in the long form of a test, with FILESTORE_LONG set, or else short.
@@ -31,6 +33,38 @@ func Long[T any](short, long T) T {
 		return long
 	}
 	return short
+}
+
+// Brief returns brief with go test -short, or else usual. A system that is emulated needs a hundred times as long.
+func Brief[T any](brief, usual T) T {
+	if testing.Short() {
+		return brief
+	}
+	return usual
+}
+
+// NeedRenameOverOpen skips a test in which others read a file all the time while it is replaced. Windows without
+// POSIX renames, some of its file systems, and Wine refuse that.
+func NeedRenameOverOpen(t testing.TB) {
+	t.Helper()
+	dir := t.TempDir()
+	name := filepath.Join(dir, "a")
+	if err := errors.Join(os.WriteFile(name, nil, 0o600), os.WriteFile(name+"2", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	f, err := root.Open("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := root.Rename("a2", "a"); err != nil {
+		skip.Test(t, "an open file cannot be replaced here: "+err.Error())
+	}
 }
 
 // Quick returns Options without flushes, reaper and log, which most tests do not need.
