@@ -18,7 +18,7 @@ const flashMember = "flash" // as in the npm package connect-flash
 // first message of the list. The messages of parallel requests are united.
 func (s *Session) Flash(kind string, msg string) error {
 	if s == nil {
-		return ErrNoSession
+		return lost("Flash")
 	}
 	var text filestore.Session
 	if err := text.Put(flashMember, map[string]string{kind: msg}); err != nil {

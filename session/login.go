@@ -67,8 +67,8 @@ func Network(addr string) string {
 //
 // If another request has destroyed or replaced the session meanwhile, as a logout does,
 // Login fails with filestore.ErrNotFound. Its other errors are those of Regenerate. After
-// each of them nobody has logged in, and the old session is as it was; only if the Store
-// fails, or the session is ended, in the last step, the old session is gone. Login fails
+// each of them nobody has logged in, and the old session is as it was. It may be gone only
+// if Login fails in its last step, which removes the old session. Login fails
 // with ErrNoUser if user is "", with errors.ErrUnsupported if there is a
 // Manager.MaxPerUser and the Store is not a Finder, and if Manager.User is in a member
 // that is not an object.

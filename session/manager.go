@@ -131,10 +131,11 @@ type CookieOptions struct {
 	// the store's TTL, and a cookie that ends with the browser.
 	MaxAge time.Duration
 
-	// Expires is a date after which no session can begin. You hardly ever want it: use
-	// MaxAge, or filestore.Options.Lifetime, which ends a session however much it is used.
-	// It counts only if MaxAge is 0. A session's MaxAge is then the time from its start to
-	// this date, and each access prolongs the session by as much, as in express-session.
+	// Expires is express-session's option of that name. You hardly ever want it: use MaxAge,
+	// or filestore.Options.Lifetime, which ends a session however much it is used. Expires
+	// ends none at that date: it only sets the MaxAge of a new session to the time that is
+	// left until then, and each access prolongs the session by as much. After the date no new
+	// session gets a cookie. It counts only if MaxAge is 0.
 	Expires time.Time
 
 	// Secure is SecureAuto by default.

@@ -14,20 +14,48 @@
 // sessions are whose: see Manager.Sessions, End and EndAll, Session.EndOthers and
 // Manager.MaxPerUser. Session.Done tells open connections that their session has ended.
 //
+// # What to know
+//
+// A session is a JSON object, and a member is one of its keys. Put writes a member, and
+// Value reads it.
+//
+// By default a login ends after an hour without a visit, or with the browser:
+// filestore.Options.TTL is that hour. See CookieOptions.MaxAge, Manager.Rolling and
+// filestore.Options.Lifetime. The cookie is HttpOnly, SameSite=Lax, and Secure over TLS.
+//
+// A changed session is stored before the response header leaves, so that a client that
+// follows a redirect finds it. If the handler changes it after that, it is stored again at
+// the end. Unless SaveUninitialized is set, a visitor for whom nothing was put in leaves no
+// session.
+//
+// A request writes only the members that it changed or deleted, into what the store holds
+// by then. Parallel requests that change different members lose nothing, flash messages are
+// united, and a session that another request destroyed stays destroyed. If two requests
+// write the same member, the later write wins: to count, use filestore.Store.Update.
+//
+// If the store fails, the request fails, through Manager.ErrorFunc. A session that cannot
+// be read is different, because its file is damaged for example: it is kept, the log says
+// so, and its visitor gets a new one, under a new id.
+//
+// Handlers outside of Manager.Handler have no session: From returns nil, and the methods of
+// a nil Session fail with ErrNoSession.
+//
+// Shared caches must not keep a response that sets a session cookie. The package adds no
+// Cache-Control header.
+//
+// The signature does not cover the cookie's name. If two Managers must not open each
+// other's sessions, give each its own store or secret. The Handlers of several Managers may
+// be nested: each has its own session, and needs its own cookie name or path.
+//
 // # Beside express-session
 //
 // The format and the rules are those of the npm package express-session. Go and Express
 // applications that share a store, a secret and a cookie name share their logins. This
 // package departs from express-session only to be safer:
 //
-//   - A changed session is stored before the response header leaves, so that a
-//     client that follows a redirect finds it. If the handler changes it after
-//     that, it is stored again at the end.
-//   - A request writes only the members that it changed or deleted, into what the
-//     store holds by then. Parallel requests that change different members lose
-//     nothing, flash messages are united, and a session that another request
-//     destroyed stays destroyed. If two requests write the same member, the later
-//     write wins: to count, use filestore.Store.Update.
+//   - A changed session is stored before the header leaves, and only its changed members
+//     are written, as above. A store that fails and a session that cannot be read are
+//     answered as above, and the defaults of the cookie are those above.
 //   - The access is the arrival of a request. If the Store is a Toucher, a session
 //     does not end while a request that came in time is under way, and the
 //     request's changes are stored however long it takes.
@@ -40,23 +68,9 @@
 //     old secret is signed again. A cookie with Expires has Max-Age too, which does
 //     not depend on the client's clock.
 //   - The reserved members __lastAccess and __created do not count as a change.
-//   - If the store fails, the request fails, through Manager.ErrorFunc. A session
-//     that cannot be read is different, because its file is damaged for example:
-//     it is kept, the log says so, and its visitor gets a new one, under a new id.
 //   - The cookie's path covers requests as in RFC 6265: /app does not cover
 //     /application.
-//   - By default cookies are SameSite=Lax, and Secure over TLS; resave and
-//     saveUninitialized are false.
-//
-// # What to know
-//
-// Shared caches must not keep a response that sets a session cookie. Like
-// express-session the package adds no Cache-Control header.
-//
-// As in express-session, the signature does not cover the cookie's name. If two
-// Managers must not open each other's sessions, give each its own store or secret.
-// The Handlers of several Managers may be nested: each has its own session, and
-// needs its own cookie name or path.
+//   - resave and saveUninitialized are false by default.
 package session
 
 import (
@@ -69,6 +83,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
@@ -77,8 +92,10 @@ import (
 // The errors that callers act on; use errors.Is. Errors of the Store are returned
 // unchanged or wrapped.
 var (
-	// ErrNoSession is returned by the methods of a nil Session, and by Value for one.
-	ErrNoSession = errors.New("session: the request has no session: it did not pass through Manager.Handler, or its path is not one that the Manager serves (see Manager.Path)")
+	// ErrNoSession is returned by the methods of a nil Session, and by Value for one: the
+	// request has not passed through Manager.Handler, or its path is not one that the Manager
+	// serves.
+	ErrNoSession = errors.New("session: no Manager.Handler is around this handler, or the request's path is not one that the Manager serves (see Manager.Path)")
 
 	// ErrTooLate is returned by Regenerate, and by Save of a new session, if the
 	// browser cannot be told a new id any more: the response header has left, or the
@@ -102,7 +119,9 @@ var (
 // The methods, and Value, are safe for concurrent use, so that a handler does no harm
 // after an http.TimeoutHandler has given up on it. Methods that use the Store wait for
 // each other, for half a minute at most; then they fail. A nil Session is a request without
-// one: its methods do nothing, and those that return an error return ErrNoSession.
+// one: its methods do nothing, and those that return an error return ErrNoSession. Because
+// many programs do not look at the error of Put and Flash, the first such loss in a process
+// also goes to slog.Default.
 //
 // To change the cookie's life set Cookie.OriginalMaxAge, after any Login or Regenerate,
 // because these begin a new cookie. 0 makes a cookie that ends with the browser, a positive
@@ -218,7 +237,7 @@ func Value[T any](s *Session, key string) (T, error) {
 // __authenticated, __note and __origin are reserved too: Login and Renew write them.
 func (s *Session) Put(key string, v any) error {
 	if s == nil {
-		return ErrNoSession
+		return lost("Put")
 	}
 	if reserved(key) {
 		return fmt.Errorf("session: the member %q is reserved", key)
@@ -231,6 +250,18 @@ func (s *Session) Put(key string, v any) error {
 	defer s.mu.Unlock()
 	s.put(key, encoded.Values[key])
 	return nil
+}
+
+// told says that the log has been told of a change that had no session.
+var told atomic.Bool
+
+// lost returns ErrNoSession, and tells the log if it is the first time. There is no Manager
+// that could remember that.
+func lost(method string) error {
+	if told.CompareAndSwap(false, true) {
+		slog.Warn("session: "+method+" has kept nothing; this is said once", "err", ErrNoSession)
+	}
+	return ErrNoSession
 }
 
 // put writes a member. Its caller holds mu.

@@ -328,6 +328,25 @@ func TestNilSession(t *testing.T) {
 	}
 }
 
+// Who forgets Manager.Handler, and the errors of Put and Flash, is told once by the log.
+func TestForgottenHandler(t *testing.T) {
+	session.ForgetLost()
+	log := logged(t, func() {
+		for range 2 {
+			s := session.From(httptest.NewRequest("GET", "/", nil))
+			s.Put("visits", 1)
+			s.Flash("info", "Saved.")
+		}
+	})
+	if strings.Count(log, "\n") != 1 || !strings.Contains(log, "Put has kept nothing") || !strings.Contains(log, "no Manager.Handler is around this handler") {
+		t.Errorf("the log has %q", log)
+	}
+	session.ForgetLost()
+	if log := logged(t, func() { session.From(httptest.NewRequest("GET", "/", nil)).Flash("info", "Saved.") }); !strings.Contains(log, "Flash has kept nothing") {
+		t.Errorf("the log has %q", log)
+	}
+}
+
 var holder *session.Session
 
 type looking struct{ X int }
