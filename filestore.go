@@ -24,10 +24,8 @@
 // A file that another program writes in place, as an editor may, can be found half-written for a moment:
 // then it is ErrCorrupt.
 //
-// Lock files that somebody deletes are made again, and a writer that finds its own deleted fails. A writer
-// that has looked for the last time, microseconds before its rename, goes on beside the next one: an
-// Update can be lost then, and a session that was destroyed can come back. Leave .locks alone while
-// programs run.
+// Leave the folder .locks alone while programs run. Lock files that somebody deletes are made again, and a
+// writer that finds its own deleted fails; docs/OPERATING.md has the rest.
 package filestore
 
 import (
