@@ -40,6 +40,7 @@ func (s *site) devices() http.Handler {
 		Confirm: func(r *http.Request) bool { return session.From(r).Fresh(freshFor) },
 		Login:   "/confirm?next=" + devicesPath,
 		Layout:  pages.Lookup("devices"),
+		Words:   map[string]string{"Address": "Network"}, // which is what note keeps
 	})
 	return forUsers(func(w http.ResponseWriter, r *http.Request, _ string) error {
 		h.ServeHTTP(w, r)

@@ -107,7 +107,7 @@ func testDevices(t *testing.T, at place) {
 	a.handles(2)
 	other.handles(1)
 	list := a.get(devicesPath).body
-	for _, want := range []string{"Firefox on Linux", "Safari on iPhone", "203.0.113.0/24", "127.0.0.0/24", `<a href="/account/devices/" aria-current="page">`} {
+	for _, want := range []string{"Firefox on Linux", "Safari on iPhone", "203.0.113.0/24", "127.0.0.0/24", "<dt>Network</dt>", `<a href="/account/devices/" aria-current="page">`} {
 		if strings.Count(list, want) == 0 {
 			t.Errorf("the list has no %q:\n%s", want, list)
 		}

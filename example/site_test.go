@@ -332,6 +332,11 @@ func testCountersAreApart(t *testing.T, at place) {
 			t.Fatalf("second browser, visit %d: got %d", i, got)
 		}
 	}
+	// The page says that Home's button counts with it.
+	a.post("/count", nil)
+	if got, page := a.views(), a.get("/admin").body; got != 22 || !strings.Contains(page, "counts on with Home’s number") {
+		t.Errorf("after a click at Home: %d\n%s", got, page)
+	}
 }
 
 // However many tabs load at once, no visit is lost and no count is shown twice.
