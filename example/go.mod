@@ -7,6 +7,7 @@ ignore ./express/node_modules
 require (
 	github.com/sessionfilestore/filestore v0.0.0
 	github.com/sessionfilestore/filestore/backend/open v0.0.0
+	golang.org/x/crypto v0.59.0
 )
 
 require (
@@ -31,7 +32,7 @@ require (
 	github.com/youmark/pkcs8 v0.0.0-20240726163527-a2c0da244d78 // indirect
 	go.mongodb.org/mongo-driver/v2 v2.10.0 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
-	golang.org/x/crypto v0.59.0 // indirect
+	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/sync v0.25.0 // indirect
 	golang.org/x/sys v0.50.0 // indirect
 	golang.org/x/text v0.44.0 // indirect
