@@ -135,7 +135,7 @@ type CookieOptions struct {
 	// or filestore.Options.Lifetime, which ends a session however much it is used. Expires
 	// ends none at that date: it only sets the MaxAge of a new session to the time that is
 	// left until then, and each access prolongs the session by as much. After the date no new
-	// session gets a cookie. It counts only if MaxAge is 0.
+	// session gets a cookie, and Handler panics. It counts only if MaxAge is 0.
 	Expires time.Time
 
 	// Secure is SecureAuto by default.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -218,6 +219,116 @@ func TestRecipeRemember(t *testing.T) {
 		if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge != want {
 			t.Errorf("remember %v: cookies %v", remember, c)
 		}
+	}
+}
+
+// visitsUntil logs anna in at m, and visits every so often, as a browser that drops a cookie when its time is over. It
+// returns the time from the login to the last visit at which she is logged in, at most long, and the login's cookie.
+func visitsUntil(t *testing.T, m *session.Manager, remember bool, every, long time.Duration) (time.Duration, *http.Cookie) {
+	t.Helper()
+	var cookie, first *http.Cookie
+	var dropped time.Time
+	var do http.HandlerFunc
+	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { do(w, r) })) // once, as in a program
+	send := func(next http.HandlerFunc) {
+		do = next
+		r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
+		if cookie != nil && (dropped.IsZero() || time.Now().Before(dropped)) {
+			r.AddCookie(cookie)
+		}
+		h.ServeHTTP(w, r)
+		for _, c := range w.Result().Cookies() {
+			if cookie, dropped = c, (time.Time{}); c.MaxAge > 0 {
+				dropped = time.Now().Add(time.Duration(c.MaxAge) * time.Second)
+			}
+		}
+	}
+	began := time.Now()
+	send(func(_ http.ResponseWriter, r *http.Request) {
+		if err := loginAndRemember(session.From(r), "anna", remember); err != nil {
+			t.Error(err)
+		}
+	})
+	first = cookie
+	for last := began; ; last = time.Now() {
+		if time.Since(began) >= long {
+			return last.Sub(began), first
+		}
+		time.Sleep(every)
+		user := ""
+		send(func(_ http.ResponseWriter, r *http.Request) { user = session.From(r).User() })
+		if user == "" {
+			return last.Sub(began), first
+		}
+	}
+}
+
+// The table "How long a login lasts" is true.
+func TestRecipeLife(t *testing.T) {
+	data, err := os.ReadFile("../docs/RECIPES.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(data), "\n## How long a login lasts\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	const day, always = 24 * time.Hour, -1 // always: until the test has seen enough
+	month, week := 30*day, 7*day
+	for _, tt := range []struct {
+		says     string // in the table
+		store    filestore.Options
+		manager  session.Manager
+		remember bool
+		every    time.Duration
+		want     time.Duration // from the login to the last visit
+		maxAge   time.Duration // of the login's cookie; 0 = it ends with the browser
+	}{
+		{says: "after an hour without a visit, or with the browser", every: 59 * time.Minute, want: always},
+		{says: "after an hour without a visit, or with the browser", every: 61 * time.Minute},
+		{says: `"a working day": ` + "`10 * time.Hour`", store: filestore.Options{TTL: 10 * time.Hour}, every: 9 * time.Hour, want: always},
+		{says: `"a working day": ` + "`10 * time.Hour`", store: filestore.Options{TTL: 10 * time.Hour}, every: 11 * time.Hour},
+		{says: "the time without a visit, in place of `TTL`", store: filestore.Options{TTL: time.Hour}, manager: session.Manager{Cookie: session.CookieOptions{MaxAge: month}, Rolling: true}, every: 29 * day, want: always, maxAge: month},
+		{says: "the time without a visit, in place of `TTL`", store: filestore.Options{TTL: 100 * day}, manager: session.Manager{Cookie: session.CookieOptions{MaxAge: month}, Rolling: true}, every: 31 * day, maxAge: month},
+		{says: "the `MaxAge` above", manager: session.Manager{Cookie: session.CookieOptions{MaxAge: 2 * day}}, every: day, want: day, maxAge: 2 * day},
+		{says: `"30 days remembered", for who ticks a box`, manager: session.Manager{Rolling: true}, remember: true, every: 29 * day, want: always, maxAge: month},
+		{says: "a cookie with a `MaxAge` is sent at the login, and when the session has changed", remember: true, every: day, want: 29 * day, maxAge: month},
+		{says: `"at most a week however much it is used": ` + "`7 * 24 * time.Hour`", store: filestore.Options{Lifetime: week}, every: 45 * time.Minute, want: week - 45*time.Minute},
+		{says: "No cookie outlives it", store: filestore.Options{Lifetime: week}, manager: session.Manager{Rolling: true}, remember: true, every: 2 * day, want: 6 * day, maxAge: week},
+		{says: "Use moves the end on, past the date", manager: session.Manager{Rolling: true, Cookie: session.CookieOptions{Expires: time.Date(2000, 1, 11, 0, 0, 0, 0, time.UTC)}}, every: 9 * day, want: always, maxAge: 10 * day},
+	} {
+		if !strings.Contains(table, tt.says) {
+			t.Errorf("the table does not say %q", tt.says)
+		}
+		synctest.Test(t, func(t *testing.T) { // which begins on January 1, 2000
+			m := tt.manager
+			m.Store, m.Secrets = openStore(t, tt.store), []string{secret}
+			enough := max(3*tt.want, 5*tt.every)
+			got, c := visitsUntil(t, &m, tt.remember, tt.every, enough)
+			// The store may wait some milliseconds for a lock.
+			if want := tt.want; want != got.Round(time.Minute) && (want != always || got < enough) {
+				t.Errorf("%s: with a visit every %v the last is %v after the login, want %v", tt.says, tt.every, got, want)
+			}
+			if c.MaxAge != int(tt.maxAge.Seconds()) {
+				t.Errorf("%s: the cookie is %v", tt.says, c)
+			}
+		})
+	}
+}
+
+// A visit soon after the one before is not written, unless TouchAfter is negative.
+func TestRecipeTouchAfter(t *testing.T) {
+	for after, want := range map[time.Duration]string{0: "", -1: "anna"} {
+		synctest.Test(t, func(t *testing.T) {
+			m := named(openStore(t, filestore.Options{TouchAfter: after}))
+			id := logIn(t, m, "anna")
+			time.Sleep(35 * time.Second) // less than 1 % of an hour
+			visit(m, id, none)
+			time.Sleep(time.Hour - 10*time.Second)
+			user := ""
+			visit(m, id, func(_ http.ResponseWriter, r *http.Request) { user = session.From(r).User() })
+			if user != want {
+				t.Errorf("TouchAfter %v: 10 seconds before an hour after the last visit the user is %q, want %q", after, user, want)
+			}
+		})
 	}
 }
 
