@@ -282,3 +282,16 @@ func TestDocsFields(t *testing.T) {
 		t.Errorf("the pages name only %d fields and methods", named)
 	}
 }
+
+// The recipes begin with a list of all of them, in order.
+func TestRecipesContents(t *testing.T) {
+	page := readFile(t, "docs", "RECIPES.md")
+	top, _, _ := strings.Cut(page, "\n## ")
+	var want []string
+	for _, m := range regexp.MustCompile(`(?m)^## (.*)$`).FindAllStringSubmatch(page, -1) {
+		want = append(want, "- ["+m[1]+"](#"+anchors(m[0])[0]+")")
+	}
+	if got := regexp.MustCompile(`(?m)^- .*$`).FindAllString(top, -1); !slices.Equal(got, want) || len(want) < 15 {
+		t.Errorf("the contents are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
