@@ -203,12 +203,13 @@ const column = ({ server, user, views }, wrong) => `<!doctype html>
 <script src="/live.js" data-page="/column" defer></script>
 </head>
 <body class="column">
-<main id="column" data-live>
+<main>
 <h1>${server}</h1>
-<div class="count">
-<p class="number" id="count">${views}</p>
+<div class="count" id="counter" data-live>
+<p class="number" id="count">${escape(views)}</p>
 <form method="post" action="/count" data-stay><button id="plus">Count</button></form>
 </div>
+<div id="user" data-live="for ${escape(user)}">
 ${user ? `<p>Hello, <b id="who">${escape(user)}</b>.</p>
 <form method="post" action="/logout" data-stay><button class="plain" id="logout">Log out</button></form>
 ` : `${wrong ? `<p class="notice bad" role="alert">Wrong username or password.</p>
@@ -217,7 +218,8 @@ ${user ? `<p>Hello, <b id="who">${escape(user)}</b>.</p>
 <label>Password <input id="password" name="password" type="password" autocomplete="current-password" placeholder="mypassword" required></label>
 <button>Log in</button>
 </form>
-`}</main>
+`}</div>
+</main>
 </body>
 </html>
 `;

@@ -183,6 +183,26 @@ func TestExampleTwoTabs(t *testing.T) {
 		t.Helper()
 		v.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`fetch(%q, {method: "POST", body: new URLSearchParams({username: "user1", password: "mypassword"})}).then(() => {})`, path), chromedp.EvalAwaitPromise))
 	}
+	// What the visitor types meanwhile stays, and so does what the server says to it, and where they wanted to go.
+	v.refused = "status of 422"
+	v.open(e.url + "/private")
+	v.keys("#username", "user1")
+	post("/count")
+	v.until("the count", func() bool { return v.member("views") == "2" })
+	v.keys("#password", "wrong\r")
+	v.until("the refusal", func() bool { return v.count(".notice.bad") == 1 && strings.HasPrefix(v.text("#live"), "Live") })
+	post("/count")
+	v.until("the next count", func() bool { return v.member("views") == "3" })
+	if v.count(".notice.bad") != 1 {
+		t.Error("the refusal has gone")
+	}
+	v.signIn("user1", "mypassword")
+	v.until("the private page", func() bool { return v.text("h1") == "Private" })
+	v.click("#logout")
+	v.until("the home page", func() bool { return v.count("#username") == 1 && v.state() == "none" })
+
+	v.click("#plus")
+	v.until("it is live again", func() bool { return strings.HasPrefix(v.text("#live"), "Live") })
 	post("/user")
 	v.until("the login", func() bool { return v.count("#who") == 1 && v.member("user") == `"user1"` })
 	post("/count")
