@@ -282,6 +282,11 @@ func (f *Feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent) // tells an EventSource not to come back
 		return
 	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would wait for more
+	if r.Method == http.MethodHead {
+		return // whoever asks for no content must not wait for its end
+	}
 	changed, ok := f.join(id)
 	if !ok {
 		w.Header().Set("Retry-After", "10")
@@ -289,8 +294,6 @@ func (f *Feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer f.leave(id, changed)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx would wait for more
 	rc := http.NewResponseController(w)
 	send := func(text string) bool {
 		rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // instead of the server's, which is for whole answers
