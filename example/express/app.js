@@ -282,7 +282,10 @@ app.use((err, req, res, next) => {
 
 const colon = flags.addr.lastIndexOf(':');
 const server = app.listen(Number(flags.addr.slice(colon + 1)), flags.addr.slice(0, colon).replace(/^\[|\]$/g, ''), (err) => {
-  if (err) throw err;
+  if (err) {
+    console.error('express example:', err.message);
+    process.exit(1);
+  }
   const { address, port, family } = server.address();
   console.log(`Express: http://${family === 'IPv6' ? `[${address}]` : address}:${port}  sessions in ${where()}`);
 });
