@@ -495,7 +495,7 @@ func (s *site) private(w http.ResponseWriter, r *http.Request, _ string) error {
 	return render(w, r, http.StatusOK, "private", object{"Site": s.address(r)})
 }
 
-// whoami is for programs that keep no cookies. It neither reads nor makes a session: a password in a header must not turn
+// whoami is for programs that keep no cookies. It makes no session and changes none: a password in a header must not turn
 // somebody who is logged in into somebody else.
 func (s *site) whoami(w http.ResponseWriter, r *http.Request, _ string) error {
 	name, password, _ := r.BasicAuth()

@@ -108,7 +108,8 @@
     if (!form.matches("[data-stay]")) return;
     event.preventDefault();
     try {
-      await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+      // The redirect is not followed: the page that it leads to may have a message, and would not be seen.
+      await fetch(form.action, { method: "POST", redirect: "manual", body: new URLSearchParams(new FormData(form)) });
     } catch {
       say("Not sent. Is the server away?");
     }

@@ -207,6 +207,15 @@ func TestExampleTwoTabs(t *testing.T) {
 	v.until("the login", func() bool { return v.count("#who") == 1 && v.member("user") == `"user1"` })
 	post("/count")
 	v.until("the count", func() bool { return v.member("views") == "2" })
+	// A click that keeps the page takes no message from the next one.
+	v.do(chromedp.Evaluate[chromedp.Void](`fetch("/confirm", {method: "POST", redirect: "manual", body: new URLSearchParams({password: "wrong"})}).then(() => {})`, chromedp.EvalAwaitPromise))
+	v.click("#plus")
+	v.until("the next count", func() bool { return v.member("views") == "3" })
+	v.open(e.url)
+	if got := v.text(".notice"); got != "Wrong password." {
+		t.Errorf("the message is %q", got)
+	}
+	v.until("it is live again", func() bool { return strings.HasPrefix(v.text("#live"), "Live") })
 	post("/logout")
 	v.until("the logout", func() bool { return v.count("#who") == 0 && v.state() != "stored" })
 }
