@@ -186,7 +186,7 @@ app.use(session({
 // A page that looks by itself must not touch the session, which would never end. And as Node takes no lock, a touch could
 // undo what the Go side writes at the same moment. express-session leaves alone what has no id.
 app.use((req, res, next) => {
-  if (req.get('X-Requested-With') === 'live.js') req.sessionID = undefined;
+  if (req.method === 'GET' && req.get('X-Requested-With') === 'live.js') req.sessionID = undefined;
   next();
 });
 

@@ -200,7 +200,7 @@ func (s *site) handler(secret string) http.Handler {
 		},
 		// What a page asks for by itself does not keep its visitor logged in.
 		Prolongs: func(r *http.Request) bool {
-			return r.URL.Path != changesPath && r.Header.Get("X-Requested-With") != "live.js"
+			return r.URL.Path != changesPath && !live.Asks(r)
 		},
 	}
 	h := http.NewCrossOriginProtection().Handler(s.sessions.Handler(mux))
@@ -287,7 +287,10 @@ func views(w http.ResponseWriter, r *http.Request) {
 func count(w http.ResponseWriter, r *http.Request) {
 	s := session.From(r)
 	v, err := stateOf(s)
-	if err = errors.Join(err, s.Put(viewsMember, v.Views+1)); err != nil {
+	if err == nil {
+		err = s.Put(viewsMember, v.Views+1)
+	}
+	if err != nil {
 		fail(w, err)
 		return
 	}
