@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -174,6 +175,22 @@ func TestChild(t *testing.T) {
 	if c, err := startExpress(ctx, "--addr", "127.0.0.1:0", "--dir", dir, "--beside", "http://127.0.0.1:1"); err == nil {
 		c.stop()
 		t.Error("a program that has been told to end starts a child")
+	}
+}
+
+// If the port of Express is taken, the program says so in a line, and ends.
+func TestPortTaken(t *testing.T) {
+	interop.NPM(t, ".")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	cmd := exec.Command(os.Args[0], "-addr", "127.0.0.1:0", "-express", ln.Addr().String(), "-dir", filepath.Join(t.TempDir(), "sessions"))
+	cmd.Env = append(os.Environ(), serveEnv+"=1", "SESSION_SECRET=")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("EADDRINUSE")) || bytes.Count(out, []byte("\n")) != 2 {
+		t.Errorf("the program ends with %v\n%s", err, out)
 	}
 }
 
