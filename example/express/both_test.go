@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // This file tests the program that starts both sides.
@@ -139,7 +140,7 @@ func TestNoOrphan(t *testing.T) {
 			t.Parallel()
 			p := startPair(t, place{dir: filepath.Join(t.TempDir(), "sessions")})
 			if err := test.end(p); err != nil {
-				t.Skip(err) // Windows
+				skip.Test(t, err.Error())
 			}
 			if err := p.Wait(); (err == nil) != test.ok {
 				t.Errorf("the program ends with %v\n%s", err, p.stderr.Bytes())
@@ -207,7 +208,7 @@ func TestWithoutNode(t *testing.T) {
 // install lets npm work once, and says so. The npm of this test only says that it was there.
 func TestInstall(t *testing.T) {
 	if os.PathSeparator != '/' {
-		t.Skip("a script for npm")
+		skip.Test(t, "a script for npm")
 	}
 	bin, dir := t.TempDir(), t.TempDir()
 	script := "#!/bin/sh\n[ \"$1\" = ci ] && mkdir -p node_modules && echo >>node_modules/.package-lock.json\n"
