@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/lock"
 	"github.com/spf13/cobra"
@@ -241,7 +242,12 @@ func (a *app) endOne(ctx context.Context, r *reader, w *writer, f found, conditi
 	return lock.Again(ctx, lockTimeout, func() error {
 		if again {
 			e, err := r.read(a.ext.File(f.id))
-			if err != nil || !e.means(conditions) {
+			switch {
+			case errors.Is(err, filestore.ErrNotFound):
+				return fs.ErrNotExist
+			case err != nil: // it was meant, and may still be
+				return err
+			case !e.means(conditions):
 				return fs.ErrNotExist
 			}
 			f.seen = e.info.Seen(e.file)
