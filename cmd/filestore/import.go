@@ -184,7 +184,10 @@ func (m *importer) line(ctx context.Context, line textLine) error {
 	if err == nil && len(bytes.TrimSpace(line.text)) > 0 {
 		err = m.session(ctx, line.text)
 	}
+	var earlier *lineError
 	switch {
+	case errors.As(err, &earlier): // it was staged, and took no name
+		return earlier
 	case fatal(err):
 		return &lineError{m.at, err}
 	case err != nil:
@@ -373,6 +376,9 @@ func (m *importer) commit(ctx context.Context) error {
 		return nil
 	}
 	err := m.dir.SyncAll()
+	if err != nil {
+		err = &lineError{todo[0].line, err}
+	}
 	for _, s := range todo {
 		if err != nil {
 			m.dir.Remove(s.temp)
