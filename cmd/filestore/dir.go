@@ -328,10 +328,16 @@ func (r *reader) exists(name string) bool {
 }
 
 func (r *reader) missing(arg string) error {
-	if isDir(arg) {
-		return wrong("%w: %s, which is a directory; the sessions in it are those of --dir %[2]s", filestore.ErrNotFound, show(arg))
+	hint := ""
+	switch {
+	case isDir(arg):
+		return wrong("%w: %s, which is a directory; the sessions in it are those of --dir %[2]s", filestore.ErrNotFound, given(arg))
+	case strings.HasSuffix(arg, string(r.a.ext)):
+		hint = "; an id is the name of the file without " + string(r.a.ext)
+	case len(strings.TrimSuffix(arg, ellipsis)) < least:
+		hint = fmt.Sprintf("; a shortened id needs %d characters or more", least)
 	}
-	return wrong("%w: %s", filestore.ErrNotFound, show(r.a.id(arg)))
+	return wrong("%w: %s%s", filestore.ErrNotFound, show(r.a.id(arg)), hint)
 }
 
 // checkDir fails if --dir or --ext cannot be used. A mistyped --dir must not create a directory.

@@ -125,6 +125,14 @@ func (a *app) rootCommand() *cobra.Command {
 		a.checkCommand(), a.watchCommand(), a.statCommand(), a.signCommand(), a.unsignCommand(), a.exportCommand(), a.importCommand(),
 		a.moveCommand(), a.serveCommand())
 	a.completeFlags(root)
+	root.InitDefaultHelpCmd()
+	help, _, _ := root.Find([]string{"help"})
+	help.Args = func(_ *cobra.Command, args []string) error {
+		if cmd, _, _ := root.Find(args); len(args) > 0 && cmd == root {
+			return noCommand(root, args[0])
+		}
+		return nil
+	}
 	return root
 }
 

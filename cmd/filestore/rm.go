@@ -41,8 +41,8 @@ among those that were meant.
   filestore rm --all --yes`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			for _, arg := range args {
-				if isDir(arg) && strings.ContainsAny(arg, `./\`) {
-					return notID(cmd, arg)
+				if err := a.noPath(cmd, arg); err != nil {
+					return err
 				}
 			}
 			return nil
@@ -127,7 +127,8 @@ func (a *app) named(ctx context.Context, r *reader, args []string, unasked bool)
 	for _, arg := range args {
 		id, err := r.find(ctx, arg)
 		if given := strings.TrimSuffix(arg, ellipsis); err == nil && unasked && id != given && len(given) < 8 {
-			err = r.missing(arg) // it may be the whole id of a session that is gone, and begin another's
+			// It may be the whole id of a session that is gone, and begin another's.
+			err = wrong("%w: %s; unasked, a shortened id needs 8 characters or more", filestore.ErrNotFound, show(given))
 		}
 		if err == nil && !seen[id] {
 			if e, readErr := r.read(a.ext.File(id)); readErr == nil && e.destroyed() { // a slow request would bring it back
