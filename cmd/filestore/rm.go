@@ -27,8 +27,8 @@ func (a *app) rmCommand() *cobra.Command {
 		Short:      "End sessions",
 		Long: `rm ends sessions: it removes their files, under their locks. The user is logged out at the next request.
 --where and --all also remove expired sessions that were not reaped yet, as a Node program could bring
-them back; files that hold no session stay, and so does what a destroyed session has left. A session that is made meanwhile may survive: switch off the
-login before rm --all.
+them back. Files that hold no session stay, and so does what a destroyed session has left. A session that
+is made meanwhile may survive: switch off the login before rm --all.
 
 On a terminal rm asks first. Elsewhere it needs --yes, and then a shortened id must have 8 characters or
 more. It says how many sessions it has ended. The exit code is 1 if a session was not there or could not

@@ -39,7 +39,7 @@ bytes for each session in the directory.`,
 		ValidArgsFunction: completeDir,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.watch(cmd.Context(), show) },
 	}
-	cmd.Flags().StringArrayVar(&show, "show", nil, "members to show, by path: user,email")
+	cmd.Flags().StringArrayVar(&show, "show", nil, "`PATHS` of members to show: user,email")
 	return cmd
 }
 
