@@ -92,14 +92,19 @@ func (w *writer) lock(ctx context.Context, id string) (*lock.Stripe, error) {
 	return l, err
 }
 
-// destroy removes the session's file, whatever it holds.
+// destroy removes the session's file, whatever it holds, but not what a destroyed session has left: then it fails with
+// fs.ErrNotExist.
 func (w *writer) destroy(ctx context.Context, id string) error {
 	l, err := w.lock(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer l.Unlock()
-	return l.Remove(w.a.ext.File(id))
+	name := w.a.ext.File(id)
+	if e, err := w.read(name); err == nil && e.destroyed() { // while rm was asking
+		return fs.ErrNotExist
+	}
+	return l.Remove(name)
 }
 
 // remove removes the session's file if it is still the one that was seen, and else fails with lock.ErrConflict.

@@ -43,3 +43,26 @@ func TestRmLooksAgain(t *testing.T) {
 		}
 	}
 }
+
+// A session that has been destroyed by the time of the answer leaves what it must leave.
+func TestRmLeavesWhatIsLeft(t *testing.T) {
+	dir := t.TempDir()
+	mustWrite(t, nodeSession{dir: dir, id: "anna0001", members: `"user":"anna"`})
+	a := &app{dir: dir, ext: ".json", ttl: time.Hour, now: time.Now, ctx: t.Context(), out: new(bytes.Buffer), err: new(bytes.Buffer)}
+	r, err := a.reader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	all, missed, err := a.named(t.Context(), r, []string{"anna0001"}, false)
+	if len(all) != 1 || missed != 0 || err != nil {
+		t.Fatalf("named = %v, %d, %v", all, missed, err)
+	}
+	mustWrite(t, nodeSession{dir: dir, id: "anna0001", members: `"destroyed":true`})
+	if n, failed, err := a.end(t.Context(), r, all, nil); n != 1 || failed != 0 || err != nil {
+		t.Errorf("end = %d, %d, %v, want 1", n, failed, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "anna0001.json")); err != nil {
+		t.Error(err)
+	}
+}
