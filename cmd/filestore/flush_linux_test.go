@@ -99,3 +99,21 @@ func TestImportNamesTheLine(t *testing.T) {
 		storetest.Tidy(t, dir)
 	}
 }
+
+// Sessions whose removal cannot be flushed have ended, and may come back.
+func TestRmCannotFlush(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		skip.Test(t, "strace makes system calls fail")
+	}
+	dir := t.TempDir()
+	command(t, "", "import", "--dir", dir, os.DevNull) // makes the lock files
+	mustWrite(t, nodeSession{dir: dir, id: "anna0001", members: `"user":"anna"`})
+	cmd := process(t, t.Context(), "rm", "--all", "--yes", "--dir", dir)
+	cmd.Args = append([]string{strace, "-f", "-qq", "-o", os.DevNull, "-e", "inject=fsync,fdatasync:error=EIO", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = strace
+	out, err := cmd.CombinedOutput()
+	if want := "ended 1 session\nfilestore: a power cut may undo this: input/output error\n"; err == nil || string(out) != want {
+		t.Errorf("rm: %v, %q, want %q", err, out, want)
+	}
+}

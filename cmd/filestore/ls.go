@@ -96,7 +96,7 @@ func (a *app) ls(ctx context.Context, f lsFlags) error {
 		put = k.put
 		bar = a.progress(ctx, r, "reading")
 	}
-	printed, unread := 0, 0
+	printed, unread, others := 0, 0, ""
 	for e, err := range r.all(ctx) {
 		bar.add()
 		if err != nil && e.id == "" {
@@ -108,6 +108,7 @@ func (a *app) ls(ctx context.Context, f lsFlags) error {
 			continue
 		}
 		if !f.wants(a.now(), conditions, &e) {
+			others = "such "
 			continue
 		}
 		if err := put(a.row(&e, f.show)); err != nil {
@@ -127,6 +128,9 @@ func (a *app) ls(ctx context.Context, f lsFlags) error {
 	}
 	if err := p.table.flush(); err != nil {
 		return err
+	}
+	if printed+unread == 0 && a.paints && !a.json { // a person may have taken another directory for that of the sessions
+		fmt.Fprintf(a.err, "no %ssessions in %s\n", others, given(a.dir))
 	}
 	if unread > 0 {
 		return wrong("%s could not be read; filestore check says which", plural(unread, "session file"))

@@ -104,8 +104,10 @@ func (a *app) rm(ctx context.Context, args []string, f rmFlags) error {
 		return ctx.Err()
 	case err != nil && ended == 0:
 		return err
-	case err != nil:
+	case failed > 0:
 		return wrong("%s could not be ended: %w", plural(failed, "session"), err)
+	case err != nil:
+		return wrong("%w", err)
 	case missed > 0 && len(args) == 0:
 		return wrong("%s could not be read and may be among those meant; filestore check says which", plural(missed, "session file"))
 	case missed > 0:
