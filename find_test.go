@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -314,7 +315,7 @@ func TestFindTemporaryErrors(t *testing.T) {
 // The directory is deleted, and made again by this store or by another one; it is moved.
 func TestFindDirectoryDeleted(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("an open directory cannot be deleted")
+		skip.Test(t, "an open directory cannot be deleted")
 	}
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "sessions")

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -121,9 +122,6 @@ func TestStats(t *testing.T) {
 
 // A Get that was served from memory is a hit; those before, and those after the file has changed, are not.
 func TestStatsHits(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("there is no cache on Windows")
-	}
 	s := open(t, t.TempDir(), nil)
 	for round := int64(1); round <= 3; round++ {
 		set(t, s, "id")
@@ -247,7 +245,7 @@ func TestStatsLocks(t *testing.T) {
 // An Update that has to run again is one Update and one conflict.
 func TestStatsConflicts(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("storetest.Contested makes no conflicts there")
+		skip.Test(t, "storetest.Contested makes no conflicts there")
 	}
 	dir := t.TempDir()
 	s := open(t, dir, storetest.Contested(dir, nil))
@@ -305,7 +303,7 @@ func TestStatsFlushes(t *testing.T) {
 // The counters are the Store's: they go on in the directory that succeeds a deleted one.
 func TestStatsOfADeletedDirectory(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("an open directory cannot be deleted there")
+		skip.Test(t, "an open directory cannot be deleted there")
 	}
 	dir := filepath.Join(t.TempDir(), "sessions")
 	o := quick()

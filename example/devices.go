@@ -130,12 +130,15 @@ func (s *site) postConfirm(w http.ResponseWriter, r *http.Request, user string) 
 // live sends the time until the session ends: by a logout here, by a button of another browser, by its lifetime, in
 // whatever process. Browsers get a page that goes on loading, which needs no JavaScript.
 func (s *site) live(w http.ResponseWriter, r *http.Request, _ string) error {
-	format, bye := "<li>%s</li>\n", "</ol><p role=\"status\">Your session has ended, or has begun anew. <a href=\"/live\">Again</a></p>\n"
+	format, bye := "<li>%s</li>\n", "</ol><p role=\"status\">Your session has ended, or has a new id. <a href=\"/live\">Again</a></p>\n"
 	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
 		w.Header().Set("Content-Type", "text/event-stream")
-		format, bye = "data: %s\n\n", "event: end\ndata: the session has ended, or has begun anew\n\n"
+		format, bye = "data: %s\n\n", "event: end\ndata: the session has ended, or has a new id\n\n"
 	} else if err := render(w, r, http.StatusOK, "live", nil); err != nil {
 		return err
+	}
+	if r.Method == http.MethodHead {
+		return nil // whoever asks for no content must not wait for its end
 	}
 	rc := http.NewResponseController(w)
 	done := session.From(r).Done()

@@ -31,7 +31,7 @@ import (
 // names, so that another program can share them.
 const (
 	userMember  = "user"  // string: the name of the user who is logged in
-	viewsMember = "views" // number: visits to /admin
+	viewsMember = "views" // number: clicks on Count, and visits to /admin
 )
 
 const (
@@ -125,12 +125,7 @@ const changesPath = "/session/changes"
 // prolongs leaves out what a page asks for by itself: it may be open in a forgotten tab.
 func prolongs(r *http.Request) bool {
 	byScript := r.URL.Path == operatorPath && r.Header.Get("Sec-Fetch-Dest") == "empty"
-	return r.URL.Path != "/live" && r.URL.Path != changesPath && !byScript && !byLive(r)
-}
-
-// byLive reports whether live.js asks, and not somebody who has clicked.
-func byLive(r *http.Request) bool {
-	return r.Method == http.MethodGet && r.Header.Get("X-Requested-With") == "live.js"
+	return r.URL.Path != "/live" && r.URL.Path != changesPath && !byScript && !live.Asks(r)
 }
 
 // audit logs what happens to sessions. A handle opens nothing, so that it may stand in a log.
@@ -236,7 +231,7 @@ func visit(r *http.Request) (*view, error) {
 		return nil, err
 	}
 	v := &view{Path: r.URL.Path, User: user, Admin: admin, Flashes: map[string][]string{}}
-	if byLive(r) {
+	if live.Asks(r) {
 		return v, nil
 	}
 	for _, kind := range []string{"error", "info"} {
@@ -345,7 +340,7 @@ func next(r *http.Request, pages []string) string {
 }
 
 // postUser shows the form again after a wrong password. A message for the next page would need a session, and whoever
-// tries passwords would get a file for each.
+// tries passwords would get a file for each. In your program limit the attempts.
 func (s *site) postUser(w http.ResponseWriter, r *http.Request, _ string) error {
 	c, err := readCredentials(r)
 	if err != nil {
@@ -495,7 +490,7 @@ func (s *site) private(w http.ResponseWriter, r *http.Request, _ string) error {
 	return render(w, r, http.StatusOK, "private", object{"Site": s.address(r)})
 }
 
-// whoami is for programs that keep no cookies. It neither reads nor makes a session: a password in a header must not turn
+// whoami is for programs that keep no cookies. It makes no session and changes none: a password in a header must not turn
 // somebody who is logged in into somebody else.
 func (s *site) whoami(w http.ResponseWriter, r *http.Request, _ string) error {
 	name, password, _ := r.BasicAuth()

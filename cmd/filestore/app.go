@@ -87,7 +87,7 @@ func (a *app) codec() (filestore.Codec, error) {
 		}
 		return kruptein.New(secrets...), nil
 	case a.sealedKeyFile != "":
-		data, err := a.readSmall(a.sealedKeyFile)
+		data, err := a.readSmall("--key-file", a.sealedKeyFile)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +104,7 @@ func (a *app) codec() (filestore.Codec, error) {
 
 // secrets returns the lines of --secret-file.
 func (a *app) secrets() ([]string, error) {
-	data, err := a.readSmall(a.secretFile)
+	data, err := a.readSmall("--secret-file", a.secretFile)
 	if err != nil {
 		return nil, err
 	}
@@ -120,19 +120,19 @@ func (a *app) secrets() ([]string, error) {
 	return secrets, nil
 }
 
-// readSmall reads a file of secrets. It may be a pipe; if nobody writes to it, SIGINT ends the wait.
-func (a *app) readSmall(name string) ([]byte, error) {
+// readSmall reads the file of secrets that flag names. It may be a pipe; if nobody writes to it, SIGINT ends the wait.
+func (a *app) readSmall(flag, name string) ([]byte, error) {
 	const limit = 64 << 10
 	data, err := await(a.ctx, func() ([]byte, error) {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", show(name), cause(err))
+			return nil, fmt.Errorf("%s %s: %w", flag, given(name), cause(err))
 		}
 		defer f.Close()
 		return io.ReadAll(io.LimitReader(f, limit+1))
 	})
 	if err == nil && len(data) > limit {
-		err = fmt.Errorf("%s: too large for a file of secrets", show(name))
+		err = fmt.Errorf("%s %s: too large for a file of secrets", flag, given(name))
 	}
 	return data, err
 }

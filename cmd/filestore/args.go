@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -15,16 +16,17 @@ import (
 // What a user has typed: which directory is meant, and what is wrong with the rest. A message names what it is about,
 // but an argument may be an id, so that given shortens it.
 
-// given returns s, which somebody has typed, for a message.
+// given returns s, which somebody has typed, for a message. It may be, or be a path with, an id; the value of a cookie; or a
+// URL with a password.
 func given(s string) string {
-	if strings.ContainsAny(s, `./\ `) { // a path or several words, and not what express-session makes
-		return show(s)
+	if scheme, _, ok := strings.Cut(s, "://"); ok {
+		return show(cut(scheme, 8) + "://" + ellipsis)
 	}
-	if len(s) > 16 {
-		s = cut(s, 8)
-	}
-	return show(s)
+	return show(longWord.ReplaceAllStringFunc(s, func(word string) string { return cut(word, 8) }))
 }
+
+// A longWord may be what express-session makes, or the signature of its cookie.
+var longWord = regexp.MustCompile(`[^./\\ ]{17,}`)
 
 // A dirFlag is the value of --dir, which can be given once.
 type dirFlag struct{ a *app }
@@ -45,7 +47,7 @@ func (a *app) useDir(dir, as string) error {
 	if dir == "" {
 		return errors.New("no directory has an empty name")
 	}
-	now := as + show(dir)
+	now := as + given(dir)
 	if a.dirNamed != "" && filepath.Clean(dir) != filepath.Clean(a.dir) {
 		return fmt.Errorf("two directories are named, %s and %s", a.dirNamed, now)
 	}
@@ -72,22 +74,51 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// idArgs is for a command whose first argument is a session's id, of n in all.
-func (a *app) idArgs(n int) cobra.PositionalArgs {
+// takes is for a command that takes from least to most arguments.
+func takes(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 && isDir(args[0]) && (len(args) != n || strings.ContainsAny(args[0], `./\`)) {
-			return notID(cmd, args[0])
-		}
-		if len(args) != n {
+		if len(args) < least || len(args) > most {
 			return fmt.Errorf("usage: filestore %s; filestore help %s says more", cmd.Use, cmd.Name())
 		}
 		return nil
 	}
 }
 
-// notID says that a directory was given in the place of an id.
-func notID(cmd *cobra.Command, dir string) error {
-	return fmt.Errorf("%s is a directory, and %s takes a session's id: filestore %[2]s ID --dir %[1]s; filestore ls %[1]s lists the sessions", show(dir), cmd.Name())
+// idArgs is for a command whose first argument is a session's id, of n in all.
+func (a *app) idArgs(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			if err := a.noPath(cmd, args[0]); err != nil {
+				return err
+			}
+		}
+		if i := slices.IndexFunc(args, isDir); i >= 0 && len(args) != n {
+			return isDirectory(cmd, args[i])
+		}
+		return takes(n, n)(cmd, args)
+	}
+}
+
+// noPath fails if arg is a path, and so no session's id.
+func (a *app) noPath(cmd *cobra.Command, arg string) error {
+	dir, name := filepath.Split(arg)
+	switch {
+	case dir == "" && name != "." && name != "..":
+		return nil
+	case isDir(arg):
+		return isDirectory(cmd, arg)
+	}
+	id := strings.TrimSuffix(name, string(a.ext))
+	id = id[:min(len(id), 8)]
+	if strings.HasPrefix(id, "-") {
+		id = "-- " + id
+	}
+	return fmt.Errorf("%s takes a session's id, and not the path of its file: filestore %[1]s --dir %s %s", cmd.Name(), given(dir), show(id))
+}
+
+// isDirectory says that a directory was given in the place of an id.
+func isDirectory(cmd *cobra.Command, dir string) error {
+	return fmt.Errorf("%s is a directory, and %s takes that as --dir %[1]s; filestore ls %[1]s lists the sessions in it", given(dir), cmd.Name())
 }
 
 func isDir(name string) bool {
@@ -98,7 +129,7 @@ func isDir(name string) bool {
 // noCommand says that arg is not a command.
 func noCommand(root *cobra.Command, arg string) error {
 	if isDir(arg) {
-		return fmt.Errorf("no such command: %s; to list the sessions of a directory: filestore ls %[1]s", show(arg))
+		return fmt.Errorf("no such command: %s; to list the sessions of a directory: filestore ls %[1]s", given(arg))
 	}
 	var names []string
 	commands := make(map[string]string)
@@ -108,6 +139,7 @@ func noCommand(root *cobra.Command, arg string) error {
 			commands[name] = c.Name()
 		}
 	}
+	names, commands["version"] = append(names, "version"), "--version"
 	if near := nearest(arg, names); near != "" {
 		return fmt.Errorf("no such command: %s; did you mean %s?", given(arg), commands[near])
 	}
@@ -134,7 +166,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &missing):
 		return fmt.Errorf("--%s needs a value", missing.GetFlag().Name)
 	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
-		name = "-" + unknown.GetSpecifiedShortnames()
+		name, _, _ = strings.Cut("-"+unknown.GetSpecifiedShortnames(), "=")
 	case errors.As(err, &unknown):
 		name = "--" + unknown.GetSpecifiedName()
 	case errors.As(err, &syntax):

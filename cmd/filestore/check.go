@@ -18,21 +18,18 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-const checkLong = `check looks at everything in the directory, and at the directory itself, and prints one finding a
-line: how bad it is, what kind, which file, what it means, and what to do.
+const checkLong = `check looks at the directory and at everything in it, and prints one finding a line: how bad it is, what
+kind, which file, what it means, and what to do. Of each kind it prints the first thousand.
 
   error    sessions are lost to their users, or somebody can do harm
   warning  something is not as it should be
   note     to know; it does not change the exit code
 
-With --secret-file it needs a tenth of a second for each file that Node wrote.
+It changes nothing, unless --fix is given. --fix takes from others the right to read or change sessions
+and lock files, and removes temporary files that a dead writer has left. It touches only files of its own
+user; as root also those of the directory's owner.
 
-It follows no link, opens no pipe or device, takes no lock and changes nothing, unless --fix is given.
-Of each kind it prints the first thousand and counts the rest.
-
---fix does only what cannot harm: it takes from others the right to read or change sessions and lock
-files (mode 0600, of .locks 0700), and removes temporary files that a dead writer has left. It touches
-only regular files of its own user; as root also those of the directory's owner.`
+With --secret-file it needs a tenth of a second for each file that Node wrote.`
 
 func (a *app) checkCommand() *cobra.Command {
 	fix := false

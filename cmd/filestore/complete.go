@@ -69,9 +69,9 @@ func (a *app) hurried(cmd *cobra.Command, args []string, look func(context.Conte
 	}
 	ctx, stop := context.WithTimeout(cmd.Context(), hurry)
 	defer stop()
-	own := *a
-	own.ctx = ctx // a file of secrets may be a pipe
-	r, err := own.reader()
+	hasty := *a
+	hasty.ctx = ctx // a file of secrets may be a pipe
+	r, err := hasty.reader()
 	if err != nil {
 		return
 	}

@@ -92,14 +92,19 @@ func (w *writer) lock(ctx context.Context, id string) (*lock.Stripe, error) {
 	return l, err
 }
 
-// destroy removes the session's file, whatever it holds.
+// destroy removes the session's file, whatever it holds, but not what a destroyed session has left: then it fails with
+// fs.ErrNotExist.
 func (w *writer) destroy(ctx context.Context, id string) error {
 	l, err := w.lock(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer l.Unlock()
-	return l.Remove(w.a.ext.File(id))
+	name := w.a.ext.File(id)
+	if e, err := w.read(name); err == nil && e.destroyed() { // while rm was asking
+		return fs.ErrNotExist
+	}
+	return l.Remove(name)
 }
 
 // remove removes the session's file if it is still the one that was seen, and else fails with lock.ErrConflict.
@@ -328,10 +333,16 @@ func (r *reader) exists(name string) bool {
 }
 
 func (r *reader) missing(arg string) error {
-	if isDir(arg) {
-		return wrong("%w: %s, which is a directory; the sessions in it are those of --dir %[2]s", filestore.ErrNotFound, show(arg))
+	hint := ""
+	switch {
+	case isDir(arg):
+		return wrong("%w: %s, which is a directory; the sessions in it are those of --dir %[2]s", filestore.ErrNotFound, given(arg))
+	case strings.HasSuffix(arg, string(r.a.ext)):
+		hint = "; an id is the name of the file without " + string(r.a.ext)
+	case len(strings.TrimSuffix(arg, ellipsis)) < least:
+		hint = fmt.Sprintf("; a shortened id needs %d characters or more", least)
 	}
-	return wrong("%w: %s", filestore.ErrNotFound, show(r.a.id(arg)))
+	return wrong("%w: %s%s", filestore.ErrNotFound, show(r.a.id(arg)), hint)
 }
 
 // checkDir fails if --dir or --ext cannot be used. A mistyped --dir must not create a directory.

@@ -41,17 +41,17 @@ func (a *app) importCommand() *cobra.Command {
 		Long:       importLong,
 		Example: `  filestore import sessions.jsonl
   filestore export --dir plain | filestore import --dir encrypted --secret-file site.secret`,
-		Args: cobra.MaximumNArgs(1),
+		Args: takes(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in := a.in
 			if len(args) == 1 && args[0] != "-" {
 				f, err := await(cmd.Context(), func() (*os.File, error) { return os.Open(args[0]) }) // maybe a pipe
 				if err != nil {
-					return fmt.Errorf("%s: %w", show(args[0]), cause(err))
+					return fmt.Errorf("%s: %w", given(args[0]), cause(err))
 				}
 				defer f.Close()
 				if isDir(args[0]) {
-					return fmt.Errorf("%s is a directory, and import reads a file; to import into it: filestore import FILE --dir %[1]s", show(args[0]))
+					return fmt.Errorf("%s is a directory, and import reads a file; to import into it: filestore import FILE --dir %[1]s", given(args[0]))
 				}
 				in = f
 			}
@@ -184,7 +184,10 @@ func (m *importer) line(ctx context.Context, line textLine) error {
 	if err == nil && len(bytes.TrimSpace(line.text)) > 0 {
 		err = m.session(ctx, line.text)
 	}
+	var earlier *lineError
 	switch {
+	case errors.As(err, &earlier): // it was staged, and took no name
+		return earlier
 	case fatal(err):
 		return &lineError{m.at, err}
 	case err != nil:
@@ -373,6 +376,9 @@ func (m *importer) commit(ctx context.Context) error {
 		return nil
 	}
 	err := m.dir.SyncAll()
+	if err != nil {
+		err = &lineError{todo[0].line, err}
+	}
 	for _, s := range todo {
 		if err != nil {
 			m.dir.Remove(s.temp)

@@ -30,13 +30,10 @@ func (a *app) lsCommand() *cobra.Command {
 		SuggestFor: []string{"find", "search", "grep", "dir"},
 		Short:      "List the sessions",
 		Long: `ls lists the sessions: the id, when the session ends, its last access, the size of its file, and the
-members named with --show. Expired sessions that were not reaped yet are listed too, in red. A "-" stands
-for a member that a session does not have. "destroyed" is not a session: it is the file that package scsstore leaves of
-one, so that a slow request does not bring it back, and it goes by itself.
+members named with --show. A "-" stands for a member that a session does not have. Expired sessions that
+were not reaped yet are in red. "destroyed" is what package scsstore leaves of a session for a while.
 
-Without --sort the order is the directory's, and rows come as the files are read: any number of sessions
-takes the same memory. With --sort all sessions are read first. ls keeps N of them if --limit N is given,
-otherwise all, at about 150 bytes each and the values of --show.
+Without --sort rows come in the directory's order, as the files are read.
 
 ` + pathHelp + `
 
@@ -51,12 +48,12 @@ Session files that cannot be read are counted on stderr, and the exit code is th
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.ls(cmd.Context(), f) },
 	}
 	fs := cmd.Flags()
-	fs.StringArrayVar(&f.show, "show", nil, "members to show, by path: user,email")
+	fs.StringArrayVar(&f.show, "show", nil, "`PATHS` of members to show: user,email")
 	fs.StringArrayVar(&f.where, "where", nil, whereHelp)
-	fs.StringVar(&f.sort, "sort", "", "id, ends, access or size; a minus in front puts the largest or latest first")
+	fs.StringVar(&f.sort, "sort", "", "`ORDER`: id, ends, access or size; a minus in front puts the largest or latest first")
 	fs.BoolVar(&f.expired, "expired", false, "only sessions that have expired")
-	fs.Var(&f.older, "older", "only sessions whose last access is at least this long ago: 90m, 36h, 2d, 1w")
-	fs.IntVar(&f.limit, "limit", 0, "at most this many sessions; 0 = all")
+	fs.Var(&f.older, "older", "only sessions whose last access is at least this `AGE` ago: 90m, 36h, 2d, 1w")
+	fs.IntVar(&f.limit, "limit", 0, "at most `N` sessions; 0 = all")
 	return cmd
 }
 
@@ -99,7 +96,7 @@ func (a *app) ls(ctx context.Context, f lsFlags) error {
 		put = k.put
 		bar = a.progress(ctx, r, "reading")
 	}
-	printed, unread := 0, 0
+	printed, unread, others := 0, 0, ""
 	for e, err := range r.all(ctx) {
 		bar.add()
 		if err != nil && e.id == "" {
@@ -111,6 +108,7 @@ func (a *app) ls(ctx context.Context, f lsFlags) error {
 			continue
 		}
 		if !f.wants(a.now(), conditions, &e) {
+			others = "such "
 			continue
 		}
 		if err := put(a.row(&e, f.show)); err != nil {
@@ -130,6 +128,9 @@ func (a *app) ls(ctx context.Context, f lsFlags) error {
 	}
 	if err := p.table.flush(); err != nil {
 		return err
+	}
+	if printed+unread == 0 && a.paints && !a.json { // a person may have taken another directory for that of the sessions
+		fmt.Fprintf(a.err, "no %ssessions in %s\n", others, given(a.dir))
 	}
 	if unread > 0 {
 		return wrong("%s could not be read; filestore check says which", plural(unread, "session file"))

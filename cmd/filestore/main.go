@@ -113,18 +113,26 @@ func (a *app) rootCommand() *cobra.Command {
 	f := root.PersistentFlags()
 	a.dir = "./sessions"
 	f.Var(dirFlag{a}, "dir", "the directory of the sessions")
-	f.StringVar((*string)(&a.ext), "ext", ".json", "the extension that ends the names of session files")
-	f.DurationVar(&a.ttl, "ttl", time.Hour, "the store's TTL: the life of sessions without a maxAge of their own")
-	f.DurationVar(&a.lifetime, "lifetime", 0, "the store's Lifetime: the longest life of a session since it was created; 0 = none")
+	f.StringVar((*string)(&a.ext), "ext", ".json", "the `EXT` that ends the names of session files")
+	f.DurationVar(&a.ttl, "ttl", time.Hour, "the store's TTL: the `TIME` that a session without a maxAge lives")
+	f.DurationVar(&a.lifetime, "lifetime", 0, "the store's Lifetime: the `TIME` since its creation after which any session ends; 0 = none")
 	f.BoolVar(&a.json, "json", false, "print JSON; a list is one object a line")
 	f.BoolVar(&a.full, "full", false, "show ids whole: they are credentials")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal; NO_COLOR does the same")
-	f.StringVar(&a.secretFile, "secret-file", "", "file with the secrets that encrypt the sessions (session-file-store's option secret), one a line, the newest first; for sign and unsign those of the cookie")
-	f.StringVar(&a.sealedKeyFile, "key-file", "", "file with the key of package sealed: 32 bytes, or 64 hex digits")
+	f.StringVar(&a.secretFile, "secret-file", "", "`FILE` with the secrets that encrypt the sessions, one a line, the newest first")
+	f.StringVar(&a.sealedKeyFile, "key-file", "", "`FILE` with the key of package sealed: 32 bytes, or 64 hex digits")
 	root.AddCommand(a.lsCommand(), a.showCommand(), a.setCommand(), a.unsetCommand(), a.rmCommand(), a.reapCommand(),
 		a.checkCommand(), a.watchCommand(), a.statCommand(), a.signCommand(), a.unsignCommand(), a.exportCommand(), a.importCommand(),
 		a.moveCommand(), a.serveCommand())
 	a.completeFlags(root)
+	root.InitDefaultHelpCmd()
+	help, _, _ := root.Find([]string{"help"})
+	help.Args = func(_ *cobra.Command, args []string) error {
+		if cmd, _, _ := root.Find(args); len(args) > 0 && cmd == root {
+			return noCommand(root, args[0])
+		}
+		return nil
+	}
 	return root
 }
 

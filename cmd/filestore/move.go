@@ -26,31 +26,24 @@ import (
 )
 
 const moveLong = `move moves the live sessions of a directory into Redis, PostgreSQL, MySQL or MongoDB, or back, or from one of
-these to another. Nobody is logged out. Stop the site first. (A site that cannot stop moves its sessions with
-session.Moving of the package session.)
+these to another. Nobody is logged out: a session keeps its id, its members byte for byte, and its end to
+the second. Stop the site first. (One that cannot stop uses session.Moving of the package session.)
 
 The URLs:
 
+env:NAME   the environment variable NAME has the URL: other users of the host would see a password in it
 file:DIR
 ` + open.Usage + `
 
-Other parameters of a URL are the client's. A command's arguments can be seen by all users of the host, so a
-URL with a password goes into an environment variable: --from env:NAME
+Other parameters of a URL are the client's.
 
-A session keeps its id, its members byte for byte, and its end to the second. It is removed from the source
-when the target has it on its disk; of an engine, when the engine has acknowledged it. move can be
-interrupted or killed at any moment: do it again, and it goes on.
+A session is removed from the source when the target has it on its disk. move can be interrupted or killed
+at any moment: do it again, and it goes on. If the target has a live session with the id, that one stays.
+The one at the source is then removed, unless it ends later than that.
 
-If the target has a live session with the id that ends as late or later, that one stays, and the one at the
-source is removed. If it ends earlier, both stay. Sessions that have expired stay for the source's
-reaper, and what cannot be read stays too. So does a session that the target refuses: MySQL's table
-takes ids of 128 characters. What stays is named on stderr, unless it has expired, and then the exit code is 1.
-
-Two prefixes in Redis of which one begins with the other are refused: a session of one could be one of the other.
-
---dry-run only reads. So it does not know what the target would refuse, such as an id that is too long, text that is
-not UTF-8 in a store other than Redis, or a session that is too large: it counts them among those that would be moved.
-Nor does it notice one place behind two names, such as a host's name and its address: it finds all sessions there already.
+What has expired, cannot be read, or is refused by the target stays at the source. All but the expired is
+named on stderr, and the exit code is then 1. --dry-run only reads, and does not know what the target would
+refuse.
 
 --ttl is for the sessions without a maxAge in a directory: give the TTL that its programs have.
 --secret-file and --key-file are the directory's. The engines' sessions are plain.`
@@ -72,8 +65,8 @@ func (a *app) moveCommand() *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.move(cmd.Context(), f) },
 	}
-	cmd.Flags().StringVar(&f.from, "from", "", "where the sessions are: a URL, or env:NAME")
-	cmd.Flags().StringVar(&f.to, "to", "", "where they go: a URL, or env:NAME")
+	cmd.Flags().StringVar(&f.from, "from", "", "the `URL` where the sessions are")
+	cmd.Flags().StringVar(&f.to, "to", "", "the `URL` where they go")
 	cmd.Flags().BoolVar(&f.dry, "dry-run", false, "count what would be moved, and change nothing")
 	cmd.Flags().BoolVar(&f.createTable, "create-table", false, "make the table in PostgreSQL or MySQL if there is none; not with --dry-run")
 	return cmd

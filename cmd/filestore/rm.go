@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/sessionfilestore/filestore"
 	"github.com/sessionfilestore/filestore/internal/disk"
 	"github.com/sessionfilestore/filestore/internal/lock"
 	"github.com/spf13/cobra"
@@ -26,8 +27,8 @@ func (a *app) rmCommand() *cobra.Command {
 		Short:      "End sessions",
 		Long: `rm ends sessions: it removes their files, under their locks. The user is logged out at the next request.
 --where and --all also remove expired sessions that were not reaped yet, as a Node program could bring
-them back; files that hold no session stay, and so does what a destroyed session has left. A session that is made meanwhile may survive: switch off the
-login before rm --all.
+them back. Files that hold no session stay, and so does what a destroyed session has left. A session that
+is made meanwhile may survive: switch off the login before rm --all.
 
 On a terminal rm asks first. Elsewhere it needs --yes, and then a shortened id must have 8 characters or
 more. It says how many sessions it has ended. The exit code is 1 if a session was not there or could not
@@ -40,8 +41,8 @@ among those that were meant.
   filestore rm --all --yes`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			for _, arg := range args {
-				if isDir(arg) && strings.ContainsAny(arg, `./\`) {
-					return notID(cmd, arg)
+				if err := a.noPath(cmd, arg); err != nil {
+					return err
 				}
 			}
 			return nil
@@ -103,8 +104,10 @@ func (a *app) rm(ctx context.Context, args []string, f rmFlags) error {
 		return ctx.Err()
 	case err != nil && ended == 0:
 		return err
-	case err != nil:
+	case failed > 0:
 		return wrong("%s could not be ended: %w", plural(failed, "session"), err)
+	case err != nil:
+		return wrong("%w", err)
 	case missed > 0 && len(args) == 0:
 		return wrong("%s could not be read and may be among those meant; filestore check says which", plural(missed, "session file"))
 	case missed > 0:
@@ -126,7 +129,8 @@ func (a *app) named(ctx context.Context, r *reader, args []string, unasked bool)
 	for _, arg := range args {
 		id, err := r.find(ctx, arg)
 		if given := strings.TrimSuffix(arg, ellipsis); err == nil && unasked && id != given && len(given) < 8 {
-			err = r.missing(arg) // it may be the whole id of a session that is gone, and begin another's
+			// It may be the whole id of a session that is gone, and begin another's.
+			err = wrong("%w: %s; unasked, a shortened id needs 8 characters or more", filestore.ErrNotFound, show(given))
 		}
 		if err == nil && !seen[id] {
 			if e, readErr := r.read(a.ext.File(id)); readErr == nil && e.destroyed() { // a slow request would bring it back
@@ -241,7 +245,12 @@ func (a *app) endOne(ctx context.Context, r *reader, w *writer, f found, conditi
 	return lock.Again(ctx, lockTimeout, func() error {
 		if again {
 			e, err := r.read(a.ext.File(f.id))
-			if err != nil || !e.means(conditions) {
+			switch {
+			case errors.Is(err, filestore.ErrNotFound):
+				return fs.ErrNotExist
+			case err != nil: // it was meant, and may still be
+				return err
+			case !e.means(conditions):
 				return fs.ErrNotExist
 			}
 			f.seen = e.info.Seen(e.file)

@@ -53,10 +53,10 @@ On a server without a browser, forward the port: ssh -L 8080:127.0.0.1:8080 host
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), f) },
 	}
 	fs := cmd.Flags()
-	fs.StringArrayVar(&f.show, "show", nil, "members whose values are shown, a dot goes into objects: user,passport.user")
+	fs.StringArrayVar(&f.show, "show", nil, "`PATHS` of members whose values are shown; a dot goes into objects: user,passport.user")
 	fs.BoolVar(&f.write, "write", false, "let the page end sessions")
-	fs.StringVar(&f.store, "store", "", "the URL of an engine that has the sessions, or env:NAME")
-	fs.Uint16Var(&f.port, "port", 0, "the port on 127.0.0.1; 0 = one that is free")
+	fs.StringVar(&f.store, "store", "", "the `URL` of an engine that has the sessions, or env:NAME")
+	fs.Uint16Var(&f.port, "port", 0, "the `PORT` on 127.0.0.1; 0 = one that is free")
 	return cmd
 }
 

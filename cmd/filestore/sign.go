@@ -23,7 +23,7 @@ Whoever has it is the session's user. The directory is not looked at.
 
 ` + cookieSecretHelp,
 		Example:           `  filestore sign 2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx --secret-file cookie.secret`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(_ *cobra.Command, args []string) error {
 			secrets, err := a.cookieSecrets()
@@ -54,7 +54,7 @@ session may have ended.
 ` + cookieSecretHelp,
 		Example: `  filestore unsign 's%3A2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx.o1ec9kD5…' --secret-file cookie.secret
   filestore show "$(filestore unsign "$cookie" --secret-file cookie.secret)"`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(_ *cobra.Command, args []string) error {
 			secrets, err := a.cookieSecrets()

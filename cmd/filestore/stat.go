@@ -36,7 +36,7 @@ sessions with other values together.
 		ValidArgsFunction: completeDir,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.stat(cmd.Context(), by) },
 	}
-	cmd.Flags().StringVar(&by, "by", "", "count by the values of this member, given by its path")
+	cmd.Flags().StringVar(&by, "by", "", "count by the values of the member with this `PATH`")
 	return cmd
 }
 

@@ -39,7 +39,7 @@ bytes for each session in the directory.`,
 		ValidArgsFunction: completeDir,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.watch(cmd.Context(), show) },
 	}
-	cmd.Flags().StringArrayVar(&show, "show", nil, "members to show, by path: user,email")
+	cmd.Flags().StringArrayVar(&show, "show", nil, "`PATHS` of members to show: user,email")
 	return cmd
 }
 
@@ -227,10 +227,10 @@ func (w *follower) change(ev filestore.Event) error {
 }
 
 // renewed reports whether a session that has just come is older than its file: a new one was created when it was used
-// last, and one that was imported was used before.
+// last, or a moment before if it was used again before watch has read it. One that was imported was used before.
 func (e *entry) renewed(now time.Time) bool {
 	at := e.sess.Created
-	return !at.IsZero() && at.Before(e.said) && now.Sub(e.said) < 10*time.Second
+	return !at.IsZero() && e.said.Sub(at) > time.Second && now.Sub(e.said) < 10*time.Second
 }
 
 func (w *follower) print(op, id string, k known) error {

@@ -141,12 +141,17 @@ func TestWatchSays(t *testing.T) {
 			time.Sleep(2 * time.Millisecond)
 			store.Update(ctx, id, func(s *filestore.Session) error { return s.Put("user", "bert") })
 		}, changed, "changed  new00000  bert"},
-		{"a new id for it", "renewed0", func(id string) {
+		{"an Update before it has been read", "twice000", func(id string) {
+			set(id, anna)
 			time.Sleep(2 * time.Millisecond)
+			store.Update(ctx, id, func(s *filestore.Session) error { return s.Put("user", "bert") })
+		}, changed, "made     twice000  bert"},
+		{"a new id for it", "renewed0", func(id string) {
 			sess, err := store.Get(ctx, "new00000")
 			if err != nil {
 				t.Fatal(err)
 			}
+			sess.Created = sess.Created.Add(-2 * time.Second)
 			set(id, sess)
 		}, changed, "renewed  renewed0  bert"},
 		{"its old one", "new00000", gone, destroyed, "ended    new00000  bert"},

@@ -16,7 +16,7 @@ type condition struct {
 	op          string // "=", "!=", or "" if the path need only exist
 }
 
-const whereHelp = `PATH=VALUE, PATH!=VALUE (it is there and has another value) or PATH (it is there); may be given several times, and all must hold`
+const whereHelp = "only sessions for which `PATH=VALUE` holds, or PATH!=VALUE (it is there and has another value), or PATH (it is there); all of several"
 
 const pathHelp = `A PATH leads to a member of the session's document, such as user, user.name or cart.0.price. The syntax
 is that of github.com/tidwall/gjson, without modifiers, lists of paths and literals. "cookie" and

@@ -186,7 +186,7 @@ app.use(session({
 // A page that looks by itself must not touch the session, which would never end. And as Node takes no lock, a touch could
 // undo what the Go side writes at the same moment. express-session leaves alone what has no id.
 app.use((req, res, next) => {
-  if (req.get('X-Requested-With') === 'live.js') req.sessionID = undefined;
+  if (req.method === 'GET' && req.get('X-Requested-With') === 'live.js') req.sessionID = undefined;
   next();
 });
 
@@ -203,12 +203,13 @@ const column = ({ server, user, views }, wrong) => `<!doctype html>
 <script src="/live.js" data-page="/column" defer></script>
 </head>
 <body class="column">
-<main id="column" data-live>
+<main>
 <h1>${server}</h1>
-<div class="count">
-<p class="number" id="count">${views}</p>
+<div class="count" id="counter" data-live>
+<p class="number" id="count">${escape(views)}</p>
 <form method="post" action="/count" data-stay><button id="plus">Count</button></form>
 </div>
+<div id="user" data-live="for ${escape(user)}">
 ${user ? `<p>Hello, <b id="who">${escape(user)}</b>.</p>
 <form method="post" action="/logout" data-stay><button class="plain" id="logout">Log out</button></form>
 ` : `${wrong ? `<p class="notice bad" role="alert">Wrong username or password.</p>
@@ -217,7 +218,8 @@ ${user ? `<p>Hello, <b id="who">${escape(user)}</b>.</p>
 <label>Password <input id="password" name="password" type="password" autocomplete="current-password" placeholder="mypassword" required></label>
 <button>Log in</button>
 </form>
-`}</main>
+`}</div>
+</main>
 </body>
 </html>
 `;
@@ -280,7 +282,10 @@ app.use((err, req, res, next) => {
 
 const colon = flags.addr.lastIndexOf(':');
 const server = app.listen(Number(flags.addr.slice(colon + 1)), flags.addr.slice(0, colon).replace(/^\[|\]$/g, ''), (err) => {
-  if (err) throw err;
+  if (err) {
+    console.error('express example:', err.message);
+    process.exit(1);
+  }
   const { address, port, family } = server.address();
   console.log(`Express: http://${family === 'IPv6' ? `[${address}]` : address}:${port}  sessions in ${where()}`);
 });

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // This file tests the program that starts both sides.
@@ -138,7 +140,7 @@ func TestNoOrphan(t *testing.T) {
 			t.Parallel()
 			p := startPair(t, place{dir: filepath.Join(t.TempDir(), "sessions")})
 			if err := test.end(p); err != nil {
-				t.Skip(err) // Windows
+				skip.Test(t, err.Error())
 			}
 			if err := p.Wait(); (err == nil) != test.ok {
 				t.Errorf("the program ends with %v\n%s", err, p.stderr.Bytes())
@@ -177,6 +179,22 @@ func TestChild(t *testing.T) {
 	}
 }
 
+// If the port of Express is taken, the program says so in a line, and ends.
+func TestPortTaken(t *testing.T) {
+	interop.NPM(t, ".")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	cmd := exec.Command(os.Args[0], "-addr", "127.0.0.1:0", "-express", ln.Addr().String(), "-dir", filepath.Join(t.TempDir(), "sessions"))
+	cmd.Env = append(os.Environ(), serveEnv+"=1", "SESSION_SECRET=")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("EADDRINUSE")) || bytes.Count(out, []byte("\n")) != 2 {
+		t.Errorf("the program ends with %v\n%s", err, out)
+	}
+}
+
 // Without Node the program says what to do.
 func TestWithoutNode(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-addr", "127.0.0.1:0", "-dir", filepath.Join(t.TempDir(), "sessions"))
@@ -190,7 +208,7 @@ func TestWithoutNode(t *testing.T) {
 // install lets npm work once, and says so. The npm of this test only says that it was there.
 func TestInstall(t *testing.T) {
 	if os.PathSeparator != '/' {
-		t.Skip("a script for npm")
+		skip.Test(t, "a script for npm")
 	}
 	bin, dir := t.TempDir(), t.TempDir()
 	script := "#!/bin/sh\n[ \"$1\" = ci ] && mkdir -p node_modules && echo >>node_modules/.package-lock.json\n"

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -20,8 +21,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/example/live"
 	"github.com/sessionfilestore/filestore/internal/interop"
 	"github.com/sessionfilestore/filestore/internal/storetest"
+	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
 
 // The test binary is also the Go site, in its own process as for its users.
@@ -450,4 +454,36 @@ func testSites(t *testing.T, at place) {
 			}
 		}
 	})
+}
+
+// A number that is none is an error, and stays.
+func TestCountSparesWhatItCannotRead(t *testing.T) {
+	store := sessiontest.NewStore()
+	h := (&site{store: store, feed: live.New(store, live.Options{Quit: t.Context()})}).handler("a secret of the tests")
+	count := func(cookies ...*http.Cookie) *http.Response {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("POST", "/count", nil)
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
+		h.ServeHTTP(w, r)
+		return w.Result()
+	}
+	cookie := count().Cookies()[0]
+	value, err := url.QueryUnescape(cookie.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _, _ := strings.Cut(strings.TrimPrefix(value, "s:"), ".")
+	err = store.Update(t.Context(), id, func(s *filestore.Session) error { return s.Put(viewsMember, "many") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp := count(cookie)
+	sess, err := store.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := filestore.Value[string](sess, viewsMember); resp.StatusCode != http.StatusInternalServerError || got != "many" {
+		t.Errorf("POST /count = %s, and the member is %q, %v", resp.Status, got, err)
+	}
 }

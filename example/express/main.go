@@ -58,7 +58,7 @@ func main() {
 func run(args []string, stdout io.Writer) (err error) {
 	flags := flag.NewFlagSet("express", flag.ExitOnError)
 	addr := flags.String("addr", "127.0.0.1:8081", "listen on `host:port`; port 0 takes a free one")
-	expressAddr := flags.String("express", "127.0.0.1:8082", "let Express listen on `host:port`; \"\" = do not start it")
+	expressAddr := flags.String("express", "127.0.0.1:8082", "let Express listen on `host:port`, on the host of -addr, as they share a cookie; \"\" = do not start it")
 	dir := flags.String("dir", "./sessions", "keep the sessions in `directory`, as app.js does")
 	storeURL := flags.String("store", "", stores.Usage+", as app.js does with --store")
 	encrypt := flags.Bool("encrypt", false, "encrypt the sessions, as app.js does with --encrypt; in files and MongoDB only")
@@ -99,7 +99,11 @@ func run(args []string, stdout io.Writer) (err error) {
 		if *encrypt {
 			args = append(args, "--encrypt")
 		}
-		if express, err = startExpress(ctx, args...); err != nil {
+		express, err = startExpress(ctx, args...)
+		switch {
+		case ctx.Err() != nil && err != nil: // Ctrl-C meanwhile
+			return nil
+		case err != nil:
 			return err
 		}
 		defer express.stop()
@@ -130,7 +134,7 @@ func run(args []string, stdout io.Writer) (err error) {
 	case err := <-served:
 		return err
 	case <-express.ended:
-		err = fmt.Errorf("app.js has ended, and so does this program: %v", express.err)
+		err = fmt.Errorf("app.js has ended, and so does this program: %v", express.cmd.ProcessState)
 	case <-ctx.Done():
 	}
 	stop() // a second signal ends the program at once
@@ -196,7 +200,7 @@ func (s *site) handler(secret string) http.Handler {
 		},
 		// What a page asks for by itself does not keep its visitor logged in.
 		Prolongs: func(r *http.Request) bool {
-			return r.URL.Path != changesPath && r.Header.Get("X-Requested-With") != "live.js"
+			return r.URL.Path != changesPath && !live.Asks(r)
 		},
 	}
 	h := http.NewCrossOriginProtection().Handler(s.sessions.Handler(mux))
@@ -283,7 +287,10 @@ func views(w http.ResponseWriter, r *http.Request) {
 func count(w http.ResponseWriter, r *http.Request) {
 	s := session.From(r)
 	v, err := stateOf(s)
-	if err = errors.Join(err, s.Put(viewsMember, v.Views+1)); err != nil {
+	if err == nil {
+		err = s.Put(viewsMember, v.Views+1)
+	}
+	if err != nil {
 		fail(w, err)
 		return
 	}

@@ -21,8 +21,7 @@ type child struct {
 	url   string
 	cmd   *exec.Cmd
 	stdin io.Closer
-	ended chan struct{} // is closed when it has ended
-	err   error         // then: why
+	ended chan struct{} // is closed when it has ended; then cmd.ProcessState says how
 }
 
 const (
@@ -79,7 +78,7 @@ func startExpress(ctx context.Context, args ...string) (*child, error) {
 		first, _ := r.ReadString('\n')
 		line <- first
 		io.Copy(os.Stdout, r)
-		c.err = c.cmd.Wait()
+		c.cmd.Wait() // ProcessState tells more than its error
 		close(c.ended)
 	}()
 	select {

@@ -69,6 +69,11 @@ func New(s Store, o Options) *Feed {
 	return &Feed{store: s, started: time.Now(), opts: o, watches: watches, viewers: make(map[string]map[chan struct{}]bool)}
 }
 
+// Asks reports whether live.js asks for a page, and not somebody who has clicked.
+func Asks(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.Header.Get("X-Requested-With") == "live.js"
+}
+
 // The states of a File.
 const (
 	None   = "none"   // the visitor has no session
@@ -233,7 +238,7 @@ func (f *Feed) tell(id string, all bool) {
 	}
 }
 
-// Browsers that look at one session, and at all: each has a connection, and a page shows one stream.
+// How many streams there may be for one session, and for all together. Each is a connection.
 const (
 	maxPerSession = 8
 	maxStreams    = 256
@@ -273,7 +278,7 @@ const (
 )
 
 // ServeHTTP tells a page that its session has changed, and not how: the page asks for itself again, and gets what its
-// cookie opens by then. So no event can show anybody else's session. The request must not prolong the session (see
+// cookie opens at that moment. So no event can show anybody else's session. The request must not prolong the session (see
 // session.Manager.Prolongs): a forgotten tab would keep it alive for ever.
 func (f *Feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := session.From(r)
@@ -282,6 +287,11 @@ func (f *Feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent) // tells an EventSource not to come back
 		return
 	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would wait for more
+	if r.Method == http.MethodHead {
+		return // whoever asks for no content must not wait for its end
+	}
 	changed, ok := f.join(id)
 	if !ok {
 		w.Header().Set("Retry-After", "10")
@@ -289,8 +299,6 @@ func (f *Feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer f.leave(id, changed)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx would wait for more
 	rc := http.NewResponseController(w)
 	send := func(text string) bool {
 		rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // instead of the server's, which is for whole answers

@@ -6,8 +6,10 @@
   const { page, stream } = document.currentScript.dataset;
   const frames = [...document.querySelectorAll("iframe")]; // of the page with two sites in it
   const inFrame = parent !== window;
-  const known = new Map(); // the parts as the server sent them
-  for (const part of document.querySelectorAll("[data-live]")) known.set(part.id, part.innerHTML);
+  // What a part depends on: the value of its data-live, so that what somebody types there stays, or else its whole content.
+  const version = (part) => part.dataset.live || part.innerHTML;
+  const known = new Map(); // the versions of the parts, as the server sent them
+  for (const part of document.querySelectorAll("[data-live]")) known.set(part.id, version(part));
 
   const say = (text) => {
     const status = document.getElementById("live");
@@ -43,8 +45,8 @@
     const before = members(), was = state();
     for (const part of document.querySelectorAll("[data-live]")) {
       const now = next.getElementById(part.id);
-      if (!now || known.get(part.id) === now.innerHTML) continue; // what somebody types stays
-      known.set(part.id, now.innerHTML);
+      if (!now || known.get(part.id) === version(now)) continue;
+      known.set(part.id, version(now));
       const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
       part.replaceChildren(...now.childNodes);
       if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
@@ -106,7 +108,8 @@
     if (!form.matches("[data-stay]")) return;
     event.preventDefault();
     try {
-      await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+      // The redirect is not followed: the page that it leads to may have a message, and would not be seen.
+      await fetch(form.action, { method: "POST", redirect: "manual", body: new URLSearchParams(new FormData(form)) });
     } catch {
       say("Not sent. Is the server away?");
     }

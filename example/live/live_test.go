@@ -224,6 +224,20 @@ func TestEndsWithItsSession(t *testing.T) {
 	})
 }
 
+// The answer to a HEAD is at its end, so that its connection can be used again.
+func TestHead(t *testing.T) {
+	s := newSite(t, true)
+	c := s.visitor()
+	c.Timeout = patience
+	for _, path := range []string{"/changes", "/look"} {
+		resp, err := c.Head(s.URL + path)
+		if err != nil {
+			t.Fatalf("HEAD %s: %v", path, err)
+		}
+		resp.Body.Close()
+	}
+}
+
 // A session has a few streams, and a page that goes makes room. All end when the program does.
 func TestStreamsAreBounded(t *testing.T) {
 	s := newSite(t, true)

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // Each Index is closed: no goroutine may outlive the tests.
@@ -49,7 +51,7 @@ func (d doc) Key(member string) (string, bool) { return string(d), member == "us
 func newYard(t *testing.T, change func(y *yard)) *yard {
 	t.Helper()
 	if !Supported {
-		t.Skip("not on this system")
+		skip.Test(t, "not on this system")
 	}
 	y := &yard{t: t, dir: t.TempDir(), docs: make(map[string]doc)}
 	y.src = Source{

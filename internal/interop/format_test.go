@@ -112,7 +112,7 @@ func goValues(t *testing.T) *filestore.Session {
 		"ctl":      "\x00\x01\b\t\n\f\r\x1f\x7f",
 		"html":     `<script>&"\/'</script>`,
 		"float":    1.5,
-		"big":      9007199254740991,
+		"big":      int64(9007199254740991),
 		"small":    1e-7,
 		"huge":     1e21,
 		"negative": -1,
@@ -282,7 +282,7 @@ func TestUnknownMembers(t *testing.T) {
 		site := nodeSite(t, n, object{"options": object{"path": dir}})
 		a := site.run(t, "",
 			step{"put", "z", 1}, step{"put", "a", object{"y": 1, "x": []any{1.5, math.Copysign(0, -1), 1e21}}},
-			step{"put", "stamp", 1795249098866}, step{"put", "max", 9007199254740991}, step{"put", "e12", 1e12},
+			step{"put", "stamp", int64(1795249098866)}, step{"put", "max", int64(9007199254740991)}, step{"put", "e12", 1e12},
 			step{"put", "10", "ten"}, step{"put", "2", "two"}, step{"put", "t", "\u2028<>&"})
 		before := read(t, dir, a.ID+".json")
 		store := open(t, dir, nil)

@@ -240,6 +240,12 @@ func ask[T any](v *visitor, expression string) (got T) {
 	}
 }
 
+// location is the address of the page, also if another page is just coming.
+func (v *visitor) location() string {
+	v.t.Helper()
+	return ask[string](v, "location.href")
+}
+
 // text is the text of the first element that sel selects, when it is there.
 func (v *visitor) text(sel string) (s string) {
 	v.t.Helper()
@@ -264,7 +270,7 @@ func (v *visitor) until(what string, ok func() bool) {
 	v.t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			v.t.Fatalf("not within %v: %s, at %s", patience, what, get(v, chromedp.Location()))
+			v.t.Fatalf("not within %v: %s, at %s", patience, what, v.location())
 		}
 	}
 }

@@ -183,10 +183,39 @@ func TestExampleTwoTabs(t *testing.T) {
 		t.Helper()
 		v.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`fetch(%q, {method: "POST", body: new URLSearchParams({username: "user1", password: "mypassword"})}).then(() => {})`, path), chromedp.EvalAwaitPromise))
 	}
+	// What the visitor types meanwhile stays, and so does what the server says to it, and where they wanted to go.
+	v.refused = "status of 422"
+	v.open(e.url + "/private")
+	v.keys("#username", "user1")
+	post("/count")
+	v.until("the count", func() bool { return v.member("views") == "2" })
+	v.keys("#password", "wrong\r")
+	v.until("the refusal", func() bool { return v.count(".notice.bad") == 1 && strings.HasPrefix(v.text("#live"), "Live") })
+	post("/count")
+	v.until("the next count", func() bool { return v.member("views") == "3" })
+	if v.count(".notice.bad") != 1 {
+		t.Error("the refusal has gone")
+	}
+	v.signIn("user1", "mypassword")
+	v.until("the private page", func() bool { return v.text("h1") == "Private" })
+	v.click("#logout")
+	v.until("the home page", func() bool { return v.count("#username") == 1 && v.state() == "none" })
+
+	v.click("#plus")
+	v.until("it is live again", func() bool { return strings.HasPrefix(v.text("#live"), "Live") })
 	post("/user")
 	v.until("the login", func() bool { return v.count("#who") == 1 && v.member("user") == `"user1"` })
 	post("/count")
 	v.until("the count", func() bool { return v.member("views") == "2" })
+	// A click that keeps the page takes no message from the next one.
+	v.do(chromedp.Evaluate[chromedp.Void](`fetch("/confirm", {method: "POST", redirect: "manual", body: new URLSearchParams({password: "wrong"})}).then(() => {})`, chromedp.EvalAwaitPromise))
+	v.click("#plus")
+	v.until("the next count", func() bool { return v.member("views") == "3" })
+	v.open(e.url)
+	if got := v.text(".notice"); got != "Wrong password." {
+		t.Errorf("the message is %q", got)
+	}
+	v.until("it is live again", func() bool { return strings.HasPrefix(v.text("#live"), "Live") })
 	post("/logout")
 	v.until("the logout", func() bool { return v.count("#who") == 0 && v.state() != "stored" })
 }
@@ -238,21 +267,23 @@ func TestExampleLook(t *testing.T) {
 		{admin, "/recovery"}, {admin, "/confirm"}, {admin, devicesPath}, {admin, operatorPath}, {admin, "/api/dashboard"},
 		{refused, "/none"}, {refused, "/admin"}, {refused, "/user"},
 	}
-	for _, c := range screens {
-		for _, p := range pages {
-			name := p.path + ", " + c.name
+	for _, p := range pages {
+		if p.v == refused && p.path == "/user" { // a wrong password
+			p.v.open(e.url)
+			p.v.signIn("user1", "wrong")
+			p.v.until("the refusal", func() bool { return p.v.count(".notice.bad") == 1 })
+		} else {
+			p.v.open(e.url + p.path)
+		}
+		for _, c := range screens {
 			p.v.look(c)
-			if p.v == refused && p.path == "/user" { // a wrong password
-				p.v.open(e.url)
-				p.v.signIn("user1", "wrong")
-				p.v.until("the refusal", func() bool { return p.v.count(".notice.bad") == 1 })
-			} else {
-				p.v.open(e.url + p.path)
-			}
-			p.v.shapely(name)
+			p.v.shapely(p.path + ", " + c.name)
+		}
+		for i, c := range audited {
 			// All pages have the same colours, and most the same parts.
-			if home := p.path == "/" || p.path == "/cookies"; home || c.name == "light" && !strings.HasPrefix(p.path, "/api") {
-				p.v.accessible(axe, name)
+			if home := p.path == "/" || p.path == "/cookies"; home || i == 0 && !strings.HasPrefix(p.path, "/api") {
+				p.v.look(c)
+				p.v.accessible(axe, p.path+", "+c.name)
 			}
 		}
 	}
@@ -393,10 +424,13 @@ func TestExpressExample(t *testing.T) {
 	// Each side alone, and the list of sessions.
 	v := visit(t, browser)
 	for _, url := range []string{express, goes + "/column", goes + "/devices"} {
+		v.open(url)
 		for _, c := range screens {
 			v.look(c)
-			v.open(url)
 			v.shapely(url + ", " + c.name)
+		}
+		for _, c := range audited {
+			v.look(c)
 			v.accessible(axe, url+", "+c.name)
 		}
 	}

@@ -161,7 +161,7 @@ func TestStrippedPath(t *testing.T) {
 		at := func(v *visitor, path, query string) {
 			t.Helper()
 			v.until("the page "+path+" with "+query, func() bool {
-				u, err := url.Parse(get(v, chromedp.Location()))
+				u, err := url.Parse(v.location())
 				return err == nil && u.Path == path && strings.Contains(u.RawQuery, query)
 			})
 		}
