@@ -154,7 +154,7 @@ func TestReadmeFrameworks(t *testing.T) {
 	table, _, _ = strings.Cut(table, "\n## ")
 	frameworks := readFile(t, ".", "docs/FRAMEWORKS.md")
 	rows := 0
-	for _, m := range regexp.MustCompile("(?m)^\\| ([^|]+) \\| `([^`]+)` \\|$").FindAllStringSubmatch(table, -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\|([^|]+)\\|`([^`]+)`\\|$").FindAllStringSubmatch(table, -1) {
 		rows++
 		have, line := m[1], m[2]
 		call := regexp.MustCompile(`^(\w+store)\.(\w+)\(`).FindStringSubmatch(line)

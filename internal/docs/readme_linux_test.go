@@ -32,11 +32,7 @@ func TestReadmeOnAServer(t *testing.T) {
 		t.Fatal("the program asks another server")
 	}
 	start(t, build(t, strings.Replace(program, redisAddr, `"`+server.Addr+`"`, 1)), dir, addr)
-	visits := block(t, "", "$ curl")
-	transcript(t, dir, "", visits, func(s string) string {
-		s = strings.Replace(s, "curl", "curl -s", 1)
-		return strings.Replace(s, "localhost:8000", addr, 1)
-	})
+	transcript(t, dir, "", block(t, "", "$ curl -b"), localCurl(addr))
 	if _, err := os.Stat(filepath.Join(dir, "sessions")); err == nil {
 		t.Error("there is a directory of sessions")
 	}

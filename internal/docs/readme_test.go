@@ -188,11 +188,8 @@ func TestReadmeTwoMinutes(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	running := start(t, filepath.Join(site, "program.exe"), site, addr)
-	visits := block(t, "", "$ curl")
-	local := func(s string) string {
-		s = strings.ReplaceAll(s, "curl", "curl -s")
-		return strings.ReplaceAll(s, "localhost:8000", addr)
-	}
+	visits := block(t, "", "$ curl -b")
+	local := localCurl(addr)
 	transcript(t, site, "", visits, local)
 
 	// It shuts down properly: without an error, and the next visit is the third.
@@ -207,50 +204,47 @@ func TestReadmeTwoMinutes(t *testing.T) {
 	transcript(t, site, "", command+"\nVisit 3\n", local)
 }
 
-// The README's routes for logging in and out, its struct, and the pages that docs/OPERATING.md mounts do what is said of them.
-func TestReadmeLogin(t *testing.T) {
-	t.Parallel()
-	devices, calls, _ := strings.Cut(block(t, "go", "mux.Handle(\"/account/devices/\""), "\n")
-	addr, dir := freeAddr(t), t.TempDir()
-	start(t, build(t, `package main
-
-import (
-	"fmt"
-	"log"
-	"net/http"
-	"time"
-
-	"github.com/sessionfilestore/filestore"
-	"github.com/sessionfilestore/filestore/session"
-	"github.com/sessionfilestore/filestore/sessionui"
-)
-
-func main() {
-	store, err := filestore.Open("sessions", nil)
-	if err != nil {
-		log.Fatal(err)
+// localCurl returns a function that lets a transcript of curl ask addr.
+func localCurl(addr string) func(string) string {
+	return func(s string) string {
+		s = strings.ReplaceAll(s, "curl", "curl -s")
+		return strings.ReplaceAll(s, "localhost:8000", addr)
 	}
-	sessions := &session.Manager{Store: store, Secrets: []string{"keyboard cat"}}
-	mux := http.NewServeMux()
-	routes(mux)
-	mount(mux, store, sessions)
-	mux.HandleFunc("POST /cart", add)
-	short := http.NewServeMux()
-	mux.Handle("/short/", http.StripPrefix("/short", short))
-	{
-		mux := short
-		`+devices+`
-	}
-	mux.HandleFunc("POST /devices", func(w http.ResponseWriter, r *http.Request) {
-		ctx, user := r.Context(), "anna"
-		`+calls+`
-		left, _ := sessions.Sessions(ctx, user)
-		fmt.Fprint(w, len(list), " ", n, " ", len(left), " ", err)
-	})
-	log.Fatal(http.ListenAndServe("`+addr+`", sessions.Handler(mux)))
 }
 
-`+block(t, "go", "func routes")+block(t, "go", "type Cart")+block(t, "go", "func mount")), dir, addr)
+// wholeSite returns the README's first program with all that the README puts into it, as a reader would, so that it listens on
+// addr, and with the pages that docs/OPERATING.md mounts, below /mounted.
+func wholeSite(t *testing.T, addr string) string {
+	t.Helper()
+	functions := block(t, "go", "// http.HandleFunc(\"POST /login") + block(t, "go", "type Cart") + block(t, "go", "// http.HandleFunc(\"POST /logout-others")
+	var routes strings.Builder
+	for _, m := range regexp.MustCompile(`(?m)^// (http\.HandleFunc\(.*\))$`).FindAllStringSubmatch(functions, -1) {
+		routes.WriteString(m[1] + "\n")
+	}
+	devices := "http.Handle(\"/account/devices/\", sessionui.Devices(sessions, nil))"
+	if !strings.Contains(readFile(t, ".", "README.md"), "`"+devices+"`") || strings.Count(routes.String(), "\n") != 5 {
+		t.Fatalf("the README has other routes than\n%s%s", routes.String(), devices)
+	}
+	program := block(t, "go", "package main")
+	for old, new := range map[string]string{
+		listens:                      `"` + addr + `"`,
+		"import (\n":                 "import (\n\"time\"\n\"github.com/sessionfilestore/filestore/sessionui\"\n",
+		"\n\tserver := &http.Server": "\n" + routes.String() + devices + "\nmounted := http.NewServeMux()\nmount(mounted, store, sessions)\nhttp.Handle(\"/mounted/\", http.StripPrefix(\"/mounted\", mounted))\n\n\tserver := &http.Server",
+	} {
+		if strings.Count(program, old) != 1 {
+			t.Fatalf("the program has not one %q", old)
+		}
+		program = strings.Replace(program, old, new, 1)
+	}
+	return program + "\n" + functions + block(t, "go", "func mount")
+}
+
+// The README's functions do what is said of them, in one program: log in and out, remember, flash, keep a struct, end the
+// others.
+func TestReadmeLogin(t *testing.T) {
+	t.Parallel()
+	addr, dir := freeAddr(t), t.TempDir()
+	start(t, build(t, wholeSite(t, addr)), dir, addr)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -286,30 +280,33 @@ func main() {
 		}
 		return names
 	}
-	do("GET", "/", "", `"" []`)
+	do("GET", "/hello", "", "Hello, \"\". []\n")
+	if code, _ := send(&client, "POST", "/login", "username=anna&password=wrong"); code != http.StatusUnprocessableEntity {
+		t.Errorf("a wrong password: %d", code)
+	}
 	if left := files(); len(left) != 0 {
-		t.Errorf("a visit that puts nothing in leaves %q", left)
+		t.Errorf("a visit that puts nothing in and a wrong password leave %q", left)
 	}
 	do("POST", "/cart", "item=tea", "")
 	before := files()
-	do("POST", "/login", "username=anna", `"anna" ["Welcome back."]`)
+	do("POST", "/login", "username=anna&password=secret", "Hello, \"anna\". [Welcome back.]\n")
 	after := files()
 	if len(before) != 1 || len(after) != 1 || before[0] == after[0] {
 		t.Errorf("the files were %q, and are %q after the login: the id must change, and the old session end", before, after)
 	}
-	do("GET", "/", "", `"anna" []`)
+	do("GET", "/hello", "", "Hello, \"anna\". []\n")
 	do("POST", "/cart", "item=cake", "")
 	if data := readFile(t, "", after[0]); !strings.Contains(data, `"cart":{"Items":["tea","cake"]}`) {
 		t.Errorf("the cart in %s", data)
 	}
 
 	// Anna sees her devices, and olga, who is an operator, everybody's sessions.
-	for _, path := range []string{"/account/devices/", "/short/account/devices/"} {
+	for _, path := range []string{"/account/devices/", "/mounted/account/devices/"} {
 		if code, body := send(&client, "GET", path, ""); code != 200 || strings.Count(body, "data-session") != 1 || !strings.Contains(body, "data-current") {
 			t.Errorf("anna's devices at %s: %d\n%s", path, code, body)
 		}
 	}
-	if code, body := send(&client, "GET", "/admin/sessions/", ""); code != http.StatusForbidden || strings.Contains(body, "data-session") {
+	if code, body := send(&client, "GET", "/mounted/admin/sessions/", ""); code != http.StatusForbidden || strings.Contains(body, "data-session") {
 		t.Errorf("the operator's page for anna: %d\n%s", code, body)
 	}
 	olgas, err := cookiejar.New(nil)
@@ -317,8 +314,8 @@ func main() {
 		t.Fatal(err)
 	}
 	olga := &http.Client{Jar: olgas}
-	send(olga, "POST", "/login", "username=olga")
-	if code, body := send(olga, "GET", "/admin/sessions/", ""); code != 200 || !strings.Contains(body, `data-figure="live">2<`) || !strings.Contains(body, `data-action="end"`) {
+	send(olga, "POST", "/login", "username=olga&password=secret")
+	if code, body := send(olga, "GET", "/mounted/admin/sessions/", ""); code != 200 || !strings.Contains(body, `data-figure="live">2<`) || !strings.Contains(body, `data-action="end"`) {
 		t.Errorf("the operator's page: %d\n%s", code, body)
 	}
 	send(olga, "POST", "/logout", "")
@@ -330,7 +327,7 @@ func main() {
 
 	// "Remember me" makes a cookie that stays.
 	remembered := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	for form, want := range map[string]int{"username=carl": 0, "username=carl&remember=on": 30 * 24 * 3600} {
+	for form, want := range map[string]int{"username=carl&password=secret": 0, "username=carl&password=secret&remember=on": 30 * 24 * 3600} {
 		res, err := remembered.Post(site.String()+"/login", "application/x-www-form-urlencoded", strings.NewReader(form))
 		if err != nil {
 			t.Fatal(err)
@@ -341,7 +338,7 @@ func main() {
 		}
 	}
 
-	// Of anna's two other browsers the last is ended by its handle, the other with all others, and then her own. Bert's stays.
+	// Anna ends her two other browsers. Bert's stays, and so does her own.
 	var others []*http.Client
 	for _, user := range []string{"anna", "anna", "bert"} {
 		jar, err := cookiejar.New(nil)
@@ -349,17 +346,18 @@ func main() {
 			t.Fatal(err)
 		}
 		c := &http.Client{Jar: jar}
-		send(c, "POST", "/login", "username="+user)
+		send(c, "POST", "/login", "username="+user+"&password=secret")
 		others = append(others, c)
-		time.Sleep(5 * time.Millisecond) // of two logins in one millisecond either can be the first
 	}
-	do("POST", "/devices", "", "3 1 0 <nil>")
-	for i, want := range []string{`"" []`, `"" []`, `"bert" []`} {
-		if _, got := send(others[i], "GET", "/", ""); got != want {
-			t.Errorf("browser %d: %s, want %s", i+1, got, want)
+	do("POST", "/logout-others", "", "Ended: 2\n")
+	for i, want := range []string{"", "", "bert"} {
+		if _, got := send(others[i], "GET", "/hello", ""); got != fmt.Sprintf("Hello, %q. []\n", want) {
+			t.Errorf("browser %d: %s, want %q", i+1, got, want)
 		}
 	}
-	do("GET", "/", "", `"" []`)
+	do("GET", "/hello", "", "Hello, \"anna\". []\n")
+
+	transcript(t, dir, "", block(t, "", "$ curl -L"), localCurl(addr))
 
 	bert := others[2]
 	bert.CheckRedirect = remembered.CheckRedirect
@@ -603,7 +601,7 @@ func TestDocsGo(t *testing.T) {
 				continue
 			}
 			code := b
-			if !strings.HasPrefix(b, "func ") && !strings.HasPrefix(b, "type ") {
+			if !regexp.MustCompile(`\A(//.*\n)?(func|type) `).MatchString(b) {
 				// The block is a part of a function: the names that it does not declare become parameters,
 				// and those that it does not use are used.
 				use := ""
