@@ -18,8 +18,8 @@ type Version struct {
 // ModTime returns v.Mtime as a time.
 func (v Version) ModTime() time.Time { return time.Unix(0, v.Mtime) }
 
-// ChangeTime returns v.Ctime as a time: that of the file's last change, which nobody can set. (On Windows
-// it is the time when the file was made.)
+// ChangeTime returns v.Ctime as a time: that of the file's last change, which nobody can set. (A program can on
+// Windows, if it means to.)
 func (v Version) ChangeTime() time.Time { return time.Unix(0, v.Ctime) }
 
 // Info is what the system tells of a file.

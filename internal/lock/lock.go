@@ -253,7 +253,7 @@ func (t *Table) Try(index int) (*Stripe, error) {
 func (s *Stripe) try() (bool, error) {
 	ok, err := s.file.TryLock()
 	switch {
-	case errors.Is(err, syscall.EINTR), disk.Busy(err): // gofrs/flock hands it to its caller
+	case errors.Is(err, syscall.EINTR), disk.Busy(err): // an interruption, which gofrs/flock hands on, or a scanner
 		return false, nil
 	case errors.Is(err, fs.ErrNotExist):
 		s.reopen()
