@@ -253,7 +253,9 @@ func (t *Table) Try(index int) (*Stripe, error) {
 func (s *Stripe) try() (bool, error) {
 	ok, err := s.file.TryLock()
 	switch {
-	case errors.Is(err, syscall.EINTR), disk.Busy(err): // an interruption, which gofrs/flock hands on, or a scanner
+	case errors.Is(err, syscall.EINTR): // gofrs/flock hands it to its caller
+		return false, nil
+	case disk.Busy(err): // a scanner has it
 		return false, nil
 	case errors.Is(err, fs.ErrNotExist):
 		s.reopen()
