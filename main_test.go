@@ -20,7 +20,10 @@ import (
 // Other processes are this test binary again: see storetest.Start.
 var workers = map[string]func(args []string){}
 
-func TestMain(m *testing.M) { storetest.Main(m, workers) }
+func TestMain(m *testing.M) {
+	storetest.InMemory()
+	storetest.Main(m, workers)
+}
 
 // must ends a worker, which has no testing.T, if there is an error.
 func must(err error) {

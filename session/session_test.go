@@ -22,6 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	storetest.InMemory()
 	storetest.Main(m, map[string]func([]string){"slow requests": slowRequests})
 }
 

@@ -33,7 +33,10 @@ const anID = "2o7sOpgMqMGWem0IxddjE0DkR3-jqUPx"
 
 var ctx = context.Background()
 
-func TestMain(m *testing.M) { storetest.Main(m, nil) }
+func TestMain(m *testing.M) {
+	storetest.InMemory()
+	storetest.Main(m, nil)
+}
 
 // driver starts driver.js in a directory of its own, until the end of the test.
 func driver(t *testing.T) *Node {

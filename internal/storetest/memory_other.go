@@ -1,0 +1,6 @@
+//go:build !linux
+
+package storetest
+
+// InMemory does nothing.
+func InMemory() {}
