@@ -24,6 +24,19 @@ func tempStore() (s *filestore.Store, remove func()) {
 	return s, func() { s.Close(); os.RemoveAll(dir) }
 }
 
+// putUsers stores a session for each id, with its user.
+func putUsers(store *filestore.Store, users map[string]string) {
+	for id, user := range users {
+		s := new(filestore.Session)
+		if err := s.Put("user", user); err != nil {
+			log.Fatal(err)
+		}
+		if err := store.Set(context.Background(), id, s); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
 func ExampleStore_Update() {
 	store, remove := tempStore()
 	defer remove()
@@ -64,15 +77,7 @@ func ExampleStore_Find() {
 	store, remove := tempStore()
 	defer remove()
 	ctx := context.Background()
-	for id, user := range map[string]string{"a": "anna", "b": "bert", "c": "anna"} {
-		s := new(filestore.Session)
-		if err := s.Put("user", user); err != nil {
-			log.Fatal(err)
-		}
-		if err := store.Set(ctx, id, s); err != nil {
-			log.Fatal(err)
-		}
-	}
+	putUsers(store, map[string]string{"a": "anna", "b": "bert", "c": "anna"})
 	for e, err := range store.Find(ctx, "user", "anna") {
 		if err != nil { // about one session; the loop goes on
 			log.Print(err)
@@ -114,15 +119,7 @@ func ExampleStore_All() {
 	store, remove := tempStore()
 	defer remove()
 	ctx := context.Background()
-	for id, user := range map[string]string{"a": "anna", "b": "bert", "c": "anna"} {
-		s := new(filestore.Session)
-		if err := s.Put("user", user); err != nil {
-			log.Fatal(err)
-		}
-		if err := store.Set(ctx, id, s); err != nil {
-			log.Fatal(err)
-		}
-	}
+	putUsers(store, map[string]string{"a": "anna", "b": "bert", "c": "anna"})
 	for e, err := range store.All(ctx) {
 		if err != nil {
 			log.Fatal(err)
