@@ -200,7 +200,7 @@ func fail(w http.ResponseWriter, r *http.Request, status int, text string) error
 		return writeJSON(w, status, object{"error": text})
 	}
 	if err := render(w, r, status, "error", object{"Title": http.StatusText(status), "Text": text}); err != nil {
-		http.Error(w, text, status) // the session cannot be read, so that there is no page
+		http.Error(w, text, status) // a page shows who is logged in, and the session cannot be read
 	}
 	return nil
 }

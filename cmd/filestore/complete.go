@@ -144,7 +144,7 @@ func shortest(ids []string, at, typed int) string {
 	return ids[at][:min(n, len(ids[at]))]
 }
 
-// describe says whose session it is, if there is time; false if it is not a session.
+// describe says whose session it is, if there is time. It returns false if it is not a session.
 func (r *reader) describe(ctx context.Context, id string) (string, bool) {
 	if ctx.Err() != nil {
 		return "", true

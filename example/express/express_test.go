@@ -456,7 +456,7 @@ func testSites(t *testing.T, at place) {
 	})
 }
 
-// A number that is none is an error, and stays.
+// A member that is not a number is an error, and stays as it is.
 func TestCountSparesWhatItCannotRead(t *testing.T) {
 	store := sessiontest.NewStore()
 	h := (&site{store: store, feed: live.New(store, live.Options{Quit: t.Context()})}).handler("a secret of the tests")

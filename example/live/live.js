@@ -36,7 +36,7 @@
     busy = false;
   }
 
-  // These two change with each visit. That is no news.
+  // These two change with each visit, and do not count as a change.
   const quiet = new Set(['"cookie"', '"__lastAccess"']);
   const marked = new Map(); // when a member was changed
 
