@@ -247,7 +247,7 @@ func (s *Store) put(ctx context.Context, op, id string, sess *Session, create bo
 			return err
 		}
 		if !create { // in turn, so that not all of many are ahead of an Update, each with a temporary file
-			return p.locks.InTurn(ctx, "set "+t.id, p.opts.LockTimeout, func() error { return p.save(ctx, t, anything, data, mtime) })
+			return p.locks.InTurn(ctx, setTurn(t.id), p.opts.LockTimeout, func() error { return p.save(ctx, t, anything, data, mtime) })
 		}
 		return p.locks.Again(ctx, p.opts.LockTimeout, func() error {
 			was, err := p.free(ctx, t)
@@ -294,9 +294,8 @@ func (s *Store) Touch(ctx context.Context, id string, c *Cookie) error {
 		if p.locks == nil {
 			return errReadOnly
 		}
-		// Of many that come at once one writes. None of them waits for an Update: no id has a space in it.
-		return p.locks.InTurn(ctx, "touch "+t.id, p.opts.LockTimeout, func() (err error) {
-			t := p.target(t.id) // what it holds after the wait
+		// Of many that come at once one writes. None of them waits for an Update.
+		return p.inTurn(ctx, "touch "+t.id, t.id, func(t target) (err error) {
 			if wants, err = p.wantsTouch(ctx, t, c); !wants {
 				return err
 			}
@@ -343,20 +342,20 @@ func (p *place) wantsTouch(ctx context.Context, t target, c *Cookie) (bool, erro
 // is lost: if somebody changes the session meanwhile, Update runs fn again, with the session as it is by then.
 //
 // So fn may run more than once. It must not count on what an earlier run has done. No lock is held while it
-// runs: a slow fn keeps nobody waiting but the other Updates of its session in this process. It may use the
-// Store. But an Update of its own session in it ends with ErrLockTimeout, and so does an Update whose fn
-// changes its own session by Set or Touch each time. Two Updates that update each other's session in fn wait
-// for each other until LockTimeout.
+// runs: a slow fn keeps nobody waiting but the other Updates of its session in this process and, from its second
+// run on, its Sets for a twentieth of a second. It may use the Store. But an Update of its own session in it ends
+// with ErrLockTimeout, and so does an Update whose fn changes its own session by Set or Touch each time. Two
+// Updates that update each other's session in fn wait for each other until LockTimeout.
 //
 // An error of fn is returned as it is, and nothing is written. ErrNotFound if the session is gone or has
 // expired. ErrLockTimeout if its lock, or its other Updates in this process, are not free within
 // Options.LockTimeout, or if others change it again and again: when LockTimeout has passed since they first
-// did, Update gives up. A process that updates it without a pause can do that to a slow fn or Codec.
+// did, Update gives up. Another process that changes it without a pause can do that to a slow fn or Codec.
 func (s *Store) Update(ctx context.Context, id string, fn func(*Session) error) error {
 	var fnErr error
 	err := s.write(ctx, "update", id, func(p *place, t target) error {
-		return p.locks.InTurn(ctx, t.id, p.opts.LockTimeout, func() error {
-			return p.update(ctx, p.target(t.id), func(sess *Session) error {
+		return p.inTurn(ctx, t.id, t.id, func(t target) error {
+			return p.update(ctx, t, func(sess *Session) error {
 				if fnErr == nil {
 					fnErr = fn(sess)
 				}

@@ -230,6 +230,17 @@ func (p *place) locked(ctx context.Context, t target, was *document, change func
 	return change(l)
 }
 
+// setTurn is the turn in which the Sets of the session id go.
+func setTurn(id string) string { return "set " + id }
+
+// inTurn runs fn in the turn, which is an id or, as no id has a space in it, a word before one. fn gets what the place
+// holds of the session id by then. If fn meets a conflict, the next
+// Sets of the session wait a moment: many of them, one after the other, leave it no gap.
+func (p *place) inTurn(ctx context.Context, turn, id string, fn func(target) error) error {
+	wait := p.opts.LockTimeout
+	return p.locks.InTurn(ctx, turn, wait, p.locks.Ahead(ctx, setTurn(id), wait, func() error { return fn(p.target(id)) }))
+}
+
 // interrupted returns why a long scan must stop, or nil.
 func (s *Store) interrupted(ctx context.Context) error {
 	if s.done.Err() != nil {

@@ -89,7 +89,9 @@ var mutants = []mutant{
 	{"keeps a turn after a panic", []edit{{"internal/lock/queue.go", "	defer t.turns.leave(key)\n	return t.Again(ctx, timeout, fn)\n", "	err = t.Again(ctx, timeout, fn)\n	t.turns.leave(key)\n	return err\n"}}, core, "TestUpdatePanics"},
 	{"remembers who has waited", []edit{{"internal/lock/queue.go", "	if l.count--; l.count == 0 {", "	if l.count--; l.count < 0 {"}}, "internal/lock", "TestQueue"},
 	{"gives up at a conflict", []edit{{"internal/lock/queue.go", "			end = time.Now().Add(timeout)\n", "			return ErrTimeout\n"}}, core, "TestSlowUpdate"},
-	{"lets all Sets of a session go ahead of an Update", []edit{{"filestore.go", "p.locks.InTurn(ctx, \"set \"+t.id, p.opts.LockTimeout, func()", "p.locks.Again(ctx, p.opts.LockTimeout, func()"}}, core, "TestUpdateBesideManySets"},
+	{"lets all Sets of a session go ahead of an Update", []edit{{"filestore.go", "p.locks.InTurn(ctx, setTurn(t.id), p.opts.LockTimeout, func()", "p.locks.Again(ctx, p.opts.LockTimeout, func()"}}, core, "TestUpdateBesideManySets"},
+	{"lets Sets go ahead of an Update for ever", []edit{{"place.go", "p.locks.Ahead(ctx, setTurn(id), wait, func() error { return fn(p.target(id)) })", "func() error { return fn(p.target(id)) }"}}, core, "TestUpdateBesideManySets"},
+	{"keeps the Sets waiting for a slow fn", []edit{{"internal/lock/queue.go", "		defer time.AfterFunc(maxTurn, leave).Stop()\n", ""}}, "internal/lock", "TestAhead"},
 	{"takes an error of fn for the Store's", []edit{
 		{"filestore.go", "				if fnErr == nil {\n					fnErr = fn(sess)\n				}\n", "				fnErr = fn(sess)\n"},
 		{"filestore.go", "					return errors.New(\"fn has failed\")", "					return fnErr"},
@@ -103,7 +105,7 @@ var mutants = []mutant{
 	{"queues all writers of a session for its lock", []edit{
 		{"internal/lock/lock.go", "	id = t.fold(id)\n	if err", "	stripe := format.Stripe(id)\n	id += time.Now().String()\n	if err"},
 		{"internal/lock/lock.go", "	s := &t.stripes[format.Stripe(id)]", "	s := &t.stripes[stripe]"},
-		{"filestore.go", "return p.locks.InTurn(ctx, \"set \"+t.id, p.opts.LockTimeout, ", "return p.locks.Again(ctx, p.opts.LockTimeout, "},
+		{"filestore.go", "return p.locks.InTurn(ctx, setTurn(t.id), p.opts.LockTimeout, ", "return p.locks.Again(ctx, p.opts.LockTimeout, "},
 	}, core, "TestManyWritersOfOneSession"},
 	{"deletes what it cannot read", []edit{{"load.go", "	d, err := decode(data)\n	if err != nil {\n", "	d, err := decode(data)\n	if err != nil {\n		p.dir.Remove(t.name)\n"}}, core, "TestCorruptFiles"},
 	{"clears what is not its own", []edit{{"place.go", "return target{id: id, name: name}, ok && p.claimed(id) == nil", "return target{id: id, name: name}, id != \"\" || ok"}}, core, "TestIterators"},

@@ -63,6 +63,30 @@ func (t *Table) InTurn(ctx context.Context, key string, timeout time.Duration, f
 	return t.Again(ctx, timeout, fn)
 }
 
+// Ahead returns an fn for InTurn. From its second run on it is in the turn of the other key too, so that those who
+// change the session in that turn, without reading it before, let it go first. They do so for maxTurn at most: an fn
+// that takes longer runs on beside them.
+func (t *Table) Ahead(ctx context.Context, other string, timeout time.Duration, fn func() error) func() error {
+	other = t.fold(other)
+	again := false
+	return func() error {
+		if !again {
+			again = true
+			return fn()
+		}
+		wait := &patience{timeout: timeout, counts: t.Counts}
+		err := t.turns.enter(ctx, wait, other)
+		wait.stop()
+		if err != nil {
+			return err
+		}
+		leave := sync.OnceFunc(func() { t.turns.leave(other) })
+		defer leave()
+		defer time.AfterFunc(maxTurn, leave).Stop()
+		return fn()
+	}
+}
+
 // A patience ends waits, all together after timeout, and counts them as one. It makes a timer, and looks at the
 // clock, only if there is something to wait for: a timer wakes up the scheduler.
 type patience struct {

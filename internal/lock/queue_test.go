@@ -97,6 +97,59 @@ func TestAgain(t *testing.T) {
 	})
 }
 
+// What has met a conflict keeps those of the other key waiting until it is over, but not longer than maxTurn: by a
+// slow fn, one that panics, or one that enters the other turn itself.
+func TestAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, tt := range map[string]struct {
+			second func(other func()) // run
+			waits  time.Duration      // so long another one of the other key waits for it
+		}{
+			"fast":   {func(func()) { time.Sleep(time.Millisecond) }, time.Millisecond},
+			"slow":   {func(func()) { time.Sleep(time.Hour) }, maxTurn},
+			"panics": {func(func()) { panic("fn") }, 0},
+			"enters": {func(other func()) { other() }, maxTurn},
+		} {
+			table := &Table{Counts: new(Counts)}
+			var waited time.Duration
+			other := func() {
+				start := time.Now()
+				err := table.InTurn(t.Context(), "other", 2*maxTurn, func() error { waited = time.Since(start); return nil })
+				if err != nil {
+					t.Errorf("%s: the other: %v", name, err)
+				}
+			}
+			var wg sync.WaitGroup
+			runs := 0
+			func() {
+				defer func() { recover() }()
+				err := table.InTurn(t.Context(), "a", time.Hour, table.Ahead(t.Context(), "other", time.Hour, func() error {
+					runs++
+					if runs == 1 {
+						if other(); waited != 0 {
+							t.Errorf("%s: before a conflict the other waits for %v", name, waited)
+						}
+						return ErrConflict
+					}
+					if name != "enters" {
+						wg.Go(other)
+						synctest.Wait()
+					}
+					tt.second(other)
+					return nil
+				}))
+				if err != nil || runs != 2 {
+					t.Errorf("%s: %v after %d runs", name, err, runs)
+				}
+			}()
+			wg.Wait()
+			if waited != tt.waits || len(table.turns.lines) != 0 {
+				t.Errorf("%s: the other has waited for %v, want %v; %d turns are left", name, waited, tt.waits, len(table.turns.lines))
+			}
+		}
+	})
+}
+
 // A wait for a turn is counted, and how long it was; what fn takes is no wait. A free turn costs no look at the clock
 // and no timer, so it counts nothing.
 func TestCountsOfTurns(t *testing.T) {
