@@ -47,7 +47,7 @@ func TestNoLostUpdateBetweenProcesses(t *testing.T) {
 	s := open(t, dir, patient())
 	set(t, s, "id", "n", 0)
 	var others []*storetest.Process
-	each := storetest.Brief(50, 1000)
+	each := storetest.Brief(20, 1000)
 	for range 8 {
 		others = append(others, storetest.Start(t, "increment", dir, strconv.Itoa(each)))
 	}
@@ -66,9 +66,10 @@ func TestNoLostUpdateBetweenGoroutines(t *testing.T) {
 	s := open(t, t.TempDir(), patient())
 	set(t, s, "id", "n", 0)
 	var wg sync.WaitGroup
+	each := storetest.Brief(20, 250)
 	for range 32 {
 		wg.Go(func() {
-			for range 250 {
+			for range each {
 				if err := increment(s, "id"); err != nil {
 					t.Error(err)
 				}
@@ -76,8 +77,8 @@ func TestNoLostUpdateBetweenGoroutines(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := value(t, get(t, s, "id"), "n"); got != "8000" {
-		t.Errorf("n = %s after 32 x 250 Updates", got)
+	if got := value(t, get(t, s, "id"), "n"); got != strconv.Itoa(32*each) {
+		t.Errorf("n = %s after 32 x %d Updates", got, each)
 	}
 }
 
@@ -559,9 +560,10 @@ func TestLockFilesDeleted(t *testing.T) {
 	wg.Wait()
 	// As soon as the deletions are over the stores exclude each other again.
 	set(t, a, "id", "n", 0)
+	each := storetest.Brief(50, 500)
 	for _, s := range stores {
 		wg.Go(func() {
-			for range 500 {
+			for range each {
 				if err := increment(s, "id"); err != nil {
 					t.Errorf("Update = %v", err)
 				}
@@ -569,8 +571,8 @@ func TestLockFilesDeleted(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := value(t, get(t, a, "id"), "n"); got != "2000" {
-		t.Errorf("n = %s after 2,000 Updates", got)
+	if got := value(t, get(t, a, "id"), "n"); got != strconv.Itoa(4*each) {
+		t.Errorf("n = %s after 4 x %d Updates", got, each)
 	}
 	for i := range 200 { // make all lock files again, for the check at the end
 		a.Destroy(ctx, fmt.Sprint("make", i))
@@ -702,7 +704,7 @@ func TestReapBesideAStoppedHolder(t *testing.T) {
 	s := open(t, dir, o)
 	set(t, s, "id")
 	release := storetest.Hold(t, dir, "id")
-	const all = 4000 // some 60 share the lock
+	all := storetest.Brief(640, 4000) // some 10 or 60 share the lock
 	for i := range all {
 		write(t, dir, fmt.Sprintf("old%d.json", i), doc(1, ""))
 	}
@@ -726,12 +728,13 @@ func TestLongWorkBesideAStoppedHolder(t *testing.T) {
 	s := open(t, dir, o)
 	set(t, s, "id")
 	storetest.Hold(t, dir, "id")
-	for i := range 1000 {
+	all := storetest.Brief(128, 1000)
+	for i := range all {
 		write(t, dir, fmt.Sprintf("s%d.json", i), doc(nowMs(), ""))
 	}
 	start := time.Now()
 	wantErr(t, "Clear", s.Clear(ctx), filestore.ErrLockTimeout)
-	if n, err := s.Len(ctx); n > 100 || err != nil || time.Since(start) > 2*time.Second {
+	if n, err := s.Len(ctx); n > all/10 || err != nil || time.Since(start) > 2*time.Second {
 		t.Errorf("Clear left %d, %v, and took %v", n, err, time.Since(start))
 	}
 

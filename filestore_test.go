@@ -638,7 +638,7 @@ func TestKill(t *testing.T) {
 	s := open(t, dir, quick())
 	acked := make(map[string]int) // id -> the value known to be there; -1 = destroyed
 	temps := 0
-	for cycle := range storetest.Long(100, 500) {
+	for cycle := range storetest.Brief(20, storetest.Long(100, 500)) {
 		p := storetest.Start(t, "mutate", dir, strconv.Itoa(cycle*1_000_000))
 		begun := make(map[string]int) // announced, maybe done
 		lines := bufio.NewScanner(p.Out)

@@ -99,15 +99,16 @@ func TestCloseStopsTheReaper(t *testing.T) {
 
 func TestReap(t *testing.T) {
 	y := newYard(t, nil)
-	for i := range 1500 {
+	all := storetest.Brief(200, 1500)
+	for i := range all {
 		write(t, y.dir, fmt.Sprintf("old%d.json", i), doc(1, ""))
 		write(t, y.dir, fmt.Sprintf("new%d.json", i), doc(nowMs(), ""))
 	}
-	if n, err := y.s.Reap(ctx); n != 1500 || err != nil {
-		t.Errorf("Reap = %d, %v, want 1500", n, err)
+	if n, err := y.s.Reap(ctx); n != all || err != nil {
+		t.Errorf("Reap = %d, %v, want %d", n, err, all)
 	}
-	if n, err := y.s.Len(ctx); n != 1501 || err != nil {
-		t.Errorf("Len = %d, %v, want 1501", n, err)
+	if n, err := y.s.Len(ctx); n != all+1 || err != nil {
+		t.Errorf("Len = %d, %v, want %d", n, err, all+1)
 	}
 	if n, err := y.s.Reap(ctx); n != 0 || err != nil {
 		t.Errorf("second Reap = %d, %v", n, err)
@@ -297,7 +298,7 @@ func TestReaperLooksTwice(t *testing.T) {
 func TestManyReapers(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, patient())
-	const n = 800
+	n := storetest.Brief(200, 800)
 	for i := range n {
 		write(t, dir, fmt.Sprintf("old%d.json", i), doc(1, ""))
 	}
@@ -322,7 +323,7 @@ func TestManyReapers(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if removed.Load() != n {
+	if removed.Load() != int64(n) {
 		t.Errorf("removed %d, want %d", removed.Load(), n)
 	}
 	for id := range s.IDs(ctx) {
@@ -349,7 +350,7 @@ func TestSweep(t *testing.T) {
 	const ours, young = ".ABCDEFGHIJKLMNOPQRSTUVWXYZ~", "id.json.1374059317"
 	stays := []string{
 		"id.json.12x", "id.json.", "app.json.1", "a.json.20260101", fmt.Sprintf("a.json.%d", time.Now().Unix()), "a.json.4294967296", "a.json.0374059317", "my notes.json.1374059317", ".config.json.1374059317", "x.json.99999999999999999999", ".json.123", "../x.json.123", "README.123",
-		".short~", ".abcdefghijklmnopqrstuvwxyz~", ".ABCDEFGHIJKLMNOPQRSTUVWXYZA~", ".00-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", "~", ".~", "dir.json.1374059317", ".DIRECTORYDIRECTORYDIRECTOR~",
+		".short~", ".zyxwvutsrqponmlkjihgfedcba~", ".ABCDEFGHIJKLMNOPQRSTUVWXYZA~", ".00-ABCDEFGHIJKLMNOPQRSTUVWXYZ~", "~", ".~", "dir.json.1374059317", ".DIRECTORYDIRECTORYDIRECTOR~",
 	}
 	for _, name := range append(stays, "id.json.999999999", "a.b.json.4294967295", ours, young) {
 		if strings.Contains(strings.ToLower(name), "dir") {

@@ -147,7 +147,8 @@ func TestStatsHits(t *testing.T) {
 
 // While others work Gets is never less than the sum of its kinds, and no counter goes back. In the end each is exact.
 func TestStatsBesideWork(t *testing.T) {
-	const workers, rounds = 4, 500
+	const workers = 4
+	rounds := storetest.Brief(50, 500)
 	dir := t.TempDir()
 	s := open(t, dir, patient())
 	write(t, dir, "corrupt.json", "{")
@@ -197,7 +198,7 @@ func TestStatsBesideWork(t *testing.T) {
 		t.Errorf("only %d looks", n)
 	}
 	st := s.Stats()
-	const each = workers * rounds
+	each := int64(workers * rounds)
 	if st.Gets != 3*each || st.Missing != each || st.Unreadable != each || st.Updates != each/10 || st.Sets != 1 {
 		t.Errorf("%+v; want %d of each kind of Get, %d Updates", st, each, each/10)
 	}
@@ -244,9 +245,6 @@ func TestStatsLocks(t *testing.T) {
 
 // An Update that has to run again is one Update and one conflict.
 func TestStatsConflicts(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		skip.Test(t, "storetest.Contested makes no conflicts there")
-	}
 	dir := t.TempDir()
 	s := open(t, dir, storetest.Contested(dir, nil))
 	set(t, s, "id")

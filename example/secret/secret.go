@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 )
 
 const minLen = 8 // bytes, as session.Manager wants them
@@ -40,7 +41,11 @@ func Load(dir string) (string, error) {
 	if !fi.Mode().IsRegular() || fi.Mode()&0o077 != 0 && runtime.GOOS != "windows" {
 		return "", fmt.Errorf("%s is not a file that only you can read and write (mode %v, want 0600)", path, fi.Mode())
 	}
-	secret, err := os.ReadFile(path)
+	var secret []byte
+	err = again(func() (err error) {
+		secret, err = os.ReadFile(path)
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("read secret: %w", err)
 	}
@@ -68,7 +73,7 @@ func create(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
+	defer func() { err = errors.Join(err, again(func() error { return os.Remove(tmp.Name()) })) }()
 	_, err = tmp.WriteString(base64.RawURLEncoding.EncodeToString(random) + "\n")
 	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return err
@@ -77,4 +82,16 @@ func create(path string) (err error) {
 		return err
 	}
 	return nil
+}
+
+// again repeats op on Windows, for a second at most: there, who removes one name of a file and who reads it by another
+// keep each other out.
+func again(op func() error) (err error) {
+	for range 100 {
+		if err = op(); err == nil || runtime.GOOS != "windows" {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return err
 }

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -189,7 +188,7 @@ func Contested(dir string, o *filestore.Options) *filestore.Options {
 		o = Quick()
 	}
 	own := *o
-	if own.Codec == nil && runtime.GOOS != "windows" {
+	if own.Codec == nil {
 		own.Codec = &contested{dir: dir, odd: make(map[string]bool)}
 	}
 	return &own
