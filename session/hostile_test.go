@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
@@ -883,7 +884,7 @@ func TestHostileLoginsBesideRenews(t *testing.T) {
 	defer sa.Close()
 	b, sb := processes(dir)
 	defer sb.Close()
-	for round := range 60 {
+	for round := range storetest.Brief(10, 60) {
 		var ids []string
 		for range 3 {
 			ids = append(ids, logIn(t, a, "anna"))
@@ -916,7 +917,7 @@ func TestHostileEndAllBesideRenews(t *testing.T) {
 	defer sa.Close()
 	b, sb := processes(dir, "0")
 	defer sb.Close()
-	for round := range 60 {
+	for round := range storetest.Brief(10, 60) {
 		id := logIn(t, a, "anna")
 		var wg sync.WaitGroup
 		for _, m := range []*session.Manager{a, b} {
@@ -949,7 +950,7 @@ func TestHostileLogoutOfNodeSessionBesideRenews(t *testing.T) {
 	b, sb := processes(dir, "0")
 	defer sb.Close()
 	lost := 0
-	for round := range 60 {
+	for round := range storetest.Brief(10, 60) {
 		id := fmt.Sprint("node", round)
 		nodeSession(t, dir, id)
 		var wg sync.WaitGroup
@@ -975,7 +976,7 @@ func TestHostileLogoutOfNodeSessionBesideRenews(t *testing.T) {
 		a.EndAll(ctx, "anna")
 	}
 	if lost > 0 {
-		t.Errorf("in %d of 60 rounds a Logout that returned nil left a session", lost)
+		t.Errorf("in %d rounds a Logout that returned nil left a session", lost)
 	}
 }
 

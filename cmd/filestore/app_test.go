@@ -19,7 +19,9 @@ func TestTerminalText(t *testing.T) {
 	// Inside JSON U+009B and U+202E need no escape, and Node escapes neither.
 	mustWrite(t, nodeSession{dir: dir, id: "evil0001evil0001", members: `"user":` + string(quoted) + `,"raw":"` + "\u009b31m\u202e\x7f" + `",` + string(quoted) + `:1`})
 	os.WriteFile(filepath.Join(dir, "evil\x1b[2J\n0002.json"), []byte("{}"), 0o600)
-	os.WriteFile(filepath.Join(dir, "invalid\xff.json"), []byte("\"\xff\x1b\""), 0o600)
+	if !isWindows { // which makes another name of it
+		os.WriteFile(filepath.Join(dir, "invalid\xff.json"), []byte("\"\xff\x1b\""), 0o600)
+	}
 	os.WriteFile(filepath.Join(dir, "evil0003evil0003.json"), []byte("{\"cookie\":{},\"user\":\"\xff\xfe\u009b\"}"), 0o600)
 	for _, args := range [][]string{
 		{"ls", "--show", "user,raw"}, {"ls", "--show", "user,raw", "--json", "--full"}, {"ls", "--show", evil}, {"ls", "--sort", evil},

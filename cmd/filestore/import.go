@@ -322,11 +322,10 @@ func notSession(err error) string {
 	return "not a session"
 }
 
-const (
-	// So many files are written before they are flushed, all at once, and take their names.
-	atOnce      = 4096
-	bytesAtOnce = 16 << 20
-)
+// So many files are written before they are flushed, all at once, and take their names.
+var atOnce = 4096 // tests change it
+
+const bytesAtOnce = 16 << 20
 
 // A staged file has been written, and waits for its flush and its name.
 type staged struct {

@@ -235,8 +235,9 @@ func importLine(id, members string) string {
 // Many sessions are flushed and named together. Of an id that comes twice the first stays, or, with --overwrite,
 // the last.
 func TestImportMany(t *testing.T) {
+	fewAtOnce(t)
 	dir, _ := sessions(t, nil)
-	const all = atOnce + 905
+	all := atOnce + 905
 	var in strings.Builder
 	for round := range 2 {
 		for i := range all {
@@ -358,8 +359,16 @@ func TestImportBesideAStoppedHolder(t *testing.T) {
 	storetest.Tidy(t, dir)
 }
 
+// fewAtOnce lets few files be flushed at once with go test -short.
+func fewAtOnce(t *testing.T) {
+	old := atOnce
+	atOnce = storetest.Brief(100, old)
+	t.Cleanup(func() { atOnce = old })
+}
+
 // An import that is killed leaves whole sessions, and temporary files for the reaper.
 func TestImportKilled(t *testing.T) {
+	fewAtOnce(t)
 	dir, _ := sessions(t, nil)
 	var in bytes.Buffer
 	for i := range 3 * atOnce {
