@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
@@ -401,7 +402,7 @@ func TestRenewOfOddLogins(t *testing.T) {
 // Logins at once leave as many as they may, in any order.
 func TestManyLoginsAtOnce(t *testing.T) {
 	finders(t, func(t *testing.T, s session.Store) {
-		for range 10 {
+		for range storetest.Brief(3, 10) {
 			m := manager(s)
 			m.MaxPerUser = 3
 			var wg sync.WaitGroup

@@ -52,7 +52,7 @@ func TestHostileDoneStaysOpenInOwnRenew(t *testing.T) {
 			t.Run(fmt.Sprint(name, " ", limit), func(t *testing.T) {
 				var closed atomic.Int32
 				var wg sync.WaitGroup
-				for range 20 {
+				for range storetest.Brief(5, 20) {
 					m := manager(newStore(t))
 					m.MaxPerUser = limit
 					wg.Go(func() {

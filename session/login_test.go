@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
@@ -386,7 +387,7 @@ func (s failingStore) Update(ctx context.Context, id string, fn func(*filestore.
 
 // What is put in beside a Login is not lost.
 func TestPutBesideLogin(t *testing.T) {
-	for range 50 {
+	for range storetest.Brief(10, 50) {
 		s := newStore(t)
 		m := manager(s)
 		if err := s.Store.Set(ctx, "id", new(filestore.Session)); err != nil {

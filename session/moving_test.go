@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
@@ -211,7 +212,7 @@ func foundIDs(s session.Finder, user string) (ids []string) {
 
 // Beside many who move at once, and log out, and change, from files to another Store, each change counts once.
 func TestMovingBeside(t *testing.T) {
-	for round := range 20 {
+	for round := range storetest.Brief(5, 20) {
 		from, to := newStore(t), newStore(t)
 		sess := new(filestore.Session)
 		sess.Put("n", 0)

@@ -422,7 +422,7 @@ func TestFullDiskAfterRegenerate(t *testing.T) {
 
 // However writes, logouts and changes of the id meet, one session is left, and none after a logout.
 func TestEverythingAtOnce(t *testing.T) {
-	for i := range storetest.Long(40, 1000) {
+	for i := range storetest.Brief(10, storetest.Long(40, 1000)) {
 		s := newStore(t)
 		m := manager(s)
 		srv := serve(t, m, map[string]http.HandlerFunc{"/put": put})

@@ -304,14 +304,16 @@ func TestImportSlowInput(t *testing.T) {
 	}
 	io.WriteString(in, importLine("second", ""))
 	time.Sleep(200 * time.Millisecond)
-	cmd.Process.Signal(os.Interrupt)
+	clean := interrupt(t, cmd)
 	if err := cmd.Wait(); err == nil {
 		t.Error("an import that was interrupted ends with success")
 	}
-	if !there("second") {
+	if clean && !there("second") {
 		t.Error("a session that came before the interruption is not stored")
 	}
-	storetest.Tidy(t, dir)
+	if clean {
+		storetest.Tidy(t, dir)
+	}
 }
 
 // Nor does one that brings a line again and again.
@@ -340,7 +342,8 @@ func TestImportBesideAStoppedHolder(t *testing.T) {
 	release := storetest.Hold(t, dir, "held")
 	var in strings.Builder
 	held := 0
-	for i := range 1000 {
+	all := storetest.Brief(400, 1000)
+	for i := range all {
 		id := fmt.Sprint("s", i)
 		if format.Stripe(id) == format.Stripe("held") {
 			held++
@@ -349,7 +352,7 @@ func TestImportBesideAStoppedHolder(t *testing.T) {
 	}
 	start := time.Now()
 	r := command(t, in.String(), "import", "--dir", dir)
-	if want := fmt.Sprintf("%d sessions imported; 0 expired and skipped, 0 there already and kept, %d lines bad\n", 1000-held, held); r.code != 1 || r.out != want {
+	if want := fmt.Sprintf("%d sessions imported; 0 expired and skipped, 0 there already and kept, %d lines bad\n", all-held, held); r.code != 1 || r.out != want {
 		t.Errorf("import beside a stopped holder = %+v, want %q", r, want)
 	}
 	if d := time.Since(start); held < 3 || d > 2*lockTimeout {

@@ -30,6 +30,20 @@ func process(t *testing.T, ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// interrupt interrupts cmd as Ctrl-C does. On Windows, which sends no other process a signal, it kills cmd and
+// returns false.
+func interrupt(t *testing.T, cmd *exec.Cmd) bool {
+	t.Helper()
+	end := func() error { return cmd.Process.Signal(os.Interrupt) }
+	if isWindows {
+		end = cmd.Process.Kill
+	}
+	if err := end(); err != nil {
+		t.Fatal(err)
+	}
+	return !isWindows
+}
+
 // commandOutput is command without input.
 func commandOutput(t *testing.T, args ...string) (code int, out, errOut string) {
 	t.Helper()

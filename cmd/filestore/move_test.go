@@ -48,12 +48,15 @@ func TestMoveDirectories(t *testing.T) {
 
 	// The way back, in which both sides name the same directory.
 	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(to, link); err == nil {
-		for _, other := range []string{to, link, to + "/."} {
-			r := command(t, "", "move", "--from", "file:"+to, "--to", "file:"+other)
-			if r.code != exitRefused || r.stderr != "filestore: --from and --to are the same place\n" || r.out != "" {
-				t.Errorf("move to itself = %+v", r)
-			}
+	others := []string{to, to + "/."}
+	os.Symlink(to, link)
+	if _, err := os.Stat(link); err == nil { // not every system lets anybody make one
+		others = append(others, link)
+	}
+	for _, other := range others {
+		r := command(t, "", "move", "--from", "file:"+to, "--to", "file:"+other)
+		if r.code != exitRefused || r.stderr != "filestore: --from and --to are the same place\n" || r.out != "" {
+			t.Errorf("move to itself = %+v", r)
 		}
 	}
 	if left := storetest.Files(t, to); len(left) != len(docs) {

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/sessionfilestore/filestore/internal/skip"
 )
 
 // Only who has the printed address gets in, only under that address, and the cookie goes to one path only.
@@ -149,20 +147,15 @@ func (s *served) end(handle string) int {
 // stop ends it as Ctrl-C does.
 func (s *served) stop() {
 	s.t.Helper()
-	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
-		s.t.Fatal(err)
-	}
 	began := time.Now()
-	if err := s.cmd.Wait(); err != nil || time.Since(began) > 4*time.Second {
+	clean := interrupt(s.t, s.cmd)
+	if err := s.cmd.Wait(); clean && err != nil || time.Since(began) > 4*time.Second {
 		s.t.Errorf("serve after SIGINT: %v, %q, after %v", err, s.errOut.String(), time.Since(began))
 	}
 }
 
 // serve shows the directory, ends sessions only with --write, and ends with SIGINT.
 func TestServe(t *testing.T) {
-	if isWindows {
-		skip.Test(t, "no signals")
-	}
 	for _, write := range []bool{false, true} {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "sessions")
