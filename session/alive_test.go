@@ -76,7 +76,7 @@ func TestSlowRequestIsStored(t *testing.T) {
 				}
 				time.Sleep(l.life * 3 / 4)
 				w := request(manager(s), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
-					for range 50 {
+					for range storetest.Brief(15, 50) {
 						time.Sleep(l.life / 10)
 						s.Reap(ctx)
 					}

@@ -126,7 +126,7 @@ func TestSlowRequestBesideAnEnd(t *testing.T) {
 					m.MaxPerUser = 1
 				}
 				other := others[m.MaxPerUser]
-				for round := range storetest.Brief(10, storetest.Long(40, 400)) {
+				for round := range storetest.Brief(4, storetest.Long(40, 400)) {
 					if err := s.Clear(ctx); err != nil {
 						t.Fatal(err)
 					}
@@ -191,7 +191,7 @@ func TestManyLoginsInTwoProcesses(t *testing.T) {
 	defer s.Close()
 	loginsOf = m
 	other := storetest.Start(t, "slow requests", dir)
-	for round := range storetest.Brief(5, storetest.Long(20, 2000)) {
+	for round := range storetest.Brief(2, storetest.Long(20, 2000)) {
 		fmt.Fprintln(other.Stdin, "nobody", "logins")
 		other.Line(t)
 		fmt.Fprintln(other.Stdin, "go on")
