@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 
@@ -90,4 +92,42 @@ func scan(name string) bool {
 	time.Sleep(50 * time.Millisecond)
 	windows.CloseHandle(h)
 	return true
+}
+
+// No call leaves a handle open, whatever comes of it.
+func TestHandles(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	write(t, dir, "corrupt.json", "{")
+	os.Mkdir(filepath.Join(dir, "dir.json"), 0o700)
+	set(t, s, "two")
+	os.Link(filepath.Join(dir, "two.json"), filepath.Join(dir, "names.json"))
+	round := func() {
+		set(t, s, "id", "user", "anna")
+		for _, id := range []string{"id", "none", "corrupt", "dir", "two"} {
+			s.Get(ctx, id)
+			s.Touch(ctx, id, &filestore.Cookie{Path: fmt.Sprint("/", time.Now().UnixNano())})
+			s.Update(ctx, id, func(sess *filestore.Session) error { return sess.Put("user", "bert") })
+		}
+		found(s, "user", "bert")
+		s.Reap(ctx)
+		s.Destroy(ctx, "id")
+	}
+	count := func() (n uint32) {
+		self, _ := windows.GetCurrentProcess()
+		proc := windows.NewLazySystemDLL("kernel32.dll").NewProc("GetProcessHandleCount")
+		if ok, _, err := proc.Call(uintptr(self), uintptr(unsafe.Pointer(&n))); ok == 0 {
+			t.Fatal(err)
+		}
+		return n
+	}
+	round()
+	const rounds, room = 200, 100 // the runtime's threads have handles too
+	before := count()
+	for range rounds {
+		round()
+	}
+	if after := count(); after > before+room {
+		t.Errorf("%d handles after %d rounds, %d before", after, rounds, before)
+	}
 }

@@ -45,7 +45,7 @@ func TestStreamKeepsItsSession(t *testing.T) {
 					time.Sleep(time.Duration(age * float64(l.life)))
 					w := request(manager(s), "id", "/", func(w http.ResponseWriter, r *http.Request) {
 						w.(http.Flusher).Flush()
-						for range storetest.Brief(25, 100) {
+						for range storetest.Brief(22, 100) {
 							time.Sleep(l.life / 20)
 							if _, err := s.Reap(ctx); err != nil {
 								t.Fatal(err)
@@ -273,7 +273,7 @@ func TestWhoIsKeptAlive(t *testing.T) {
 						}
 						id := session.From(r).ID()
 						start := time.Now()
-						for range storetest.Brief(25, 100) {
+						for range storetest.Brief(22, 100) {
 							time.Sleep(tt.life / 10)
 							s.Reap(ctx)
 							if _, err := s.Get(ctx, id); err != nil && died == "" {
@@ -314,7 +314,7 @@ func TestTouchFailsOnce(t *testing.T) {
 						s.Set(ctx, "id", new(filestore.Session))
 						time.Sleep(time.Duration(float64(life) * age))
 						w := request(manager(s), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
-							for range storetest.Brief(25, 100) {
+							for range storetest.Brief(22, 100) {
 								time.Sleep(life / 20)
 								s.Reap(ctx)
 							}
@@ -337,7 +337,7 @@ func TestTouchAfterIsCapped(t *testing.T) {
 		s.Set(ctx, "id", &filestore.Session{Cookie: filestore.Cookie{OriginalMaxAge: 6 * time.Minute, Path: "/"}})
 		time.Sleep(4 * time.Minute)
 		w := request(manager(s), "id", "/?a=1", func(w http.ResponseWriter, r *http.Request) {
-			for range storetest.Brief(25, 100) {
+			for range storetest.Brief(22, 100) {
 				time.Sleep(time.Minute / 2)
 				s.Reap(ctx)
 			}

@@ -884,7 +884,7 @@ func TestHostileLoginsBesideRenews(t *testing.T) {
 	defer sa.Close()
 	b, sb := processes(dir)
 	defer sb.Close()
-	for round := range storetest.Brief(10, 60) {
+	for round := range storetest.Brief(5, 60) {
 		var ids []string
 		for range 3 {
 			ids = append(ids, logIn(t, a, "anna"))
@@ -917,7 +917,7 @@ func TestHostileEndAllBesideRenews(t *testing.T) {
 	defer sa.Close()
 	b, sb := processes(dir, "0")
 	defer sb.Close()
-	for round := range storetest.Brief(10, 60) {
+	for round := range storetest.Brief(5, 60) {
 		id := logIn(t, a, "anna")
 		var wg sync.WaitGroup
 		for _, m := range []*session.Manager{a, b} {
@@ -950,7 +950,7 @@ func TestHostileLogoutOfNodeSessionBesideRenews(t *testing.T) {
 	b, sb := processes(dir, "0")
 	defer sb.Close()
 	lost := 0
-	for round := range storetest.Brief(10, 60) {
+	for round := range storetest.Brief(5, 60) {
 		id := fmt.Sprint("node", round)
 		nodeSession(t, dir, id)
 		var wg sync.WaitGroup
