@@ -234,8 +234,8 @@ func (p *place) locked(ctx context.Context, t target, was *document, change func
 func setTurn(id string) string { return "set " + id }
 
 // inTurn runs fn in the turn, which is an id or, as no id has a space in it, a word before one. fn gets what the place
-// holds of the session id by then. If fn meets a conflict, the next
-// Sets of the session wait a moment: many of them, one after the other, leave it no gap.
+// holds of the session id by then. While it runs again after a conflict the Sets of the session wait, for a moment: many
+// of them, one after the other, leave it no gap.
 func (p *place) inTurn(ctx context.Context, turn, id string, fn func(target) error) error {
 	wait := p.opts.LockTimeout
 	return p.locks.InTurn(ctx, turn, wait, p.locks.Ahead(ctx, setTurn(id), wait, func() error { return fn(p.target(id)) }))

@@ -85,8 +85,8 @@ func splitPaths(lists []string) (paths []string, err error) {
 		}
 		from := 0
 		for _, at := range append(commas, len(list)) {
-			if at > from {
-				paths = append(paths, list[from:at])
+			if path := strings.TrimLeft(list[from:at], " "); path != "" {
+				paths = append(paths, path)
 			}
 			from = at + 1
 		}
@@ -99,6 +99,9 @@ func splitPaths(lists []string) (paths []string, err error) {
 func checkPath(path string) error {
 	if path == "" {
 		return errors.New("no path before the value")
+	}
+	if strings.HasPrefix(path, " ") || strings.HasSuffix(path, " ") && !strings.HasSuffix(path, `\ `) {
+		return errors.New(`the path begins or ends with a space; write PATH=VALUE without spaces, or "\ " for one that the name has`)
 	}
 	starts := append([]int{-1}, func() []int { at, _ := outside(path, '.'); return at }()...)
 	pipes, err := outside(path, '|')
