@@ -498,7 +498,10 @@ func TestFindKilled(t *testing.T) {
 // as Node does. What both processes find of a user is exactly what there is, whenever the user stands still. Others
 // look for users who do not. In the long form there are a million operations.
 func TestFindBetweenProcesses(t *testing.T) {
-	dir, n := t.TempDir(), storetest.Long(10_000, 1_000_000)
+	dir, n, others := t.TempDir(), storetest.Long(10_000, 1_000_000), 1000
+	if runtime.GOOS != "linux" { // without an index Find reads them all
+		n, others = 1000, 100
+	}
 	socket := filepath.Join(t.TempDir(), "s")
 	if l, err := net.Listen("unix", socket); err != nil {
 		skip.Test(t, "this system has no sockets in files") // Wine
@@ -506,7 +509,7 @@ func TestFindBetweenProcesses(t *testing.T) {
 		l.Close()
 	}
 	s := open(t, dir, nil)
-	for i := range 1000 {
+	for i := range others {
 		set(t, s, fmt.Sprint("other", i), "user", fmt.Sprint("other", i%100), "id", i%100)
 	}
 	began := time.Now()
