@@ -523,6 +523,14 @@ func TestDocsCommands(t *testing.T) {
 				t.Errorf("left are %q", left)
 			}
 		},
+		"GOOS=windows ": func(t *testing.T, block string) { // Wine runs what it makes
+			build, _, _ := strings.Cut(block, " && ")
+			test := filepath.Join(t.TempDir(), "x.exe")
+			out, err := shell(t, "internal/words", "", strings.Replace(build, "/tmp/x.test.exe", "'"+test+"'", 1)).CombinedOutput()
+			if binary, readErr := os.ReadFile(test); err != nil || readErr != nil || !bytes.HasPrefix(binary, []byte("MZ")) {
+				t.Errorf("%s: %v, %v\n%s", block, err, readErr, out)
+			}
+		},
 		"go test ./...": func(t *testing.T, block string) { // CONTRIBUTING
 			if _, err := os.Stat("fault/mutants/main.go"); err != nil || !regexp.MustCompile(`^go test \./\.\.\. .*\ngo test work .*\ngo run \./fault/mutants .*\nbash \.ci/run .*\n$`).MatchString(block) {
 				t.Errorf("%v in\n%s", err, block)
