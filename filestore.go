@@ -205,7 +205,8 @@ func (s *Store) Lifetime() time.Duration { return s.opts.Lifetime }
 // and the last, also . , and ~. The names that Windows reserves are refused everywhere, so that a
 // directory can move. On a file system that folds case, ids that differ in case only are one session.
 // A Store also refuses ids that end in its extension, or as the temporary files of Node's
-// write-file-atomic do, or whose file another store's longer extension claims.
+// write-file-atomic do, or whose file another store's longer extension claims, and with an extension of at
+// most three letters those whose file Windows could take for another one by its short name.
 func ValidID(id string) bool { return format.ValidID(id) }
 
 // Get returns the session id. It takes no lock and writes nothing: beside any writer it returns one

@@ -90,6 +90,7 @@ var mutants = []mutant{
 	{"remembers who has waited", []edit{{"internal/lock/queue.go", "	if l.count--; l.count == 0 {", "	if l.count--; l.count < 0 {"}}, "internal/lock", "TestQueue"},
 	{"gives up at a conflict", []edit{{"internal/lock/queue.go", "			end = time.Now().Add(timeout)\n", "			return ErrTimeout\n"}}, core, "TestSlowUpdate"},
 	{"lets all Sets of a session go ahead of an Update", []edit{{"filestore.go", "p.locks.InTurn(ctx, setTurn(t.id), p.opts.LockTimeout, func()", "p.locks.Again(ctx, p.opts.LockTimeout, func()"}}, core, "TestUpdateBesideManySets"},
+	{"takes the short name of another file for a session", []edit{{"internal/format/names.go", " && !e.alias(id)", ""}}, "internal/format", "TestShortNames"},
 	{"lets Sets go ahead of an Update for ever", []edit{{"place.go", "p.locks.Ahead(ctx, setTurn(id), wait, func() error { return fn(p.target(id)) })", "func() error { return fn(p.target(id)) }"}}, core, "TestUpdateBesideManySets"},
 	{"keeps the Sets waiting for a slow fn", []edit{{"internal/lock/queue.go", "		defer time.AfterFunc(maxTurn, leave).Stop()\n", ""}}, "internal/lock", "TestAhead"},
 	{"takes an error of fn for the Store's", []edit{

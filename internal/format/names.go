@@ -81,7 +81,14 @@ func (e Extension) File(id string) string { return id + string(e) }
 // not be read as something else.
 func (e Extension) ValidID(id string) bool {
 	_, _, temp := e.nodeTemp(id)
-	return !temp && ValidID(id) && !strings.HasSuffix(id, string(e))
+	return !temp && ValidID(id) && !strings.HasSuffix(id, string(e)) && !e.alias(id)
+}
+
+// alias reports whether the session id's file has a name of the form that Windows gives to a longer one too:
+// "ABCDEF~1.SES" to "abcdefghijkl.ses". To whoever asks for it there, the session with the long id would answer.
+func (e Extension) alias(id string) bool {
+	return strings.LastIndexByte(string(e), '.') == 0 && len(e) <= len(".ses") &&
+		len(id) <= len("abcdef~1") && strings.Contains(id, "~") && !strings.Contains(id, ".")
 }
 
 // ID returns the id of the session that the file name belongs to, and false for other names. See also

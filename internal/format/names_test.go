@@ -47,6 +47,22 @@ func TestExtension(t *testing.T) {
 	}
 }
 
+// What Windows could take for the short name of another file is not a session.
+func TestShortNames(t *testing.T) {
+	for name, want := range map[struct {
+		id  string
+		ext format.Extension
+	}]bool{
+		{"abcdef~1", ".ses"}: false, {"ABCDEF~1", ".SES"}: false, {"a~1", ".ses"}: false, {"gi7eba~1", ".ses"}: false, {"abcdef~1", ".s"}: false,
+		{"abcdefg~1", ".ses"}: true, {"abcdefgh", ".ses"}: true, {"abc.d~1", ".ses"}: true,
+		{"abcdef~1", ".sess"}: true, {"abcdef~1", ".json"}: true, {"abcdef~1", ".a.b"}: true,
+	} {
+		if got := name.ext.ValidID(name.id); got != want {
+			t.Errorf("with the extension %s ValidID(%q) = %v, want %v", name.ext, name.id, got, want)
+		}
+	}
+}
+
 // A file in a directory of two stores belongs to one of them.
 func TestClaim(t *testing.T) {
 	const short, long = format.Extension(".json"), format.Extension(".admin.json")
