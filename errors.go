@@ -12,7 +12,7 @@ import (
 )
 
 // The errors that callers act on; use errors.Is. A system's own error stays wrapped beside them, so
-// that errors.Is(err, syscall.ENOSPC) holds.
+// that errors.Is(err, syscall.ENOSPC) holds on Unix.
 var (
 	// ErrNotFound says that there is no such session. It is an fs.ErrNotExist.
 	ErrNotFound error = &sentinel{"no such session", fs.ErrNotExist}

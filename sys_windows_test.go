@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/skip"
 	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
@@ -129,5 +131,100 @@ func TestHandles(t *testing.T) {
 	}
 	if after := count(); after > before+room {
 		t.Errorf("%d handles after %d rounds, %d before", after, rounds, before)
+	}
+}
+
+// A file that is missing for a moment, as on NTFS now and then one that is being replaced, is there for all who ask.
+func TestMissingForAMoment(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	set(t, s, "id", "n", 1)
+	end, ended := make(chan struct{}), make(chan struct{})
+	moves := 0
+	var longest atomic.Int64 // that it was missing
+	go func() {
+		defer close(ended)
+		here, there := filepath.Join(dir, "id.json"), filepath.Join(dir, "moved")
+		for {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			if err := os.Rename(here, there); err != nil { // somebody reads it
+				continue
+			}
+			moves++
+			start := time.Now()
+			for os.Rename(there, here) != nil {
+			}
+			longest.Store(max(longest.Load(), int64(time.Since(start))))
+			time.Sleep(3 * time.Millisecond)
+		}
+	}()
+	for range 300 {
+		longest.Store(0)
+		if _, err := s.Get(ctx, "id"); err != nil {
+			time.Sleep(20 * time.Millisecond)
+			if d := time.Duration(longest.Load()); d < 2*time.Millisecond { // more is not a moment
+				t.Errorf("Get = %v, but the file was missing for %v", err, d)
+			}
+		}
+	}
+	close(end)
+	<-ended
+	if moves < 10 {
+		t.Errorf("the file was missing %d times only", moves)
+	}
+}
+
+// The second name that Windows gives to a file is not another session.
+func TestShortName(t *testing.T) {
+	dir := t.TempDir()
+	o := quick()
+	o.Extension = ".ses"
+	s := open(t, dir, o)
+	set(t, s, "abcdefghijkl")
+	path, err := windows.UTF16PtrFromString(filepath.Join(dir, "abcdefghijkl.ses"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]uint16, windows.MAX_LONG_PATH)
+	if _, err := windows.GetShortPathName(path, &buf[0], uint32(len(buf))); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Base(windows.UTF16ToString(buf))
+	if !strings.Contains(name, "~") {
+		skip.Test(t, "this volume has no short names")
+	}
+	if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+	id := strings.TrimSuffix(strings.ToLower(name), ".ses")
+	_, err = s.Get(ctx, id)
+	wantErr(t, "Get", err, filestore.ErrInvalidID)
+	wantErr(t, "Destroy", s.Destroy(ctx, id), filestore.ErrInvalidID)
+	get(t, s, "abcdefghijkl")
+}
+
+// The read-only attribute, as a file may have that was copied back, keeps no session from being written and removed.
+func TestReadOnlyAttribute(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, quick())
+	set(t, s, "id", "n", 1)
+	for name, op := range map[string]func() error{
+		"Set":     func() error { return s.Set(ctx, "id", session(t, "n", 1)) },
+		"Update":  func() error { return increment(s, "id") },
+		"Touch":   func() error { return s.Touch(ctx, "id", &filestore.Cookie{Path: "/touched"}) },
+		"Destroy": func() error { return s.Destroy(ctx, "id") },
+	} {
+		set(t, s, "id", "n", 1)
+		if err := os.Chmod(filepath.Join(dir, "id.json"), 0o444); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := op(); err != nil || time.Since(start) > time.Second {
+			t.Errorf("%s = %v after %v", name, err, time.Since(start))
+		}
 	}
 }

@@ -269,12 +269,12 @@ func readLine(r *bufio.Reader) (line []byte, err error) {
 
 // fatal reports whether err would meet the next line too.
 func fatal(err error) bool {
-	for _, is := range []error{fs.ErrPermission, disk.ErrGone, context.Canceled, context.DeadlineExceeded, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, syscall.EMFILE, syscall.ENFILE} {
+	for _, is := range []error{fs.ErrPermission, disk.ErrGone, context.Canceled, context.DeadlineExceeded, syscall.EIO, syscall.EMFILE, syscall.ENFILE} {
 		if errors.Is(err, is) {
 			return true
 		}
 	}
-	return false
+	return disk.Full(err) || disk.WriteProtected(err)
 }
 
 // session stages one session. Its errors do not show the line.
@@ -350,7 +350,7 @@ func (m *importer) stage(ctx context.Context, id string, doc []byte, mtime time.
 		return err
 	}
 	temp, err := m.dir.CreateTemp(format.Temp, data, mode, mtime)
-	if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && len(m.staged) > 0 {
+	if disk.Full(err) && len(m.staged) > 0 {
 		if err := m.commit(ctx); err != nil { // it may replace files, and make room
 			return err
 		}

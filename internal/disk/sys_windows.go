@@ -154,15 +154,42 @@ func nanos(ticks int64) int64 {
 
 func owner(fs.FileInfo) int { return -1 }
 
-// Writable returns nil: only the attempt would tell.
-func (d *Dir) Writable(string) error { return nil }
+// Writable fails if this process may make no files in the directory name. What is missing is not its matter.
+func (d *Dir) Writable(name string) error {
+	const addFile = windows.FILE_WRITE_DATA // for a directory
+	h, _, err := d.open(name, toLook|addFile, windows.FILE_DIRECTORY_FILE)
+	switch {
+	case err == nil:
+		return windows.CloseHandle(h)
+	case errors.Is(err, fs.ErrPermission), WriteProtected(err):
+		return err
+	}
+	return nil
+}
 
 // Gone returns false: an opened directory cannot be deleted here.
 func (d *Dir) Gone() bool { return false }
 
+// look is open for what others may be replacing. NTFS sometimes says of a name that is just being replaced that it does
+// not exist, or refuses to open it: look believes neither before it has heard it for two milliseconds.
+func (d *Dir) look(name string, access, options uint32) (h windows.Handle, i Info, err error) {
+	for pause := time.Duration(0); ; pause = 2*pause + time.Millisecond/2 {
+		time.Sleep(pause)
+		h, i, err = d.open(name, access, options)
+		denied := errors.Is(err, fs.ErrPermission)
+		switch {
+		case (denied || errors.Is(err, fs.ErrNotExist)) && pause < time.Millisecond:
+		case denied && name != ".": // the directory lets us in: it is about this file
+			return h, i, fmt.Errorf("%w: %w", ErrUnsafe, err)
+		default:
+			return h, i, err
+		}
+	}
+}
+
 // Stat describes name without following it.
 func (d *Dir) Stat(name string) (Info, error) {
-	h, i, err := d.open(name, toLook, notFollowed)
+	h, i, err := d.look(name, toLook, notFollowed)
 	if err != nil {
 		return Info{}, err
 	}
@@ -186,12 +213,10 @@ func (d *Dir) Same(name string, fi fs.FileInfo) (bool, error) {
 
 // read reads name once. ErrChanging: look again.
 func (d *Dir) read(name string, limit int64) ([]byte, Info, error) {
-	h, i, err := d.open(name, toRead, notADir)
+	h, i, err := d.look(name, toRead, notADir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, i, ErrChanging
-	case errors.Is(err, fs.ErrPermission): // the directory lets us in: it is about this file
-		return nil, i, fmt.Errorf("%w: %w", ErrUnsafe, err)
 	case err != nil:
 		return nil, i, err
 	}
@@ -260,8 +285,18 @@ func (d *Dir) SetTime(name string, v Version, mtime time.Time) error {
 // SetMode fails: see Modes.
 func (d *Dir) SetMode(string, Version, fs.FileMode) error { return errors.ErrUnsupported }
 
+// rename also replaces a file that has the read-only attribute, as one may that was copied back. On other systems no mode
+// of a file keeps it from being replaced.
 func (d *Dir) rename(from, to string) error {
-	return againOrDenied(func() error { return d.root.Rename(from, to) })
+	return againOrDenied(func() error {
+		err := d.root.Rename(from, to)
+		if errors.Is(err, fs.ErrPermission) {
+			if i, statErr := d.Stat(to); statErr == nil && i.Mode.IsRegular() && i.Mode&0o200 == 0 {
+				d.root.Chmod(to, 0o600)
+			}
+		}
+		return err
+	})
 }
 
 // unlink never removes a directory.
@@ -274,6 +309,14 @@ func (d *Dir) unlink(name string) error {
 
 // syncDir does nothing: Windows has no flush for directories.
 func syncDir(*os.File) error { return nil }
+
+// Full reports whether err says that there is no room for a file.
+func Full(err error) bool {
+	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) || errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)
+}
+
+// WriteProtected reports whether err says that nothing can be written to the volume.
+func WriteProtected(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }
 
 // Busy reports whether err says that another program has the file open, or a part of it locked, for itself
 // alone. Virus scanners and backup programs do so, for some milliseconds.

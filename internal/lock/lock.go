@@ -80,7 +80,7 @@ func Open(d *disk.Dir, ext format.Extension, log *slog.Logger) (*Table, error) {
 	t := newTable(d)
 	t.mark = ext.Mark()
 	err := t.makeAll()
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if disk.Full(err) {
 		log.Warn("filestore: sessions can only be read here", "dir", d.Path(), "err", err)
 		err = nil
 	}
@@ -89,7 +89,7 @@ func Open(d *disk.Dir, ext format.Extension, log *slog.Logger) (*Table, error) {
 			err = d.Writable(name)
 		}
 	}
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+	if errors.Is(err, fs.ErrPermission) || disk.WriteProtected(err) {
 		err = fmt.Errorf("the directory cannot be written: %w", err)
 	}
 	if err != nil {
