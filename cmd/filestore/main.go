@@ -41,7 +41,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 
 // exitCode prints err on stderr, in one line, and returns the exit code for it.
 func (a *app) exitCode(err error) int {
-	if err == nil || errors.Is(err, syscall.EPIPE) { // whoever reads our output has seen enough
+	if err == nil || brokenPipe(err) { // whoever reads our output has seen enough
 		return exitDone
 	}
 	text := oneLine(strings.TrimPrefix(err.Error(), "filestore: "))
