@@ -116,9 +116,8 @@ func TestHandles(t *testing.T) {
 		s.Destroy(ctx, "id")
 	}
 	count := func() (n uint32) {
-		self, _ := windows.GetCurrentProcess()
 		proc := windows.NewLazySystemDLL("kernel32.dll").NewProc("GetProcessHandleCount")
-		if ok, _, err := proc.Call(uintptr(self), uintptr(unsafe.Pointer(&n))); ok == 0 {
+		if ok, _, err := proc.Call(uintptr(windows.CurrentProcess()), uintptr(unsafe.Pointer(&n))); ok == 0 {
 			t.Fatal(err)
 		}
 		return n

@@ -342,7 +342,7 @@ func TestImportBesideAStoppedHolder(t *testing.T) {
 	release := storetest.Hold(t, dir, "held")
 	var in strings.Builder
 	held := 0
-	all := storetest.Brief(400, 1000)
+	all := storetest.Brief(300, 1000)
 	for i := range all {
 		id := fmt.Sprint("s", i)
 		if format.Stripe(id) == format.Stripe("held") {
