@@ -52,15 +52,19 @@ func (t *Table) Again(ctx context.Context, timeout time.Duration, fn func() erro
 // InTurn is Again while no other goroutine of this process is in the turn of key, for which it waits as Lock
 // does. It locks nothing, so that fn may take its time, and may lock.
 func (t *Table) InTurn(ctx context.Context, key string, timeout time.Duration, fn func() error) error {
-	wait := &patience{timeout: timeout, counts: t.Counts}
 	key = t.fold(key)
-	err := t.turns.enter(ctx, wait, key)
-	wait.stop() // fn is not waited for
-	if err != nil {
+	if err := t.enterTurn(ctx, key, timeout); err != nil {
 		return err
 	}
 	defer t.turns.leave(key)
 	return t.Again(ctx, timeout, fn)
+}
+
+// enterTurn waits for the turn of key, which is folded, as Lock waits. t.turns.leave must follow.
+func (t *Table) enterTurn(ctx context.Context, key string, timeout time.Duration) error {
+	wait := &patience{timeout: timeout, counts: t.Counts}
+	defer wait.stop() // what is done in the turn is not waited for
+	return t.turns.enter(ctx, wait, key)
 }
 
 // Ahead returns an fn for InTurn. From its second run on it is in the turn of the other key too, so that those who
@@ -74,10 +78,7 @@ func (t *Table) Ahead(ctx context.Context, other string, timeout time.Duration, 
 			again = true
 			return fn()
 		}
-		wait := &patience{timeout: timeout, counts: t.Counts}
-		err := t.turns.enter(ctx, wait, other)
-		wait.stop()
-		if err != nil {
+		if err := t.enterTurn(ctx, other, timeout); err != nil {
 			return err
 		}
 		leave := sync.OnceFunc(func() { t.turns.leave(other) })
