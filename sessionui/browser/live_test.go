@@ -147,8 +147,8 @@ func TestStrippedPath(t *testing.T) {
 			http.NotFound(w, r)
 		})
 		front := httptest.NewServer(mux)
-		defer front.Close()
-		defer s.CloseClientConnections() // streams
+		t.Cleanup(front.Close)              // after the visitors have gone: a page may still load its icon
+		t.Cleanup(s.CloseClientConnections) // streams
 
 		a, b := visit(), visit()
 		for _, v := range []*visitor{a, b} {
@@ -203,8 +203,8 @@ func TestStrippedPathLive(t *testing.T) {
 		r.SetURL(target)
 		r.Out.URL.Path = operatorPath + strings.TrimPrefix(r.In.URL.Path, "/tools/who/")
 	}})
-	defer front.Close()
-	defer s.CloseClientConnections() // streams
+	t.Cleanup(front.Close)              // after the visitor has gone
+	t.Cleanup(s.CloseClientConnections) // streams
 	v := visit(t, browser)
 	v.open(front.URL + "/tools/who/")
 	v.until("it is live", func() bool { return v.text("#status") == "Live" })
