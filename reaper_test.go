@@ -142,9 +142,9 @@ func TestReapBesideLongerTTL(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			o := quick()
-			o.TTL, o.TouchAfter = 4*time.Second, -1
+			o.TTL, o.TouchAfter = 12*time.Second, -1
 			long := open(t, dir, o)
-			o.TTL = time.Second
+			o.TTL = 3 * time.Second
 			short := open(t, dir, o)
 			set(t, long, "id", "n", 0)
 			fi, _ := os.Stat(filepath.Join(dir, "id.json"))
@@ -154,14 +154,14 @@ func TestReapBesideLongerTTL(t *testing.T) {
 			if now, _ := os.Stat(filepath.Join(dir, "id.json")); now.ModTime().Before(fi.ModTime()) {
 				t.Errorf("the mtime was set back by %v", fi.ModTime().Sub(now.ModTime()))
 			}
-			time.Sleep(1200 * time.Millisecond)
+			time.Sleep(3500 * time.Millisecond)
 			_, err := short.Get(ctx, "id")
 			wantErr(t, "Get with the shorter TTL", err, filestore.ErrExpired)
 			if n, err := short.Reap(ctx); n != 0 || err != nil {
 				t.Errorf("Reap = %d, %v, want 0", n, err)
 			}
 			get(t, long, "id")
-			time.Sleep(3500 * time.Millisecond)
+			time.Sleep(10 * time.Second)
 			if n, err := short.Reap(ctx); n != 1 || err != nil {
 				t.Errorf("Reap after its end = %d, %v, want 1", n, err)
 			}
@@ -457,12 +457,23 @@ func TestReapOfCopies(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, quick())
 	ahead := time.Now().Add(10 * 365 * 24 * time.Hour)
-	write(t, dir, "id.json", strings.Replace(doc(ahead.UnixMilli(), ""), "null", "100", 1))
-	os.Chtimes(filepath.Join(dir, "id.json"), ahead, ahead)
-	get(t, s, "id") // it counts as accessed when it was copied
-	time.Sleep(200 * time.Millisecond)
-	_, err := s.Get(ctx, "id")
-	wantErr(t, "Get", err, filestore.ErrExpired)
+	for life := 100 * time.Millisecond; ; life *= 4 { // a slow machine needs longer to come to Get
+		copied := time.Now()
+		write(t, dir, "id.json", strings.Replace(doc(ahead.UnixMilli(), ""), "null", fmt.Sprint(life.Milliseconds()), 1))
+		os.Chtimes(filepath.Join(dir, "id.json"), ahead, ahead)
+		_, err := s.Get(ctx, "id")
+		switch {
+		case err == nil: // it counts as accessed when it was copied
+		case time.Since(copied) < life || life > time.Minute:
+			t.Fatal(err)
+		default:
+			continue
+		}
+		time.Sleep(2 * life)
+		_, err = s.Get(ctx, "id")
+		wantErr(t, "Get", err, filestore.ErrExpired)
+		break
+	}
 	if n, err := s.Reap(ctx); n != 0 || err != nil {
 		t.Errorf("Reap = %d, %v", n, err)
 	}

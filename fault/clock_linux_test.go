@@ -131,17 +131,17 @@ func TestClock(t *testing.T) {
 	t.Run("the background reaper", func(t *testing.T) {
 		dir := t.TempDir()
 		c := newClocked(t, binary, dir)
-		c.does("open 1s", "ok")
+		c.does("open 4s", "ok")
 		c.does("set id", "ok")
-		time.Sleep(1500 * time.Millisecond) // some passes of the reaper
+		time.Sleep(6 * time.Second) // some passes of the reaper
 		c.does("clock 87600h", "ok")
-		time.Sleep(1200 * time.Millisecond) // the next pass is left out
+		time.Sleep(4800 * time.Millisecond) // the next pass is left out
 		c.does("clock 0s", "ok")
 		c.does("get id", "ok")
-		time.Sleep(1200 * time.Millisecond)
+		time.Sleep(4800 * time.Millisecond)
 		c.does("get id", "ok")
 		c.does("clock 87600h", "ok") // the clock stays there
-		time.Sleep(2500 * time.Millisecond)
+		time.Sleep(10 * time.Second)
 		if _, err := os.Stat(filepath.Join(dir, "id.json")); err == nil {
 			t.Error("an expired session is there after two intervals")
 		}

@@ -151,6 +151,9 @@ func TestSetCookie(t *testing.T) {
 		for range 3 { // Max-Age may differ by a second
 			m := manager(sessiontest.NewStore())
 			m.Cookie = tt.o
+			if !tt.o.Expires.IsZero() {
+				m.Cookie.Expires = time.Now().Add(48 * time.Hour) // again: another second may have begun
+			}
 			m.TrustProxy = true
 			m.GenID = func(*http.Request) (string, error) { return id, nil }
 			r := httptest.NewRequest("GET", "/app?a=1", nil)
@@ -527,8 +530,8 @@ func TestManyCookies(t *testing.T) {
 		start := time.Now()
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
-		if d := time.Since(start); d > time.Second || w.Body.String() != "{}\n" {
-			t.Errorf("%s: %s after %v, want an empty session within a second", name, w.Body, d)
+		if d := time.Since(start); d > 10*time.Second || w.Body.String() != "{}\n" {
+			t.Errorf("%s: %s after %v, want an empty session within 10 s", name, w.Body, d)
 		}
 	}
 	if calls := s.take(); calls != "" {

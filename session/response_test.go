@@ -250,7 +250,7 @@ func TestHijack(t *testing.T) {
 	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "HTTP/1.1 200 OK\r\n" || err != nil {
 		t.Errorf("%q, %v", line, err)
 	}
-	for range 100 { // the handler may still be storing
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) { // the handler may still be storing
 		if do(t, srv, "/show", cookie).body == `{"a":"1","b":"2","c":"3"}`+"\n" {
 			return
 		}

@@ -360,7 +360,7 @@ func within(t *testing.T, name string, f func()) {
 	go func() { defer close(done); f() }()
 	select {
 	case <-done:
-	case <-time.After(3 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Errorf("%s: deadlock", name)
 	}
 }

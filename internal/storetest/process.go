@@ -69,7 +69,7 @@ func (l lasting) TempDir() string {
 // leaks returns an error if more goroutines or descriptors than these stay.
 func leaks(goroutines, files int) error {
 	var err error
-	for range 100 {
+	for range 500 {
 		err = nil
 		if n := runtime.NumGoroutine(); n > goroutines {
 			buf := make([]byte, 1<<20)

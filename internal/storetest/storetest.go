@@ -206,11 +206,31 @@ func (c *contested) Encode(id string, doc []byte) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.odd[id] = !c.odd[id]; c.odd[id] {
-		if fi, err := os.Stat(filepath.Join(c.dir, id+".json")); err == nil {
-			os.Chmod(filepath.Join(c.dir, id+".json"), fi.Mode())
-		}
+		return doc, c.change(id + ".json")
 	}
 	return doc, nil
+}
+
+// change sets the ctime of a file, if it is there. The clock of many file systems ticks only every 4 or 10 ms, so the
+// file that was just made has its new ctime no sooner than then.
+func (c *contested) change(name string) error {
+	d, err := disk.Open(c.dir, disk.Options{})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	was, err := d.Stat(name)
+	for end := time.Now().Add(3 * time.Second); err == nil; time.Sleep(time.Millisecond) {
+		os.Chmod(filepath.Join(c.dir, name), was.Mode)
+		now, err := d.Stat(name)
+		switch {
+		case err != nil || now.Ctime != was.Ctime:
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("%s has the ctime %d for three seconds", name, now.Ctime)
+		}
+	}
+	return nil
 }
 
 // Files returns the session files in dir.

@@ -44,6 +44,7 @@ func TestStore(t *testing.T) {
 func TestFilestore(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]filestore.Options{"": {}, " without flush and cache": {NoSync: true, CacheSize: -1}, " with a lifetime": {Lifetime: time.Hour}} {
+		o.LockTimeout = time.Minute // their flushes wait for each other
 		t.Run("filestore"+name, func(t *testing.T) {
 			t.Parallel()
 			sessiontest.Run(t, func(t *testing.T) session.Store {
