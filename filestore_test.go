@@ -568,7 +568,7 @@ func TestMode(t *testing.T) {
 // C14: a session that has no JSON form fails before any lock.
 func TestUnwritableBeforeLock(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, patient())
+	s := open(t, dir, quick())
 	set(t, s, "id", "n", 1)
 	storetest.Hold(t, dir, "id")
 	start := time.Now()
