@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sessionfilestore/filestore"
@@ -362,7 +363,7 @@ func TestLostAnswersBesideOthers(t *testing.T) {
 // Errors show neither ids nor documents, and match their sentinels.
 func TestErrors(t *testing.T) {
 	m := newMemory()
-	s := open(t, m, backend.Options{MaxSize: 200, Timeout: 50 * time.Millisecond})
+	s := open(t, m, backend.Options{MaxSize: 200, Timeout: 500 * time.Millisecond})
 	m.rows["corrupt"] = row{"[secret]", time.Now().Add(time.Hour)}
 	m.rows["large"] = row{`{"cookie":{},"a":"` + strings.Repeat("secret", 100) + `"}`, time.Now().Add(time.Hour)}
 	put(t, s, "busy", "n", 0)
@@ -526,46 +527,48 @@ func (e slowly) Page(ctx context.Context, cursor string, docs bool) ([]backend.R
 
 // Scan tells what is not a session, and neither a slow engine nor a slow loop moves the sessions' ends.
 func TestScan(t *testing.T) {
-	e := newMemory()
-	s := open(t, slowly{e}, backend.Options{TTL: time.Hour})
-	for _, id := range []string{"a", "b", "c", "d"} { // more than a page
-		put(t, s, id, "user", id)
-	}
-	e.rows["broken"] = row{"{", time.Now().Add(time.Hour)}
-	ends := make(map[string]time.Time)
-	broken := 0
-	for entry, err := range s.Scan(ctx) {
-		if entry.ID == "broken" {
-			if entry.Session != nil || !errors.Is(err, filestore.ErrCorrupt) {
-				t.Errorf("what is not a session is %v, %v", entry.Session, err)
+	synctest.Test(t, func(t *testing.T) {
+		e := newMemory()
+		s := open(t, slowly{e}, backend.Options{TTL: time.Hour})
+		for _, id := range []string{"a", "b", "c", "d"} { // more than a page
+			put(t, s, id, "user", id)
+		}
+		e.rows["broken"] = row{"{", time.Now().Add(time.Hour)}
+		ends := make(map[string]time.Time)
+		broken := 0
+		for entry, err := range s.Scan(ctx) {
+			if entry.ID == "broken" {
+				if entry.Session != nil || !errors.Is(err, filestore.ErrCorrupt) {
+					t.Errorf("what is not a session is %v, %v", entry.Session, err)
+				}
+				broken++
+				continue
 			}
-			broken++
-			continue
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ends[entry.ID] = entry.Session.ExpiresAt(time.Hour); len(ends) == 1 {
+				time.Sleep(500 * time.Millisecond)
+			}
 		}
-		if err != nil {
-			t.Fatal(err)
+		if len(ends) != 4 || broken != 1 {
+			t.Errorf("Scan yields %d sessions and %d others, want 4 and 1", len(ends), broken)
 		}
-		if ends[entry.ID] = entry.Session.ExpiresAt(time.Hour); len(ends) == 1 {
-			time.Sleep(500 * time.Millisecond)
+		for id, end := range ends {
+			if off := end.Sub(e.rows[id].end).Abs(); off > time.Millisecond {
+				t.Errorf("the session ends %v off", off)
+			}
 		}
-	}
-	if len(ends) != 4 || broken != 1 {
-		t.Errorf("Scan yields %d sessions and %d others, want 4 and 1", len(ends), broken)
-	}
-	for id, end := range ends {
-		if off := end.Sub(e.rows[id].end).Abs(); off > 250*time.Millisecond {
-			t.Errorf("the session ends %v off", off)
+		all := 0
+		for _, err := range s.All(ctx) {
+			if all++; err != nil {
+				t.Error(err)
+			}
 		}
-	}
-	all := 0
-	for _, err := range s.All(ctx) {
-		if all++; err != nil {
-			t.Error(err)
+		if all != 4 {
+			t.Errorf("All yields %d sessions, want 4", all)
 		}
-	}
-	if all != 4 {
-		t.Errorf("All yields %d sessions, want 4", all)
-	}
+	})
 }
 
 // A slowReaper needs longer than Options.Timeout, but each of its steps is short.
@@ -585,37 +588,41 @@ func (e slowReaper) Reap(ctx context.Context, alive func()) (int, error) {
 
 // A reap with much to remove ends when all is removed, and not before.
 func TestLongReap(t *testing.T) {
-	m := newMemory()
-	s, err := backend.NewReaping(slowReaper{m}, backend.Options{TTL: time.Hour, Timeout: 100 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	m.rows["a"] = row{"", time.Now().Add(-time.Hour)}
-	if n, err := s.Reap(ctx); n != 1 || err != nil {
-		t.Errorf("Reap = %d, %v, want 1", n, err)
-	}
-	short, err := backend.NewReaping(slowReaper{m}, backend.Options{TTL: time.Hour, Timeout: 10 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer short.Close()
-	if _, err := short.Reap(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Reap of a server that is silent = %v, want DeadlineExceeded", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		s, err := backend.NewReaping(slowReaper{m}, backend.Options{TTL: time.Hour, Timeout: 100 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		m.rows["a"] = row{"", time.Now().Add(-time.Hour)}
+		if n, err := s.Reap(ctx); n != 1 || err != nil {
+			t.Errorf("Reap = %d, %v, want 1", n, err)
+		}
+		short, err := backend.NewReaping(slowReaper{m}, backend.Options{TTL: time.Hour, Timeout: 10 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer short.Close()
+		if _, err := short.Reap(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Reap of a server that is silent = %v, want DeadlineExceeded", err)
+		}
+	})
 }
 
 // An Update whose function is too slow says so, and not that the engine has not answered.
 func TestSlowUpdate(t *testing.T) {
-	s := open(t, newMemory(), backend.Options{Timeout: 20 * time.Millisecond})
-	put(t, s, "a", "n", 0)
-	err := s.Update(ctx, "a", func(sess *filestore.Session) error {
-		time.Sleep(40 * time.Millisecond)
-		return sess.Put("n", 1)
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, newMemory(), backend.Options{Timeout: 20 * time.Millisecond})
+		put(t, s, "a", "n", 0)
+		err := s.Update(ctx, "a", func(sess *filestore.Session) error {
+			time.Sleep(40 * time.Millisecond)
+			return sess.Put("n", 1)
+		})
+		if err == nil || !strings.Contains(err.Error(), "the function of the Update took longer") || errors.Is(err, filestore.ErrLockTimeout) {
+			t.Errorf("Update = %v", err)
+		}
 	})
-	if err == nil || !strings.Contains(err.Error(), "the function of the Update took longer") || errors.Is(err, filestore.ErrLockTimeout) {
-		t.Errorf("Update = %v", err)
-	}
 }
 
 // What could be stored can be changed: the mark of an Update does not count.

@@ -264,7 +264,9 @@ func TestBoundedWait(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(ctx, time.Millisecond)
 	defer cancel()
-	if err := s.DeleteWithContext(short, "id"); !errors.Is(err, context.DeadlineExceeded) {
+	opts.LockTimeout = time.Minute // so that the context ends first
+	patient, _ := open(t, dir, opts)
+	if err := patient.DeleteWithContext(short, "id"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Delete beside a holder = %v", err)
 	}
 	if got := get(t, s, "id"); got != "old" {

@@ -217,7 +217,7 @@ func TestTimer(t *testing.T) {
 	s := storetest.Open(t, dir, nil)
 	here, there := irisstore.New(s), irisstore.New(s)
 	for name, prolong := range map[string]*irisstore.Database{"here": here, "there": there} {
-		const life = 300 * time.Millisecond
+		const life = 2 * time.Second
 		here.Acquire(name, life)
 		if err := here.Set(name, "user", "anna", life, false); err != nil {
 			t.Fatal(err)

@@ -132,10 +132,10 @@ func TestStore(t *testing.T) {
 		find(t, s, "session_token", "")
 	})
 	run("cleanup", func(t *testing.T, s *scsstore.Store, dir string) {
-		ok(t, s.Commit("session_token", []byte("encoded_data"), time.Now().Add(time.Millisecond)))
+		ok(t, s.Commit("session_token", []byte("encoded_data"), time.Now().Add(50*time.Millisecond))) // what has ended by then is not stored
 		ok(t, s.Commit("another", []byte("x"), time.Now().Add(time.Minute)))
 		ok(t, s.Delete("another"))
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(60 * time.Millisecond)
 		if n, err := open(t, dir).Reap(context.Background()); n != 1 || err != nil {
 			t.Errorf("Reap = %d, %v, want the one that has expired", n, err)
 		}

@@ -212,7 +212,7 @@ func testReaperLooksTwice(t *testing.T, server *storetest.Server) {
 		done <- n
 	}()
 	for began := time.Now(); one[int](t, db, "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND info LIKE 'DELETE%' AND time_ms > 50") == 0; {
-		if time.Since(began) > 3*time.Second {
+		if time.Since(began) > time.Minute {
 			t.Fatal("the reaper does not wait for a row that is being renewed")
 		}
 	}
@@ -338,7 +338,7 @@ func testHeldLock(t *testing.T, server *storetest.Server) {
 	for _, wait := range []string{"1", "50"} {
 		s, db := fresh(t, server, "")
 		base := one[string](t, db, "SELECT DATABASE()")
-		short := open(t, connect(t, strings.Replace(dsn(server.Addr, base, ""), "wait_timeout=4", "wait_timeout="+wait, 1)), &mysqlstore.Options{Timeout: 1500 * time.Millisecond, TouchAfter: -1})
+		short := open(t, connect(t, strings.Replace(dsn(server.Addr, base, ""), "wait_timeout=4", "wait_timeout="+wait, 1)), &mysqlstore.Options{Timeout: 4 * time.Second, TouchAfter: -1})
 		patient := open(t, connect(t, strings.Replace(dsn(server.Addr, base, ""), "wait_timeout=4", "wait_timeout="+wait, 1)), &mysqlstore.Options{Timeout: 20 * time.Second})
 		if err := s.Create(ctx, "a", with("n", 0)); err != nil {
 			t.Fatal(err)
@@ -363,8 +363,8 @@ func testHeldLock(t *testing.T, server *storetest.Server) {
 			wg.Go(func() {
 				began := time.Now()
 				err := fn()
-				if d := time.Since(began); err == nil || !errors.Is(err, context.DeadlineExceeded) || wait == "1" && !errors.Is(err, filestore.ErrLockTimeout) || d > 2*time.Second {
-					t.Errorf("%s of a row that is locked = %v after %v, want ErrLockTimeout after 1.5 s", name, err, d)
+				if d := time.Since(began); err == nil || !errors.Is(err, context.DeadlineExceeded) || wait == "1" && !errors.Is(err, filestore.ErrLockTimeout) || d > 30*time.Second {
+					t.Errorf("%s of a row that is locked = %v after %v, want ErrLockTimeout after 4 s", name, err, d)
 				}
 			})
 		}
@@ -603,14 +603,14 @@ func TestKilledServer(t *testing.T) {
 // While the server hangs each operation ends with Options.Timeout. Then the Store goes on by itself.
 func TestHangingServer(t *testing.T) {
 	server := storetest.MariaDB(t, "")
-	_, db := fresh(t, server, "")
+	patient, db := fresh(t, server, "")
 	base := one[string](t, db, "SELECT DATABASE()")
-	const timeout, busy = time.Second, 2 * time.Second // the machine can be busy
+	const timeout, busy = time.Second, 20 * time.Second // the machine can be busy
 	for _, params := range []string{"", "&interpolateParams=true"} {
 		pool := connect(t, dsn(server.Addr, base, params))
 		s := open(t, pool, &mysqlstore.Options{Timeout: timeout, TouchAfter: -1})
 		e := engine(t, pool)
-		if err := s.Set(ctx, "a", with("n", 0)); err != nil {
+		if err := patient.Set(ctx, "a", with("n", 0)); err != nil {
 			t.Fatal(err)
 		}
 		execute(t, db, "INSERT IGNORE INTO sessions VALUES ('old', 1, '{}')")
@@ -647,7 +647,7 @@ func TestHangingServer(t *testing.T) {
 			if n := one[int](t, db, "SELECT COUNT(*) FROM information_schema.processlist WHERE db = ? AND command <> 'Sleep'", base); n == 1 {
 				break
 			}
-			if time.Since(began) > 10*time.Second {
+			if time.Since(began) > time.Minute {
 				t.Fatal("the server is still busy")
 			}
 		}

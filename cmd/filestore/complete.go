@@ -15,8 +15,9 @@ import (
 // What the shell's TAB completes. It looks into the directory as the commands that only look do, and never for long: of
 // many sessions it sees some.
 
+var hurry = 400 * time.Millisecond // tests change it
+
 const (
-	hurry   = 400 * time.Millisecond
 	offered = 100    // so many are offered
 	listed  = 10_000 // so many ids are compared with each other
 	sampled = 200    // so many sessions are asked for their members

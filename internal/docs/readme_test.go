@@ -105,12 +105,7 @@ var stamps = regexp.MustCompile(`"(__created|__lastAccess)":[0-9]{13}`)
 // freeAddr returns an address where nobody listens.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return "127.0.0.1:" + storetest.SitePort(t)
 }
 
 // build makes the program of source, in a folder of its own in the workspace, and returns its path.

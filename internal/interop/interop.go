@@ -29,7 +29,7 @@ import (
 const (
 	installTimeout = 5 * time.Minute
 	callTimeout    = 20 * time.Second
-	exitTimeout    = 2 * time.Second
+	exitTimeout    = 20 * time.Second
 )
 
 // NPM makes sure that dir/node_modules holds the packages of dir/package-lock.json. It skips the test if

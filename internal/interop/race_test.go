@@ -206,7 +206,7 @@ func TestLostUpdate(t *testing.T) {
 		slow := nodeOpen(t, n, dir, object{"pause": object{"reading": reading, "go": proceed}})
 		touched := make(chan error, 1)
 		go func() { touched <- slow.touch(anID, object{"cookie": object{"path": "/"}}) }()
-		for deadline := time.Now().Add(5 * time.Second); !exists(signals, "reading"); {
+		for deadline := time.Now().Add(20 * time.Second); !exists(signals, "reading"); {
 			if time.Now().After(deadline) {
 				t.Fatal("Node does not read")
 			}

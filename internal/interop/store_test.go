@@ -309,7 +309,7 @@ func TestMethods(t *testing.T) {
 		check(38)
 		call[any](t, n, "clear", object{"store": file.num})
 		// Node calls back after the last name, when others may still be at work.
-		for deadline := time.Now().Add(5 * time.Second); call[int](t, n, "length", object{"store": file.num}) > 0 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(20 * time.Second); call[int](t, n, "length", object{"store": file.num}) > 0 && time.Now().Before(deadline); {
 			time.Sleep(5 * time.Millisecond)
 		}
 		check(0)
@@ -487,7 +487,7 @@ func tempNames(t *testing.T, dir string, set func()) []string {
 	plant(t, dir, "last", "") // events come in order
 	select {
 	case <-seen:
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("the watcher has missed the last event")
 	}
 	must(t, w.Close())

@@ -27,13 +27,14 @@ func RedisCLI(t testing.TB, s *Server, args ...string) string {
 	return RunProgram(t, nil, Need(t, "redis-cli")[0], append([]string{"-p", s.Port}, args...)...)
 }
 
-// RedisCluster starts six servers, and makes them a cluster of three masters with a replica each, which are in sync.
+// RedisCluster starts six servers, and makes them a cluster of three masters with a replica each, which are in sync. They
+// take nobody for dead who pauses for a second or two, as on a busy machine.
 func RedisCluster(t testing.TB, options ...string) []*Server {
 	t.Helper()
 	var all []*Server
 	create := []string{"--cluster", "create"}
 	for range 6 {
-		s := redis(t, FreePort(t), append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "1000"}, options...)...)
+		s := redis(t, FreePort(t), append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "3000"}, options...)...)
 		all = append(all, s)
 		create = append(create, s.Addr)
 	}
@@ -63,7 +64,7 @@ func RedisSentinel(t testing.TB, options ...string) (master, replica *Server, se
 		dir, port := t.TempDir(), FreePort(t)
 		conf := filepath.Join(dir, "sentinel.conf")
 		if err := os.WriteFile(conf, []byte("port "+port+"\nbind 127.0.0.1\ndir "+dir+"\nsentinel monitor mymaster 127.0.0.1 "+master.Port+" 2\n"+
-			"sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 2000\n"), 0o600); err != nil {
+			"sentinel down-after-milliseconds mymaster 2000\nsentinel failover-timeout mymaster 2000\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, StartServer(t, dir, port, nil, path, conf, "--sentinel"))

@@ -3,12 +3,10 @@ package storetest
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,28 +46,6 @@ func Need(t testing.TB, programs ...string) (paths []string) {
 		paths = append(paths, path)
 	}
 	return paths
-}
-
-// FreePort returns a port of loopback that nobody has, and that the system gives nobody who connects: those are above
-// 32767. So nobody takes it before the server does. The port 10,000 above is as free: a Redis in a cluster needs it too.
-func FreePort(t testing.TB) string {
-	t.Helper()
-	for range 1000 {
-		port := 10_000 + rand.N(10_000)
-		if free(port) && free(port+10_000) {
-			return strconv.Itoa(port)
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
-func free(port int) bool {
-	ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-	if err == nil {
-		ln.Close()
-	}
-	return err == nil
 }
 
 // StartServer starts the program and waits until it takes connections on the port. The program must stay in the

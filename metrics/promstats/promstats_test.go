@@ -71,7 +71,7 @@ func value(t *testing.T, all map[string]*dto.MetricFamily, name, store string) f
 func TestScrape(t *testing.T) {
 	dir := t.TempDir()
 	o := storetest.Quick()
-	o.NoSync, o.LockTimeout = false, 50*time.Millisecond
+	o.NoSync, o.LockTimeout = false, 2*time.Second // much longer than the context below, so that it never ends first
 	s := storetest.OpenDamaged(t, dir, o)
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(promstats.New(s, nil))

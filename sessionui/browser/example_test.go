@@ -18,6 +18,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/sessionfilestore/filestore/internal/interop"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // This file looks at the two examples as a visitor does.
@@ -35,7 +36,7 @@ type example struct {
 func startExample(t *testing.T) *example {
 	t.Helper()
 	e := &example{t: t, dir: t.TempDir()}
-	e.start("127.0.0.1:0")
+	e.start("127.0.0.1:" + storetest.SitePort(t)) // a test can start it there again
 	return e
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/sessionui"
 )
 
@@ -70,8 +71,20 @@ func TestNotLive(t *testing.T) {
 		}
 		inner.ServeHTTP(w, r)
 	})
+	addr := "127.0.0.1:" + storetest.SitePort(t) // where nobody else listens while the server is away
+	serve := func() *http.Server {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &http.Server{Handler: s.Config.Handler}
+		go srv.Serve(l)
+		t.Cleanup(func() { srv.Close() })
+		return srv
+	}
+	srv := serve()
 	v := visit(t, browser)
-	v.open(s.URL + operatorPath)
+	v.open("http://" + addr + operatorPath)
 	live := func() bool { return v.text("#status") == "Live" }
 	not := func() bool { return strings.HasPrefix(v.text("#status"), "Not live. As of 20") }
 	v.until("it is live", live)
@@ -87,17 +100,9 @@ func TestNotLive(t *testing.T) {
 	put(t, s.store, "two", time.Hour, nil)
 	v.until("it is live again", func() bool { return live() && v.count("tr[data-session]") == 2 })
 
-	addr := s.Listener.Addr().String()
-	s.Listener.Close()
-	s.CloseClientConnections()
+	srv.Close()
 	v.until("the server is away", not)
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &http.Server{Handler: s.Config.Handler}
-	go srv.Serve(l)
-	defer srv.Close()
+	serve()
 	put(t, s.store, "three", time.Hour, nil)
 	v.until("the server is back", func() bool { return live() && v.count("tr[data-session]") == 3 })
 	v.open("about:blank") // or it would complain of the end of this server too

@@ -299,9 +299,9 @@ func (p *place) alive(file string) bool {
 func (p *place) wantRenewed(file string) {
 	p.t.Helper()
 	id := strings.TrimSuffix(filepath.Base(file), ".json")
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		sess, err := p.store.Get(ctx, id)
-		if err == nil && time.Since(sess.LastAccess) < 5*time.Second {
+		if err == nil && time.Since(sess.LastAccess) < 20*time.Second {
 			return
 		}
 		if time.Now().After(deadline) {
