@@ -69,12 +69,18 @@ func install(dir string) error {
 	if installed(dir) {
 		return nil
 	}
-	cmd := exec.CommandContext(ctx, "npm", "ci", "--no-audit", "--no-fund")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("npm ci in %s: %w\n%s", dir, err, out)
+	for try := 1; ; try++ { // the network
+		cmd := exec.CommandContext(ctx, "npm", "ci", "--no-audit", "--no-fund")
+		cmd.Dir, cmd.WaitDelay = dir, 10*time.Second
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			return nil
+		}
+		if try == 3 || ctx.Err() != nil {
+			return fmt.Errorf("npm ci in %s: %w\n%s", dir, err, out)
+		}
+		time.Sleep(5 * time.Second)
 	}
-	return nil
 }
 
 // installed looks at the file in node_modules that npm writes last.
