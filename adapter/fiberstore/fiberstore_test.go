@@ -262,10 +262,10 @@ func TestBoundedWait(t *testing.T) {
 	if err := s.SetWithContext(none, "id", []byte("new"), time.Hour); !errors.Is(err, filestore.ErrLockTimeout) {
 		t.Errorf("Set beside a holder = %v", err)
 	}
-	short, cancel := context.WithTimeout(ctx, time.Millisecond)
-	defer cancel()
 	opts.LockTimeout = time.Minute // so that the context ends first
 	patient, _ := open(t, dir, opts)
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
 	if err := patient.DeleteWithContext(short, "id"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Delete beside a holder = %v", err)
 	}

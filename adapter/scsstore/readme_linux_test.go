@@ -67,10 +67,7 @@ func TestDiffs(t *testing.T) {
 func TestPrograms(t *testing.T) {
 	for name, survives := range map[string]bool{"before": false, ".": true, "manager": true} {
 		t.Run(name, func(t *testing.T) {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			ok(t, err)
-			addr, dir := ln.Addr().String(), t.TempDir()
-			ln.Close()
+			addr, dir := "127.0.0.1:"+storetest.SitePort(t), t.TempDir()
 			from, err := filepath.Abs(filepath.Join("example", name, "main.go"))
 			ok(t, err)
 			to := filepath.Join(dir, "main.go")

@@ -438,7 +438,8 @@ func TestPages(t *testing.T) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	server := storetest.Mongo(t)
-	s := open(t, connect(t, server.URI).Database("test").Collection("sessions"), &mongostore.Options{Timeout: 2 * time.Second})
+	c := connect(t, server.URI).Database("test").Collection("sessions")
+	s, hasty := open(t, c, &mongostore.Options{Timeout: time.Minute}), open(t, c, &mongostore.Options{Timeout: 2 * time.Second})
 	n := 0
 	if err := s.Create(ctx, id, with(t, n)); err != nil {
 		t.Fatal(err)
@@ -451,7 +452,7 @@ func TestRestart(t *testing.T) {
 			n++
 		}
 		server.Kill()
-		if _, err := s.Get(ctx, id); err == nil || errors.Is(err, filestore.ErrNotFound) {
+		if _, err := hasty.Get(ctx, id); err == nil || errors.Is(err, filestore.ErrNotFound) {
 			t.Errorf("Get without a server = %v, want an error that is not ErrNotFound", err)
 		}
 		server.Start(t)
@@ -500,8 +501,11 @@ func TestHang(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	_, err := s.Get(ctx, id)
+	if err == nil || !strings.Contains(err.Error(), "no answer within 2s") {
+		t.Errorf("Get on a hung server = %v, want an error that tells its Timeout", err)
+	}
 	server.Continue()
-	var err error
 	for range 20 { // the server first does what nobody waits for any more; Clear may be part of it
 		if _, err = s.Get(ctx, id); err == nil || errors.Is(err, filestore.ErrNotFound) {
 			break

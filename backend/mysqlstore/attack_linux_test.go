@@ -642,6 +642,9 @@ func TestHangingServer(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		if _, err := s.Get(ctx, "a"); err == nil || !strings.Contains(err.Error(), "no answer within 1s") {
+			t.Errorf("Get on a server that hangs = %v, want an error that tells its Timeout", err)
+		}
 		server.Continue()
 		for began := time.Now(); ; time.Sleep(10 * time.Millisecond) { // it carries out what was sent meanwhile
 			if n := one[int](t, db, "SELECT COUNT(*) FROM information_schema.processlist WHERE db = ? AND command <> 'Sleep'", base); n == 1 {

@@ -764,7 +764,7 @@ func testZones(t *testing.T, server *storetest.Server) {
 	}
 }
 
-// A move of many sessions takes far fewer statements than sessions, and once more as well.
+// A move of many sessions takes far fewer statements than sessions, also if all are there already.
 func testInsert(t *testing.T, server *storetest.Server) {
 	_, db := fresh(t, server, "")
 	e := engine(t, db)

@@ -258,6 +258,9 @@ func TestServerHangs(t *testing.T) {
 	for range 2 {
 		bounded(t, operations(s), timeout)
 	}
+	if _, err := s.Get(ctx, id); err == nil || !strings.Contains(err.Error(), "no answer within 1s") {
+		t.Errorf("Get on a server that hangs = %v, want an error that tells its Timeout", err)
+	}
 	if _, err := pgstore.New(pool, &pgstore.Options{Timeout: timeout}); err == nil {
 		t.Error("New on a server that hangs = nil")
 	}

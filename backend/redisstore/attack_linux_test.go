@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -449,6 +450,9 @@ func TestHangingServer(t *testing.T) {
 			wg.Go(func() { bound(name, fn) })
 		}
 		wg.Wait()
+		if _, err := s.Get(ctx, "a"); enabled && (err == nil || !strings.Contains(err.Error(), "no answer within 1s")) {
+			t.Errorf("Get on a server that hangs = %v, want an error that tells its Timeout", err)
+		}
 		server.Continue()
 		storetest.Eventually(t, "a Set is done when the server goes on", func() bool { return s.Set(ctx, "a", with("n", 0)) == nil })
 		bound("Update, which hangs after fn,", func() error { // between the read and the change

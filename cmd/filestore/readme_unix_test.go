@@ -165,7 +165,7 @@ func TestReadmeWatch(t *testing.T) {
 	}()
 	lines.Scan()
 	ready <- struct{}{}
-	time.Sleep(time.Second / 2) // until it has read what was there before
+	time.Sleep(3 * time.Second) // until it has read what was there before
 	replace := func(id, members string) {
 		put(t, parent, "next", document(time.Now(), "3600000", members))
 		if err := os.Rename(filepath.Join(parent, "next"), file(id)); err != nil {

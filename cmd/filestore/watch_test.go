@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -245,9 +246,11 @@ func TestWatchReplaced(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	for {
-		os.Rename(dir, dir+"-old")
-		os.Mkdir(dir, 0o700) // until the command has opened the one that is then replaced
+	for { // until the command has opened the one that is then replaced, in one step, so that there always is one
+		os.Mkdir(dir+"-new", 0o700)
+		if err := syscall.Rename(dir+"-new", dir); err != nil {
+			t.Fatal(err)
+		}
 		select {
 		case err := <-done:
 			var exit *exec.ExitError
@@ -256,7 +259,6 @@ func TestWatchReplaced(t *testing.T) {
 			}
 			return
 		case <-time.After(100 * time.Millisecond):
-			os.RemoveAll(dir + "-old")
 		}
 	}
 }

@@ -309,19 +309,20 @@ func TestCrossSite(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, visit func() *visitor) {
 		s := newSite(t, &sessionui.Options{Show: []string{"user"}, Write: true}, nil)
-		v := visit()
-		v.refused = "status of 403"
-		v.login(s, "anna")
-		put(t, s.store, "other", time.Hour, map[string]any{"user": "bert"})
-		v.open(s.URL + operatorPath + "?member=user&value=bert")
-		handle := get(v, chromedp.AttributeValue(chromedp.CSS("tr[data-session]"), "data-session")).Value
+		var handle string
 		evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			fmt.Fprintf(w, `<!doctype html><title>evil</title>
 <form id=operator method=post action="%[1]s%[2]s"><input name=do value=end><input name=handle value="%[4]s"><button>a prize</button></form>
 <form id=devices method=post action="%[1]s%[3]s"><input name=do value=sign-out-others><button>a prize</button></form>`, s.URL, operatorPath, devicesPath, handle)
 		}))
-		defer evil.Close()
+		t.Cleanup(evil.Close) // after the visitor has gone
+		v := visit()
+		v.refused = "status of 403"
+		v.login(s, "anna")
+		put(t, s.store, "other", time.Hour, map[string]any{"user": "bert"})
+		v.open(s.URL + operatorPath + "?member=user&value=bert")
+		handle = get(v, chromedp.AttributeValue(chromedp.CSS("tr[data-session]"), "data-session")).Value
 		for _, origin := range []string{evil.URL, strings.Replace(evil.URL, "127.0.0.1", "localhost", 1)} { // the same site, and another
 			for _, form := range []string{"#operator", "#devices"} {
 				v.open(origin)
