@@ -99,7 +99,7 @@ func (d *Dir) Stat(name string) (Info, error) {
 // Lstat describes name, which may be below another directory, without following it.
 func (d *Dir) Lstat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
 
-// Full reports whether err says that there is no room for a file.
+// Full reports whether err says that the file system has no room for a file.
 func Full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // WriteProtected reports whether err says that nothing can be written to the file system.

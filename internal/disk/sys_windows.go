@@ -310,7 +310,7 @@ func (d *Dir) unlink(name string) error {
 // syncDir does nothing: Windows has no flush for directories.
 func syncDir(*os.File) error { return nil }
 
-// Full reports whether err says that there is no room for a file.
+// Full reports whether err says that the volume has no room for a file.
 func Full(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) || errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)
 }

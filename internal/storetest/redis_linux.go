@@ -27,8 +27,8 @@ func RedisCLI(t testing.TB, s *Server, args ...string) string {
 	return RunProgram(t, nil, Need(t, "redis-cli")[0], append([]string{"-p", s.Port}, args...)...)
 }
 
-// RedisCluster starts six servers, and makes them a cluster of three masters with a replica each, which are in sync. They
-// take nobody for dead who pauses for a second or two, as on a busy machine.
+// RedisCluster starts six servers, and makes them a cluster of three masters with a replica each, which are in sync. A
+// server that pauses for a second or two, as on a busy machine, is not taken for dead.
 func RedisCluster(t testing.TB, options ...string) []*Server {
 	t.Helper()
 	var all []*Server
