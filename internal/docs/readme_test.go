@@ -173,20 +173,11 @@ func TestReadmeTwoMinutes(t *testing.T) {
 	if !strings.Contains(readFile(t, ".", "README.md"), "`"+tidy+" && go run .`") {
 		t.Fatal("the README starts the program otherwise")
 	}
-	noProxy := regexp.MustCompile(`dial tcp|no such host|module lookup disabled`)
-	for try := 1; ; try++ { // the network
-		out, err := shell(t, site, "", tidy, outside...).CombinedOutput()
-		switch {
-		case err == nil:
-		case try < 3:
-			time.Sleep(5 * time.Second)
-			continue
-		case noProxy.Match(out):
+	if out, err := storetest.Download(t.Context(), func() *exec.Cmd { return shell(t, site, "", tidy, outside...) }); err != nil {
+		if regexp.MustCompile(`dial tcp|no such host|module lookup disabled`).Match(out) {
 			skip.Test(t, fmt.Sprintf("no module proxy: %s", out))
-		default:
-			t.Fatalf("%s: %v\n%s", tidy, err, out)
 		}
-		break
+		t.Fatalf("%s: %v\n%s", tidy, err, out)
 	}
 	if out, err := shell(t, site, "", "go build -o program.exe .", outside...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/sessionfilestore/filestore/internal/skip"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 )
 
 // Every wait has a bound, so that a Node that hangs fails its test and does not stop the run.
@@ -69,18 +70,15 @@ func install(dir string) error {
 	if installed(dir) {
 		return nil
 	}
-	for try := 1; ; try++ { // the network
+	out, err := storetest.Download(ctx, func() *exec.Cmd {
 		cmd := exec.CommandContext(ctx, "npm", "ci", "--no-audit", "--no-fund")
 		cmd.Dir, cmd.WaitDelay = dir, 10*time.Second
-		out, err := cmd.CombinedOutput()
-		if err == nil {
-			return nil
-		}
-		if try == 3 || ctx.Err() != nil {
-			return fmt.Errorf("npm ci in %s: %w\n%s", dir, err, out)
-		}
-		time.Sleep(5 * time.Second)
+		return cmd
+	})
+	if err != nil {
+		return fmt.Errorf("npm ci in %s: %w\n%s", dir, err, out)
 	}
+	return nil
 }
 
 // installed looks at the file in node_modules that npm writes last.

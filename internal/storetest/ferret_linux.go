@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -67,19 +68,16 @@ var ferret = sync.OnceValues(func() (*os.File, error) {
 	}
 	defer os.RemoveAll(dir)
 	program := filepath.Join(dir, "ferret")
-	for try := 1; ; try++ { // the network
+	out, err := Download(context.Background(), func() *exec.Cmd {
 		cmd := exec.Command("go", "build", "-tags", "ferretdb_no_postgresql,ferretdb_no_mysql,ferretdb_no_hana", "-o", program, ".")
 		cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..", "backend", "mongostore", "ferret")
 		cmd.Env = append(os.Environ(), "GOWORK=off")
-		out, err := cmd.CombinedOutput()
-		if err == nil {
-			return os.Open(program)
-		}
-		if try == 3 {
-			return nil, fmt.Errorf("FerretDB cannot be built: %w\n%s", err, bytes.TrimSpace(out))
-		}
-		time.Sleep(5 * time.Second)
+		return cmd
+	})
+	if err != nil {
+		return nil, fmt.Errorf("FerretDB cannot be built: %w\n%s", err, bytes.TrimSpace(out))
 	}
+	return os.Open(program)
 })
 
 // serve passes the messages of one client, until a connection breaks.
