@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,11 +19,10 @@ import (
 	"github.com/sessionfilestore/filestore"
 )
 
-// A terminal is one with the command in it.
+// A terminal is one with a shell in it that runs the command.
 type terminal struct {
 	t    *testing.T
 	file *os.File
-	cmd  *exec.Cmd
 	done chan struct{} // closed when there is no more to read
 
 	mu   sync.Mutex
@@ -30,18 +30,25 @@ type terminal struct {
 	news chan struct{}
 }
 
+// shell runs the command, says how it ended, and stays until the terminal is closed. The terminal belongs to it
+// as to a user's shell: Linux drops what nobody has read yet when the process that a terminal belongs to ends.
+const shell = `trap : INT; "$@"; echo "exit code $?"; cat`
+
+var shellSays = regexp.MustCompile(`exit code ([0-9]+)\r\n$`)
+
 // inTerminal starts the command with all three files a terminal. Bars come at once.
 func inTerminal(t *testing.T, env []string, args ...string) *terminal {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	cmd := process(t, ctx, args...)
-	cmd.Env = append(append(cmd.Env, impatientEnv+"=1"), env...)
+	command := process(t, ctx, args...)
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", shell, "sh"}, command.Args...)...)
+	cmd.Env = append(append(command.Env, impatientEnv+"=1"), env...)
 	file, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
-	term := &terminal{t: t, file: file, cmd: cmd, done: make(chan struct{}), news: make(chan struct{}, 1)}
+	term := &terminal{t: t, file: file, done: make(chan struct{}), news: make(chan struct{}, 1)}
 	go func() {
 		defer close(term.done)
 		buf := make([]byte, 4096)
@@ -54,12 +61,12 @@ func inTerminal(t *testing.T, env []string, args ...string) *terminal {
 			case term.news <- struct{}{}:
 			default:
 			}
-			if err != nil { // EIO when the command has ended
+			if err != nil {
 				return
 			}
 		}
 	}()
-	t.Cleanup(func() { file.Close(); <-term.done })
+	t.Cleanup(func() { file.Close(); <-term.done; cmd.Wait() })
 	return term
 }
 
@@ -69,15 +76,15 @@ func (term *terminal) shown() string {
 	return term.text
 }
 
-// await waits until the command has printed a match.
-func (term *terminal) await(pattern string) {
+// await waits until the terminal shows a match.
+func (term *terminal) await(re *regexp.Regexp) {
 	term.t.Helper()
-	for re := regexp.MustCompile(pattern); !re.MatchString(term.shown()); {
+	for !re.MatchString(term.shown()) {
 		select {
 		case <-term.news:
 		case <-term.done:
 			if !re.MatchString(term.shown()) {
-				term.t.Fatalf("ended without %s: %q", pattern, term.shown())
+				term.t.Fatalf("ended without %s: %q", re, term.shown())
 			}
 		}
 	}
@@ -93,9 +100,14 @@ func (term *terminal) types(s string) {
 // end waits for the command and returns its exit code and all it printed.
 func (term *terminal) end() (code int, text string) {
 	term.t.Helper()
-	<-term.done
-	term.cmd.Wait()
-	return term.cmd.ProcessState.ExitCode(), strings.ReplaceAll(term.shown(), "\r\n", "\n")
+	term.await(shellSays)
+	text = term.shown()
+	at := shellSays.FindStringSubmatchIndex(text)
+	code, err := strconv.Atoi(text[at[2]:at[3]])
+	if err != nil {
+		term.t.Fatal(err)
+	}
+	return code, strings.ReplaceAll(text[:at[0]], "\r\n", "\n")
 }
 
 func three(t *testing.T) (dir string, left func() int) {
@@ -128,7 +140,7 @@ func TestPrompt(t *testing.T) {
 	} {
 		dir, left := three(t)
 		term := inTerminal(t, nil, "rm", "--dir", dir, "--where", "user=anna")
-		term.await(`End 3 sessions\? \[y/N\] `)
+		term.await(regexp.MustCompile(`End 3 sessions\? \[y/N\] `))
 		if left() != 3 {
 			t.Fatalf("%d sessions are left before the answer", left())
 		}
@@ -234,7 +246,7 @@ func TestReapSpins(t *testing.T) {
 	// By a TTL of a second the one that is held has expired as well.
 	time.Sleep(1100 * time.Millisecond)
 	term := inTerminal(t, nil, "reap", "--dir", dir, "--ttl", "1s")
-	term.await(`reaping`)
+	term.await(regexp.MustCompile(`reaping`))
 	release()
 	<-released
 	code, text := term.end()
