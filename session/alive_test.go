@@ -429,7 +429,7 @@ func TestPanicInABeat(t *testing.T) {
 		os.Exit(0)
 	}
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestPanicInABeat$")
-	cmd.Env = append(os.Environ(), "ATTACK_CHILD=1")
+	cmd.Env = append(os.Environ(), "ATTACK_CHILD=1", "TMPDIR="+t.TempDir()) // it leaves its directory behind
 	out, _ := cmd.CombinedOutput()
 	if !strings.Contains(string(out), "SURVIVED") {
 		t.Errorf("the process died of a panic in a beat: %.300s", out)

@@ -527,77 +527,21 @@ func TestKilledServer(t *testing.T) {
 	t.Parallel()
 	server := storetest.MariaDB(t, "")
 	s, _ := fresh(t, server, "")
-	const writers = 4
-	var done [writers]int
-	dead := make(map[string]bool)
-	alive := make(map[string]bool)
-	for i := range writers {
-		if err := s.Create(ctx, fmt.Sprint("n", i), with("n", 0)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	for round := range storetest.Long(4, 50) {
-		var mu sync.Mutex
-		var wg sync.WaitGroup
-		var failed [writers]int
-		for i := range writers {
-			wg.Go(func() {
-				for n := 0; ; n++ {
-					if err := s.Update(ctx, fmt.Sprint("n", i), add); err != nil {
-						failed[i]++
-						return
-					}
-					done[i]++
-					id := fmt.Sprint("r", round, "-", i, "-", n)
-					if err := s.Create(ctx, id, with("n", n)); err != nil {
-						return
-					}
-					if n%2 == 0 {
-						mu.Lock()
-						alive[id] = true
-						mu.Unlock()
-						continue
-					}
-					if err := s.Destroy(ctx, id); err != nil {
-						return
-					}
-					mu.Lock()
-					dead[id] = true
-					mu.Unlock()
-				}
-			})
-		}
-		storetest.Eventually(t, "enough was acknowledged for a test", func() bool {
-			mu.Lock()
-			defer mu.Unlock()
-			return min(len(alive), len(dead)) >= 10*(round+1)
-		})
-		time.Sleep(rand.N(300 * time.Millisecond))
-		server.Kill()
-		wg.Wait()
-		if _, err := s.Get(ctx, "n0"); err == nil || errors.Is(err, filestore.ErrNotFound) {
-			t.Errorf("Get without a server = %v", err)
-		}
-		server.Start(t)
-		for i := range writers {
-			n := count(t, s, fmt.Sprint("n", i))
-			if n < done[i] || n > done[i]+failed[i] {
-				t.Errorf("n = %d after %d Updates that succeeded and %d that failed", n, done[i], failed[i])
+		l := storetest.Besides(s, fmt.Sprint("r", round, "-"), func(l *storetest.Ledger) {
+			l.Await(t, 100)
+			time.Sleep(rand.N(300 * time.Millisecond))
+			server.Kill()
+			if _, err := s.Get(ctx, "r0-0-0"); err == nil || errors.Is(err, filestore.ErrNotFound) {
+				t.Errorf("Get without a server = %v", err)
 			}
-			done[i] = n
-		}
+			server.Start(t)
+			if err := s.Set(ctx, "works", with("n", 0)); err != nil {
+				t.Errorf("Set when the server is back = %v", err)
+			}
+		})
+		l.Check(t)
 	}
-	for id := range alive {
-		if _, err := s.Get(ctx, id); err != nil {
-			t.Errorf("Get of what was created = %v", err)
-		}
-	}
-	for id := range dead {
-		if _, err := s.Get(ctx, id); !errors.Is(err, filestore.ErrNotFound) {
-			t.Errorf("Get of what was destroyed = %v", err)
-		}
-	}
-	t.Logf("%d created, %d destroyed, %d Updates", len(alive), len(dead), done)
 }
 
 // While the server hangs each operation ends with Options.Timeout. Then the Store goes on by itself.

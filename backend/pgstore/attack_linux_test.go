@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -86,69 +85,6 @@ func TestProcesses(t *testing.T) {
 	}
 }
 
-// A tally holds what has been acknowledged to a goroutine that has a session of its own.
-type tally struct {
-	id            string
-	done, unknown int
-	made, ended   bool // acknowledged
-}
-
-// step does something to the session, and puts down whether that was acknowledged.
-func (c *tally) step(s *pgstore.Store) {
-	switch {
-	case c.ended:
-	case !c.made:
-		err := s.Create(ctx, c.id, with(0, 0))
-		c.made = err == nil || errors.Is(err, fs.ErrExist) // of an earlier one, whose answer was lost
-	case rand.N(50) == 0 && c.done > 10:
-		c.ended = s.Destroy(ctx, c.id) == nil
-	default:
-		if err := s.Update(ctx, c.id, add); err == nil {
-			c.done++
-		} else {
-			c.unknown++
-		}
-	}
-}
-
-// check fails unless the session is as acknowledged.
-func (c *tally) check(t *testing.T, s *pgstore.Store) {
-	t.Helper()
-	sess, err := s.Get(ctx, c.id)
-	switch {
-	case c.ended && !errors.Is(err, filestore.ErrNotFound):
-		t.Errorf("a destroyed session is there, or Get = %v", err)
-	case c.ended || !c.made:
-	case err != nil && errors.Is(err, filestore.ErrNotFound) && c.unknown > 0: // a Destroy that nobody acknowledged
-	case err != nil:
-		t.Errorf("Get of an acknowledged session = %v", err)
-	default:
-		if n, _ := filestore.Value[int](sess, "n"); n < c.done || n > c.done+c.unknown {
-			t.Errorf("%d Updates were acknowledged and %d not, and %d are there", c.done, c.unknown, n)
-		}
-	}
-}
-
-// besides runs some goroutines that change a session each, and lets attack go on beside them. It returns what was
-// acknowledged.
-func besides(s *pgstore.Store, prefix string, attack func()) []*tally {
-	all := make([]*tally, 8)
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	for i := range all {
-		all[i] = &tally{id: fmt.Sprint(prefix, i)}
-		wg.Go(func() {
-			for !stop.Load() {
-				all[i].step(s)
-			}
-		})
-	}
-	attack()
-	stop.Store(true)
-	wg.Wait()
-	return all
-}
-
 // works waits until the Store works again by itself, and fails unless it then goes on doing so.
 func works(t *testing.T, s *pgstore.Store) {
 	t.Helper()
@@ -177,21 +113,16 @@ func TestServerKilled(t *testing.T) {
 	t.Parallel()
 	server := storetest.Postgres(t)
 	s := open(t, connect(t, server.URL("")), nil)
-	acknowledged := 0
 	for round := range storetest.Long(3, 20) {
-		for _, c := range besides(s, fmt.Sprint("r", round, "-"), func() {
-			time.Sleep(time.Second + rand.N(time.Second))
+		l := storetest.Besides(s, fmt.Sprint("r", round, "-"), func(l *storetest.Ledger) {
+			l.Await(t, 100)
+			time.Sleep(rand.N(time.Second))
 			server.Kill()
 			time.Sleep(100 * time.Millisecond) // with nobody there
 			server.Start(t)
 			works(t, s)
-		}) {
-			c.check(t, s)
-			acknowledged += c.done
-		}
-	}
-	if t.Logf("%d Updates acknowledged", acknowledged); acknowledged == 0 {
-		t.Error("no Update was acknowledged")
+		})
+		l.Check(t)
 	}
 }
 
@@ -369,7 +300,7 @@ func TestTerminated(t *testing.T) {
 	url := database(t)
 	s := open(t, connect(t, url), nil)
 	n := 0
-	for _, c := range besides(s, "s", func() {
+	storetest.Besides(s, "s", func(*storetest.Ledger) {
 		killer, err := pgx.Connect(ctx, url)
 		must(t, err)
 		defer killer.Close(ctx)
@@ -379,9 +310,7 @@ func TestTerminated(t *testing.T) {
 			n += some
 			time.Sleep(rand.N(20 * time.Millisecond))
 		}
-	}) {
-		c.check(t, s)
-	}
+	}).Check(t)
 	if n < 100 {
 		t.Errorf("only %d connections were ended", n)
 	}
@@ -398,19 +327,16 @@ func TestLostAnswers(t *testing.T) {
 			server := storetest.SharedPostgres(t)
 			proxy := storetest.NewProxy(t)
 			s := open(t, connect(t, strings.Replace(url, server.Addr, proxy.To(server.Addr), 1), in(mode)), nil)
-			done, unknown := 0, 0
-			for _, c := range besides(s, "s", func() {
+			l := storetest.Besides(s, "s", func(*storetest.Ledger) {
 				proxy.LoseAnswers(10)
 				for began := time.Now(); proxy.Lost() < 30 && time.Since(began) < 5*time.Minute; { // the machine can be busy
 					time.Sleep(10 * time.Millisecond)
 				}
 				proxy.Lose(storetest.Nothing, "")
-			}) {
-				c.check(t, s)
-				done += c.done
-				unknown += c.unknown
-			}
-			t.Logf("%d answers lost, %d Updates acknowledged, of %d it is unknown", proxy.Lost(), done, unknown)
+			})
+			l.Check(t)
+			done, failed := l.Acknowledged()
+			t.Logf("%d answers lost, %d calls acknowledged, %d failed", proxy.Lost(), done, failed)
 			if proxy.Lost() < 30 || done == 0 {
 				t.Error("that is not an attack")
 			}

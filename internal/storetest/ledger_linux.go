@@ -1,0 +1,131 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sessionfilestore/filestore"
+)
+
+// A Changer is the part of a store that a Ledger watches.
+type Changer interface {
+	Get(ctx context.Context, id string) (*filestore.Session, error)
+	Create(ctx context.Context, id string, sess *filestore.Session) error
+	Update(ctx context.Context, id string, fn func(*filestore.Session) error) error
+	Destroy(ctx context.Context, id string) error
+}
+
+// A Ledger is what a store has acknowledged to goroutines of which each has sessions of its own.
+type Ledger struct {
+	store    Changer
+	accounts [8][]*account
+	done     atomic.Int64
+	unknown  atomic.Int64
+}
+
+// An account is what is known of one session.
+type account struct {
+	id        string
+	low, high int  // the Updates that it must have, and those that it can have
+	made      bool // Create was acknowledged
+	doubtful  bool // an Update was not acknowledged since the last look
+	ended     bool // Destroy was called
+	gone      bool // and acknowledged
+}
+
+// Besides lets goroutines change sessions for as long as attack runs. A call that fails does not stop them.
+func Besides(s Changer, prefix string, attack func(*Ledger)) *Ledger {
+	l := &Ledger{store: s}
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for i := range l.accounts {
+		wg.Go(func() {
+			for n := 0; !stop.Load(); n++ {
+				a := &account{id: fmt.Sprint(prefix, i, "-", n)}
+				l.accounts[i] = append(l.accounts[i], a)
+				for !stop.Load() && !a.ended {
+					l.step(a)
+				}
+			}
+		})
+	}
+	defer wg.Wait()
+	defer stop.Store(true)
+	attack(l)
+	return l
+}
+
+// step does something to the session, and puts down what is then known of it.
+func (l *Ledger) step(a *account) {
+	ctx := context.Background()
+	var err error
+	switch {
+	case !a.made:
+		err = l.store.Create(ctx, a.id, With("n", 0))
+		a.made = err == nil || errors.Is(err, fs.ErrExist) // made by an earlier one, whose answer was lost
+	case a.doubtful: // else what can be is all that was tried while the server was away
+		var n int
+		if n, err = l.count(a); err == nil && a.low <= n && n <= a.high {
+			a.low, a.doubtful = n, false
+		}
+	case a.low > 10 && rand.N(50) == 0:
+		err = l.store.Destroy(ctx, a.id)
+		a.ended, a.gone = true, err == nil
+	default:
+		a.high++
+		if err = l.store.Update(ctx, a.id, Add); err == nil {
+			a.low++
+		} else {
+			a.doubtful = true
+		}
+	}
+	if err != nil {
+		l.unknown.Add(1)
+		time.Sleep(10 * time.Millisecond)
+		return
+	}
+	l.done.Add(1)
+}
+
+func (l *Ledger) count(a *account) (int, error) {
+	sess, err := l.store.Get(context.Background(), a.id)
+	if err != nil {
+		return 0, err
+	}
+	return filestore.Value[int](sess, "n")
+}
+
+// Acknowledged returns how many calls succeeded so far, and how many failed.
+func (l *Ledger) Acknowledged() (done, failed int) { return int(l.done.Load()), int(l.unknown.Load()) }
+
+// Await waits until n calls have succeeded since the attack began.
+func (l *Ledger) Await(t testing.TB, n int64) {
+	t.Helper()
+	Eventually(t, fmt.Sprintf("%d calls have succeeded", n), func() bool { return l.done.Load() >= n })
+}
+
+// Check fails unless each session is as acknowledged. The store must be able to answer.
+func (l *Ledger) Check(t testing.TB) {
+	t.Helper()
+	for _, some := range l.accounts {
+		for _, a := range some {
+			n, err := l.count(a)
+			switch gone := errors.Is(err, filestore.ErrNotFound); {
+			case gone && (a.ended || !a.made):
+			case a.gone:
+				t.Errorf("a destroyed session is there, or Get = %v", err)
+			case err != nil:
+				t.Errorf("Get of an acknowledged session = %v", err)
+			case n < a.low || n > a.high:
+				t.Errorf("a session has %d Updates, want %d to %d", n, a.low, a.high)
+			}
+		}
+	}
+}
