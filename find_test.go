@@ -498,7 +498,7 @@ func TestFindKilled(t *testing.T) {
 // as Node does. What both processes find of a user is exactly what there is, whenever the user stands still. Others
 // look for users who do not. In the long form there are a million operations.
 func TestFindBetweenProcesses(t *testing.T) {
-	dir, n, others := t.TempDir(), storetest.Long(10_000, 1_000_000), 1000
+	dir, n, others := t.TempDir(), storetest.Long(5_000, 1_000_000), 1000
 	if runtime.GOOS != "linux" { // without an index Find reads them all
 		n, others = 1000, 100
 	}

@@ -44,7 +44,7 @@ func TestCacheIsCoherent(t *testing.T) {
 		ended.Add(1)
 	}
 	round()
-	const reads, rounds = 500_000, 50 // of each of two readers at least; rounds beside them
+	const reads, rounds = 200_000, 50 // of each of two readers at least; rounds beside them
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {

@@ -126,7 +126,7 @@ func TestSlowRequestBesideAnEnd(t *testing.T) {
 					m.MaxPerUser = 1
 				}
 				other := others[m.MaxPerUser]
-				for round := range storetest.Brief(2, storetest.Long(40, 400)) {
+				for round := range storetest.Brief(2, storetest.Long(20, 400)) {
 					if err := s.Clear(ctx); err != nil {
 						t.Fatal(err)
 					}
