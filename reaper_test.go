@@ -118,6 +118,8 @@ func TestReap(t *testing.T) {
 // P6: no reaper removes a session that the longer TTL of another program keeps alive, whoever has renewed it
 // since. After that TTL it is removed.
 func TestReapBesideLongerTTL(t *testing.T) {
+	type pair struct{ long, short *filestore.Store }
+	all := make(map[string]pair)
 	for name, renew := range map[string]func(s *filestore.Store) error{
 		"as it was": func(s *filestore.Store) error { return nil },
 		"Touch":     func(s *filestore.Store) error { return s.Touch(ctx, "id", nil) },
@@ -138,34 +140,38 @@ func TestReapBesideLongerTTL(t *testing.T) {
 			return err
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			o := quick()
-			o.TTL, o.TouchAfter = 12*time.Second, -1
-			long := open(t, dir, o)
-			o.TTL = 3 * time.Second
-			short := open(t, dir, o)
-			set(t, long, "id", "n", 0)
-			fi, _ := os.Stat(filepath.Join(dir, "id.json"))
-			if err := renew(short); err != nil {
-				t.Fatal(err)
-			}
-			if now, _ := os.Stat(filepath.Join(dir, "id.json")); now.ModTime().Before(fi.ModTime()) {
-				t.Errorf("the mtime was set back by %v", fi.ModTime().Sub(now.ModTime()))
-			}
-			time.Sleep(3500 * time.Millisecond)
-			_, err := short.Get(ctx, "id")
-			wantErr(t, "Get with the shorter TTL", err, filestore.ErrExpired)
-			if n, err := short.Reap(ctx); n != 0 || err != nil {
-				t.Errorf("Reap = %d, %v, want 0", n, err)
-			}
-			get(t, long, "id")
-			time.Sleep(10 * time.Second)
-			if n, err := short.Reap(ctx); n != 1 || err != nil {
-				t.Errorf("Reap after its end = %d, %v, want 1", n, err)
-			}
-		})
+		dir := t.TempDir()
+		o := quick()
+		o.TTL, o.TouchAfter = 12*time.Second, -1
+		long := open(t, dir, o)
+		o.TTL = 3 * time.Second
+		short := open(t, dir, o)
+		set(t, long, "id", "n", 0)
+		fi, _ := os.Stat(filepath.Join(dir, "id.json"))
+		if err := renew(short); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if now, _ := os.Stat(filepath.Join(dir, "id.json")); now.ModTime().Before(fi.ModTime()) {
+			t.Errorf("%s: the mtime was set back by %v", name, fi.ModTime().Sub(now.ModTime()))
+		}
+		all[name] = pair{long, short}
+	}
+	time.Sleep(3500 * time.Millisecond)
+	for name, s := range all {
+		_, err := s.short.Get(ctx, "id")
+		wantErr(t, name+": Get with the shorter TTL", err, filestore.ErrExpired)
+		if n, err := s.short.Reap(ctx); n != 0 || err != nil {
+			t.Errorf("%s: Reap = %d, %v, want 0", name, n, err)
+		}
+		if _, err := s.long.Get(ctx, "id"); err != nil {
+			t.Errorf("%s: Get with the longer TTL = %v", name, err)
+		}
+	}
+	time.Sleep(10 * time.Second)
+	for name, s := range all {
+		if n, err := s.short.Reap(ctx); n != 1 || err != nil {
+			t.Errorf("%s: Reap after its end = %d, %v, want 1", name, n, err)
+		}
 	}
 }
 
