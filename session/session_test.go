@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,6 +24,8 @@ import (
 
 func TestMain(m *testing.M) {
 	storetest.InMemory()
+	flag.Parse()
+	flag.Set("test.parallel", "8") // parallel tests wait more than they run
 	storetest.Main(m, map[string]func([]string){"slow requests": slowRequests})
 }
 
