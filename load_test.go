@@ -44,7 +44,8 @@ func TestCacheIsCoherent(t *testing.T) {
 		ended.Add(1)
 	}
 	round()
-	const reads, rounds = 200_000, 50 // of each of two readers at least; rounds beside them
+	reads := storetest.Long(200_000, 500_000) // of each of two readers, at least
+	const rounds = 50                         // beside them, at least
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
@@ -95,7 +96,7 @@ func TestCacheIsCoherent(t *testing.T) {
 	if err := changer.Wait(); err != nil {
 		t.Error(err)
 	}
-	if n, all := decodes.Load(), total.Load(); all-n < reads/5 {
+	if n, all := decodes.Load(), total.Load(); all-n < int64(reads)/5 {
 		t.Errorf("%d of %d reads decoded the file, %d rounds: nothing was tested", n, all, begun.Load())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"iter"
@@ -26,7 +27,11 @@ const secret = "keyboard cat"
 
 var ctx = context.Background()
 
-func TestMain(m *testing.M) { storetest.Main(m, workers) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "6") // the tests wait most of their time
+	storetest.Main(m, workers)
+}
 
 type object = map[string]any
 

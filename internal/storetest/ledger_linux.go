@@ -26,8 +26,8 @@ type Changer interface {
 type Ledger struct {
 	store    Changer
 	accounts [8][]*account
-	done     atomic.Int64
-	unknown  atomic.Int64
+	done     atomic.Int64 // calls that succeeded
+	failed   atomic.Int64
 }
 
 // An account is what is known of one session.
@@ -87,7 +87,7 @@ func (l *Ledger) step(a *account) {
 		}
 	}
 	if err != nil {
-		l.unknown.Add(1)
+		l.failed.Add(1)
 		time.Sleep(10 * time.Millisecond)
 		return
 	}
@@ -103,7 +103,7 @@ func (l *Ledger) count(a *account) (int, error) {
 }
 
 // Acknowledged returns how many calls succeeded so far, and how many failed.
-func (l *Ledger) Acknowledged() (done, failed int) { return int(l.done.Load()), int(l.unknown.Load()) }
+func (l *Ledger) Acknowledged() (done, failed int) { return int(l.done.Load()), int(l.failed.Load()) }
 
 // Await waits until n calls have succeeded since the attack began.
 func (l *Ledger) Await(t testing.TB, n int64) {
