@@ -527,21 +527,11 @@ func TestKilledServer(t *testing.T) {
 	t.Parallel()
 	server := storetest.MariaDB(t, "")
 	s, _ := fresh(t, server, "")
-	for round := range storetest.Long(4, 50) {
-		l := storetest.Besides(s, fmt.Sprint("r", round, "-"), func(l *storetest.Ledger) {
-			l.Await(t, 100)
-			time.Sleep(rand.N(300 * time.Millisecond))
-			server.Kill()
-			if _, err := s.Get(ctx, "r0-0-0"); err == nil || errors.Is(err, filestore.ErrNotFound) {
-				t.Errorf("Get without a server = %v", err)
-			}
-			server.Start(t)
-			if err := s.Set(ctx, "works", with("n", 0)); err != nil {
-				t.Errorf("Set when the server is back = %v", err)
-			}
-		})
-		l.Check(t)
-	}
+	storetest.Kill(t, server, s, storetest.Long(4, 50), func() {
+		if err := s.Set(ctx, "works", with("n", 0)); err != nil {
+			t.Errorf("Set when the server is back = %v", err)
+		}
+	})
 }
 
 // While the server hangs each operation ends with Options.Timeout. Then the Store goes on by itself.

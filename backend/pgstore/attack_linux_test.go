@@ -113,17 +113,7 @@ func TestServerKilled(t *testing.T) {
 	t.Parallel()
 	server := storetest.Postgres(t)
 	s := open(t, connect(t, server.URL("")), nil)
-	for round := range storetest.Long(3, 20) {
-		l := storetest.Besides(s, fmt.Sprint("r", round, "-"), func(l *storetest.Ledger) {
-			l.Await(t, 100)
-			time.Sleep(rand.N(time.Second))
-			server.Kill()
-			time.Sleep(100 * time.Millisecond) // with nobody there
-			server.Start(t)
-			works(t, s)
-		})
-		l.Check(t)
-	}
+	storetest.Kill(t, server, s, storetest.Long(3, 20), func() { works(t, s) })
 }
 
 // operations are all that a Store can do.

@@ -296,23 +296,13 @@ func TestKilledServer(t *testing.T) {
 	t.Parallel()
 	server := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always")
 	s := open(t, client(t, server.Addr), always)
-	for round := range storetest.Long(2, 50) {
-		l := storetest.Besides(s, fmt.Sprint("r", round, "-"), func(l *storetest.Ledger) {
-			l.Await(t, 100)
-			time.Sleep(rand.N(300 * time.Millisecond))
-			server.Kill()
-			if _, err := s.Get(ctx, "r0-0-0"); err == nil || errors.Is(err, filestore.ErrNotFound) {
-				t.Errorf("Get without a server = %v", err)
-			}
-			server.Start(t)
-			back := time.Now()
-			storetest.Eventually(t, "the Store goes on", func() bool { return s.Set(ctx, "works", with("n", 0)) == nil })
-			if d := time.Since(back); d > 20*time.Second { // the client asks once a second, and the machine can be busy
-				t.Errorf("the Store goes on after %v", d)
-			}
-		})
-		l.Check(t)
-	}
+	storetest.Kill(t, server, s, storetest.Long(2, 50), func() {
+		back := time.Now()
+		storetest.Eventually(t, "the Store goes on", func() bool { return s.Set(ctx, "works", with("n", 0)) == nil })
+		if d := time.Since(back); d > 20*time.Second { // the client asks once a second, and the machine can be busy
+			t.Errorf("the Store goes on after %v", d)
+		}
+	})
 }
 
 // A listing in whose middle the server is started again fails: it could miss some.

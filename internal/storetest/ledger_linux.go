@@ -62,6 +62,32 @@ func Besides(s Changer, prefix string, attack func(*Ledger)) *Ledger {
 	return l
 }
 
+// A Victim is a server that can be killed and started again.
+type Victim interface {
+	Kill()
+	Start(t testing.TB)
+}
+
+// Kill kills the server beside goroutines that change sessions, and fails unless all that was acknowledged is there
+// when it is back. The function again waits until the store works, or fails.
+func Kill(t testing.TB, server Victim, s Changer, rounds int, again func()) {
+	t.Helper()
+	for round := range rounds {
+		prefix := fmt.Sprint("r", round, "-")
+		l := Besides(s, prefix, func(l *Ledger) {
+			Eventually(t, "enough was acknowledged for a test", func() bool { return l.done.Load() > 100 })
+			time.Sleep(rand.N(500 * time.Millisecond))
+			server.Kill()
+			if _, err := s.Get(context.Background(), prefix+"0-0"); err == nil || errors.Is(err, filestore.ErrNotFound) {
+				t.Errorf("Get without a server = %v", err)
+			}
+			server.Start(t)
+			again()
+		})
+		l.Check(t)
+	}
+}
+
 // step does something to the session, and puts down what is then known of it.
 func (l *Ledger) step(a *account) {
 	ctx := context.Background()
@@ -104,12 +130,6 @@ func (l *Ledger) count(a *account) (int, error) {
 
 // Acknowledged returns how many calls succeeded so far, and how many failed.
 func (l *Ledger) Acknowledged() (done, failed int) { return int(l.done.Load()), int(l.failed.Load()) }
-
-// Await waits until n calls have succeeded since the attack began.
-func (l *Ledger) Await(t testing.TB, n int64) {
-	t.Helper()
-	Eventually(t, fmt.Sprintf("%d calls have succeeded", n), func() bool { return l.done.Load() >= n })
-}
 
 // Check fails unless each session is as acknowledged. The store must be able to answer.
 func (l *Ledger) Check(t testing.TB) {
