@@ -53,7 +53,7 @@ var mutants = []mutant{
 	{"closes a deleted directory under those at work", []edit{{"place.go", "		old.ops.Wait()\n		old.dir.Close()\n", "		old.dir.Close()\n"}}, core, "TestLockOfADeletedDirectory|TestDirectoryDeletedUnderLoad"},
 	{"does not see that the directory is gone", []edit{{"internal/disk/disk.go", "		return ErrGone\n	}\n	return err\n}\n\n// CreateTemp", "	}\n	return err\n}\n\n// CreateTemp"}}, core, "TestDirectoryDeletedOnOverlay"},
 	{"tells at each pass", []edit{{"reaper.go", "		p.moved.Do(func() {", "		func(f func()) { f() }(func() {"}}, core, "TestDirectoryMovedIsTold"},
-	{"sets a time by name", []edit{{"internal/disk/sys_unix.go", "	if err := futimes(fd, mtime); err != nil {", "	at := unix.NsecToTimespec(mtime.UnixNano())\n	if err := unix.UtimesNanoAt(d.fd, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW); err != nil {"}}, core, "TestRacingHardLink"},
+	{"sets a time by name", []edit{{"internal/disk/sys_unix.go", "	return true, d.fill(fd, data, mode, mtime)\n", "	at := unix.NsecToTimespec(mtime.UnixNano())\n	return true, errors.Join(d.fill(fd, data, mode, mtime), unix.UtimesNanoAt(d.fd, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW))\n"}}, core, "TestRacingHardLink"},
 	{"marks by name", []edit{{"internal/disk/sys_unix.go", "	return futimes(fd, mtime)\n", "	at := unix.NsecToTimespec(mtime.UnixNano())\n	return unix.UtimesNanoAt(d.fd, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW)\n"}}, core, "TestRacingHardLink"},
 	{"waits for a FIFO", []edit{
 		{"internal/disk/sys_unix.go", "unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC", "unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC"},
