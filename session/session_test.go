@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,8 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	storetest.InMemory()
-	flag.Parse()
-	flag.Set("test.parallel", "8") // parallel tests wait more than they run
+	storetest.Parallel(8)
 	storetest.Main(m, map[string]func([]string){"slow requests": slowRequests})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"iter"
@@ -28,8 +27,7 @@ const secret = "keyboard cat"
 var ctx = context.Background()
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	flag.Set("test.parallel", "6") // the tests wait most of their time
+	storetest.Parallel(6)
 	storetest.Main(m, workers)
 }
 

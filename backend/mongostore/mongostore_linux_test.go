@@ -3,7 +3,6 @@ package mongostore_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -32,7 +31,7 @@ import (
 var ctx = context.Background()
 
 func TestMain(m *testing.M) {
-	flag.Set("test.parallel", "16") // the tests wait most of their time
+	storetest.Parallel(16)
 	storetest.Main(m, workers)
 }
 

@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"math"
@@ -34,8 +33,8 @@ import (
 var ctx = context.Background()
 
 func TestMain(m *testing.M) {
-	flag.Set("test.parallel", "16") // the tests wait most of their time
-	mysql.SetLogger(discard{})      // it tells of each connection that a test breaks
+	storetest.Parallel(16)
+	mysql.SetLogger(discard{}) // it tells of each connection that a test breaks
 	storetest.Main(m, workers)
 }
 

@@ -3,7 +3,6 @@ package pgstore_test
 import (
 	"cmp"
 	"context"
-	"flag"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -22,7 +21,7 @@ import (
 var ctx = context.Background()
 
 func TestMain(m *testing.M) {
-	flag.Set("test.parallel", "16") // the tests wait most of their time
+	storetest.Parallel(16)
 	storetest.Main(m, workers)
 }
 

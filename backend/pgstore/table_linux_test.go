@@ -36,18 +36,7 @@ func with(n int, life time.Duration) *filestore.Session {
 
 var add = storetest.Add
 
-func value(t testing.TB, s *pgstore.Store, id string) int {
-	t.Helper()
-	sess, err := s.Get(ctx, id)
-	if err != nil {
-		t.Fatalf("Get = %v", err)
-	}
-	n, err := filestore.Value[int](sess, "n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
+var value = storetest.Count[*pgstore.Store]
 
 // ask returns what a statement with one result returns.
 func ask[T any](t testing.TB, pool *pgxpool.Pool, statement string, args ...any) (v T) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -32,8 +31,8 @@ import (
 var ctx = context.Background()
 
 func TestMain(m *testing.M) {
-	flag.Set("test.parallel", "16") // the tests wait most of their time
-	redis.SetLogger(discard{})      // it tells of each connection that a test breaks
+	storetest.Parallel(16)
+	redis.SetLogger(discard{}) // it tells of each connection that a test breaks
 	storetest.Main(m, workers)
 }
 

@@ -26,17 +26,23 @@ func Add(sess *filestore.Session) error {
 }
 
 // Count returns the member n of the session id.
-func Count[S interface {
-	Get(ctx context.Context, id string) (*filestore.Session, error)
-}](t testing.TB, s S, id string) int {
+func Count[S getter](t testing.TB, s S, id string) int {
 	t.Helper()
-	sess, err := s.Get(context.Background(), id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := filestore.Value[int](sess, "n")
+	n, err := count(s, id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
+}
+
+type getter interface {
+	Get(ctx context.Context, id string) (*filestore.Session, error)
+}
+
+func count(s getter, id string) (int, error) {
+	sess, err := s.Get(context.Background(), id)
+	if err != nil {
+		return 0, err
+	}
+	return filestore.Value[int](sess, "n")
 }

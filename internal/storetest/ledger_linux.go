@@ -16,13 +16,13 @@ import (
 
 // A Changer is the part of a store that a Ledger watches.
 type Changer interface {
-	Get(ctx context.Context, id string) (*filestore.Session, error)
+	getter
 	Create(ctx context.Context, id string, sess *filestore.Session) error
 	Update(ctx context.Context, id string, fn func(*filestore.Session) error) error
 	Destroy(ctx context.Context, id string) error
 }
 
-// A Ledger is what a store has acknowledged to goroutines of which each has sessions of its own.
+// A Ledger holds what a store has acknowledged to some goroutines. Each of them has sessions of its own.
 type Ledger struct {
 	store    Changer
 	accounts [8][]*account
@@ -69,8 +69,8 @@ type Victim interface {
 }
 
 // Kill kills the server beside goroutines that change sessions, and fails unless all that was acknowledged is there
-// when it is back. The function again waits until the store works, or fails.
-func Kill(t testing.TB, server Victim, s Changer, rounds int, again func()) {
+// when it is back. works must return when the store works again.
+func Kill(t testing.TB, server Victim, s Changer, rounds int, works func()) {
 	t.Helper()
 	for round := range rounds {
 		prefix := fmt.Sprint("r", round, "-")
@@ -82,7 +82,7 @@ func Kill(t testing.TB, server Victim, s Changer, rounds int, again func()) {
 				t.Errorf("Get without a server = %v", err)
 			}
 			server.Start(t)
-			again()
+			works()
 		})
 		l.Check(t)
 	}
@@ -96,9 +96,9 @@ func (l *Ledger) step(a *account) {
 	case !a.made:
 		err = l.store.Create(ctx, a.id, With("n", 0))
 		a.made = err == nil || errors.Is(err, fs.ErrExist) // made by an earlier one, whose answer was lost
-	case a.doubtful: // else what can be is all that was tried while the server was away
+	case a.doubtful: // a look first: else each failure while the server is away would raise high
 		var n int
-		if n, err = l.count(a); err == nil && a.low <= n && n <= a.high {
+		if n, err = count(l.store, a.id); err == nil && a.low <= n && n <= a.high {
 			a.low, a.doubtful = n, false
 		}
 	case a.low > 10 && rand.N(50) == 0:
@@ -120,14 +120,6 @@ func (l *Ledger) step(a *account) {
 	l.done.Add(1)
 }
 
-func (l *Ledger) count(a *account) (int, error) {
-	sess, err := l.store.Get(context.Background(), a.id)
-	if err != nil {
-		return 0, err
-	}
-	return filestore.Value[int](sess, "n")
-}
-
 // Acknowledged returns how many calls succeeded so far, and how many failed.
 func (l *Ledger) Acknowledged() (done, failed int) { return int(l.done.Load()), int(l.failed.Load()) }
 
@@ -136,7 +128,7 @@ func (l *Ledger) Check(t testing.TB) {
 	t.Helper()
 	for _, some := range l.accounts {
 		for _, a := range some {
-			n, err := l.count(a)
+			n, err := count(l.store, a.id)
 			switch gone := errors.Is(err, filestore.ErrNotFound); {
 			case gone && (a.ended || !a.made):
 			case a.gone:

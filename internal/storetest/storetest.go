@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log"
 	"log/slog"
@@ -41,6 +42,10 @@ func Brief[T any](brief, usual T) T {
 	}
 	return usual
 }
+
+// Parallel is for TestMain, if tests wait more than they run. It lets n of them run at once, unless go test -parallel says
+// otherwise.
+func Parallel(n int) { flag.Set("test.parallel", strconv.Itoa(n)) }
 
 // NeedRenameOverOpen skips a test in which others read a file all the time while it is replaced. Windows without
 // POSIX renames, some of its file systems, and Wine refuse that.

@@ -3,7 +3,6 @@ package sessiontest_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"iter"
 	"net/http"
@@ -16,14 +15,14 @@ import (
 	"time"
 
 	"github.com/sessionfilestore/filestore"
+	"github.com/sessionfilestore/filestore/internal/storetest"
 	"github.com/sessionfilestore/filestore/session"
 	"github.com/sessionfilestore/filestore/session/sessiontest"
 )
 
 // Most of these tests sleep until a session ends.
 func TestMain(m *testing.M) {
-	flag.Parse()
-	flag.Set("test.parallel", "100")
+	storetest.Parallel(100)
 	os.Exit(m.Run())
 }
 
